@@ -1,0 +1,20 @@
+"""Where the course keeps its files."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""Weights and images that ship with the course; listed with their hashes in `manifest.json`."""
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made again: engines, timing caches, downloads. `COURSE_CACHE` moves it."""
+    path = Path(os.environ.get("COURSE_CACHE") or Path.home() / ".cache" / "trt-course")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def reports_dir() -> Path:
+    """Folder for reports, below the current folder."""
+    return Path("reports")
