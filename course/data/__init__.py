@@ -1,0 +1,1 @@
+"""Real images with labels, and the one preprocessing function for each network."""
