@@ -1,0 +1,33 @@
+"""Settings for every test: no display, two threads, GPU tests only where a GPU answers."""
+from __future__ import annotations
+
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+
+
+def _gpu_problem() -> str | None:
+    """Why no GPU test can run here, or None if they can."""
+    import torch
+
+    return None if torch.cuda.is_available() else "needs an NVIDIA GPU, and PyTorch sees none here"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and (problem := _gpu_problem()):
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason=problem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_torch_threads() -> None:
+    """Timings and results must not depend on how many cores the test machine has."""
+    try:
+        import torch
+    except ImportError:
+        return  # tests of the install and of the doctor also run where PyTorch is missing
+    torch.set_num_threads(2)
