@@ -220,12 +220,14 @@ def train(args: argparse.Namespace) -> None:
     optimizer, average = make_optimizer(model, args.lr, cuda), Average(model)
     say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; ready after {time.monotonic() - began:.0f} s")
 
-    # Time that the end needs: the final validation and the writing.
-    first = time.monotonic()
-    validate(model.eval(), checks[args.check_sizes[0]][:100], device)
+    # Time that the end needs: the final validation, measured once warm, and the writing.
+    for _ in range(2):
+        first = time.monotonic()
+        validate(model.eval(), checks[args.check_sizes[0]][:100], device)
+        hundred = time.monotonic() - first
     model.train()
-    reserve = min(20 + 3 * len(args.check_sizes) * (time.monotonic() - first) * len(checks[args.check_sizes[0]]) / 100,
-                  0.3 * args.minutes * 60)
+    reserve = min(10 + 1.5 * hundred * sum(len(scenes) for scenes in checks.values()) / 100, 0.2 * args.minutes * 60)
+    say(f"{reserve:.0f} s kept for the final validation")
     train_began, train_end = time.monotonic(), deadline - reserve
     curve, validations, sums = [], [], torch.zeros(3, device=device)
     step = images_seen = steps_in_sum = 0
@@ -234,7 +236,7 @@ def train(args: argparse.Namespace) -> None:
         progress = (now - train_began) / (train_end - train_began)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress, args.lr)
-        batch = feed.ready.get()
+        batch = feed.ready.get(timeout=180)
         waited += time.monotonic() - now
         images = batch.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
         boxes, labels, valid = (x.to(device, non_blocking=True) for x in (batch.boxes, batch.labels, batch.valid))
