@@ -29,12 +29,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from detector_loss import detection_loss, progress_map  # noqa: E402
 
 from course.data.scenes import ObjectPool, Scene, scene  # noqa: E402
+from course.models.weights import save_half  # noqa: E402
 from course.models.yolo import YOLO, Detections, nms  # noqa: E402
 
 MOST_OBJECTS = 10
@@ -168,16 +168,13 @@ class Average:
         torch._foreach_lerp_([a for a, _ in self.pairs], [b for _, b in self.pairs], share)
 
 
-def half_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """State as it ships: float16, without the counters of batch norm."""
-    return {name: value.half().contiguous().cpu() for name, value in model.state_dict().items() if value.is_floating_point()}
-
-
 def rounded(model: YOLO) -> YOLO:
-    """A copy with the weights that ship (rounded to float16), decoding."""
+    """A copy that decodes, its kernels rounded to float16 as `save_half` ships them."""
     other = copy.deepcopy(model).eval()
-    other.load_state_dict({k: v.float() for k, v in half_weights(model).items()}, strict=False)
     other.decode = True
+    for parameter in other.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().float()
     return other
 
 
@@ -267,10 +264,10 @@ def train(args: argparse.Namespace) -> None:
             result, _ = validate(average.model, checks[args.check_sizes[0]][:args.checks // 2], device)
             validations.append({"step": step, **result})
             say(f"half way: {result}")
-            save_file(half_weights(average.model), out / "yolo_scenes.safetensors")
+            save_half(average.model, out / "yolo_scenes.safetensors")
     feed.close()
     seconds = time.monotonic() - train_began
-    save_file(half_weights(average.model), out / "yolo_scenes.safetensors")
+    save_half(average.model, out / "yolo_scenes.safetensors")
     saved = {}
     for size, scenes in checks.items():
         result, found = validate(average.model, scenes, device)
