@@ -24,7 +24,8 @@ def photograph(height: int, width: int) -> np.ndarray:
     """A smooth picture with some noise, uint8 [H, W, 3]."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[:height, :width]
-    picture = np.stack([np.sin(x / 17) + np.cos(y / 11), np.cos((x + y) / 23), np.sin(x * y / 5000)], -1) * 60 + 128
+    waves = np.stack([np.sin(x / 17) + np.cos(y / 11), np.cos((x + y) / 23), np.sin(x * y / 5000)], -1)
+    picture = 128 + 60 * waves
     return (picture + random.normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -40,7 +41,8 @@ def test_classifier_matches_torchvision_to_rounding(pixels: np.ndarray) -> None:
 
 def test_classifier_matches_pillow_within_a_grey_level(pixels: np.ndarray) -> None:
     """Pillow rounds to whole grey levels twice, after the columns and after the rows; we do not round."""
-    large = np.stack([np.asarray(Image.fromarray(image).resize((224, 224), Image.BILINEAR)) for image in pixels])
+    large = np.stack(
+        [np.asarray(Image.fromarray(image).resize((224, 224), Image.BILINEAR)) for image in pixels])
     expected = (large / 255 - preprocess.IMAGENET_MEAN) / preprocess.IMAGENET_STD
     difference = np.abs(preprocess.classifier(pixels) - expected.transpose(0, 3, 1, 2))
     assert difference.max() < 1.01 * LEVEL and difference.mean() < 0.4 * LEVEL
@@ -101,7 +103,8 @@ def test_letterbox_turns_boxes_back() -> None:
     boxes = np.float32([[10, 20, 200, 220], [0, 0, 500, 240]])
     np.testing.assert_allclose(box.to_input(boxes)[1], [0, 83, 320, 236.6], rtol=1e-6)
     np.testing.assert_allclose(box.to_image(box.to_input(boxes)), boxes, atol=1e-3)
-    np.testing.assert_array_equal(box.to_image(np.float32([-50, 0, 1000, 320])), [0, 0, 500, 240])  # cut at the edges
+    cut = box.to_image(np.float32([-50, 0, 1000, 320]))
+    np.testing.assert_array_equal(cut, [0, 0, 500, 240])
 
 
 def test_a_spot_lands_where_the_letterbox_says() -> None:

@@ -79,7 +79,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "text.pth", "empty.pth", "empty.safetensors"])
 def test_a_damaged_file_is_named(name: str, saved: Path, tmp_path: Path) -> None:
-    content = {"cut": saved.read_bytes()[:100_000], "text": b"not weights at all", "empty": b""}[name.split(".")[0]]
+    content = {"cut": saved.read_bytes()[:100_000], "text": b"not weights at all",
+               "empty": b""}[name.split(".")[0]]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DamagedFileError, match=name):
         resnet50(tmp_path / name)
@@ -111,9 +112,11 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("change", "message"), [
     (lambda state: state.pop("layer1.0.conv1.weight"), "layer1.0.conv1.weight is missing"),
     (lambda state: state.update(extra=torch.zeros(1)), "extra is not part"),
-    (lambda state: state.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}), r"conv1.weight has shape \(64, 1, 7, 7\)"),
+    (lambda state: state.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
+     r"conv1.weight has shape \(64, 1, 7, 7\)"),
 ])
-def test_weights_of_another_network_name_the_first_difference(change, message: str, model, tmp_path: Path) -> None:
+def test_weights_of_another_network_name_the_first_difference(change, message: str, model,
+                                                              tmp_path: Path) -> None:
     state = dict(model.state_dict())
     change(state)
     torch.save(state, tmp_path / "other.pth")
@@ -154,9 +157,11 @@ def test_kerass_network_and_the_converted_one_agree(monkeypatch) -> None:
 
     kernel, bias = keras_resnet50.head(weights)
     model = keras_resnet50.move_strides(torchvision.models.resnet50().eval())
-    missing = model.load_state_dict(keras_resnet50.to_torchvision(weights) | {"fc.weight": kernel, "fc.bias": bias},
+    missing = model.load_state_dict(keras_resnet50.to_torchvision(weights)
+                                    | {"fc.weight": kernel, "fc.bias": bias},
                                     strict=False)
-    assert all(name.endswith("num_batches_tracked") for name in missing.missing_keys) and not missing.unexpected_keys
+    assert all(name.endswith("num_batches_tracked")
+               for name in missing.missing_keys) and not missing.unexpected_keys
     inputs = torch.from_numpy(random.normal(0, 1, (2, 3, 96, 96)).astype(np.float32))
     scale = 255 * torch.tensor(preprocess.IMAGENET_STD).view(1, 3, 1, 1)
     expected = keras_resnet50.keras_forward(weights, (inputs * scale).flip(1))
@@ -167,7 +172,7 @@ def test_kerass_network_and_the_converted_one_agree(monkeypatch) -> None:
 
 
 def test_the_shipped_weights_know_what_they_see() -> None:
-    """64 of the public images, float32: at least 58 right (the model card says what to expect over 10 000)."""
+    """64 of the public images, float32: at least 58 right. The model card gives the figure for 10 000."""
     if SHIPPED not in json.loads((ASSETS / "manifest.json").read_text()):
         pytest.skip(f"{SHIPPED} is not in course/assets/manifest.json yet: it is trained on a GPU")
     require_asset(SHIPPED)

@@ -17,7 +17,8 @@ from course.data.preprocess import IMAGENET_STD
 
 KERAS_EPS, TORCH_EPS = 1e-3, 1e-5
 BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # Keras stage -> number of blocks; torchvision's layer is stage - 1
-BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+BATCH_NORM = {"weight": "gamma", "bias": "beta",
+              "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
 def read_keras(package: str | Path) -> dict[str, np.ndarray]:
@@ -59,7 +60,8 @@ def to_torchvision(weights: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         state[f"{norm}.running_mean"] -= torch.tensor(weights[f"{conv_name}/bias"].copy())
         state[f"{norm}.running_var"] += KERAS_EPS - TORCH_EPS
     scale = 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    state["conv1.weight"] = state["conv1.weight"].flip(1) * scale  # BGR -> RGB, 0...255 -> standard deviations
+    # BGR -> RGB, and 0...255 -> standard deviations
+    state["conv1.weight"] = state["conv1.weight"].flip(1) * scale
     return state
 
 
@@ -77,7 +79,8 @@ def keras_forward(weights: dict[str, np.ndarray], images: torch.Tensor) -> torch
     """
     def layer(x, conv, norm, stride=1, padding=0):
         kernel = torch.tensor(weights[f"{conv}/kernel"].transpose(3, 2, 0, 1).copy())
-        gamma, beta, mean, var = (torch.tensor(weights[f"{norm}/{key}"].copy()) for key in BATCH_NORM.values())
+        gamma, beta, mean, var = (torch.tensor(weights[f"{norm}/{key}"].copy())
+                                  for key in BATCH_NORM.values())
         x = F.conv2d(x, kernel, torch.tensor(weights[f"{conv}/bias"].copy()), stride, padding)
         return F.batch_norm(x, mean, var, gamma, beta, eps=KERAS_EPS)
 

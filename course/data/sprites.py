@@ -23,7 +23,8 @@ def load_sprite(name: str) -> tuple[np.ndarray, np.ndarray]:
         name: "cifar10_public" or "fashion_public".
 
     Returns:
-        pixels: uint8 [2000, 32, 32, 3] RGB for CIFAR-10, uint8 [2000, 28, 28] grey for Fashion-MNIST. Read-only.
+        pixels: uint8 [2000, 32, 32, 3] RGB for CIFAR-10, uint8 [2000, 28, 28] grey for Fashion-MNIST.
+            Read-only.
         labels: int64 [2000]. Read-only. Both hold every class equally often in each part.
 
     Raises:
@@ -36,12 +37,12 @@ def load_sprite(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sprite_info(name: str) -> dict:
-    """What the sprite's JSON file says: `classes`, `labels`, `indices` (places in the original test set), `tile`."""
+    """The sprite's JSON file: `classes`, `labels`, `indices` (places in the original test set), `tile` px."""
     return json.loads(require_asset(f"{name}.json").read_text())
 
 
 def to_png(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of equally sized images [N, S, S] or [N, S, S, 3], `COLUMNS` in a row; N a multiple of that."""
+    """Lossless PNG of images uint8 [N, S, S] or [N, S, S, 3], `COLUMNS` in a row; N is a multiple of that."""
     count, side = pixels.shape[:2]
     grid = pixels.reshape(count // COLUMNS, COLUMNS, *pixels.shape[1:]).swapaxes(1, 2)
     sheet = np.ascontiguousarray(grid.reshape(count // COLUMNS * side, COLUMNS * side, *pixels.shape[3:]))

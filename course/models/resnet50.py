@@ -18,16 +18,18 @@ SHIPPED = "resnet50_cifar10.safetensors"
 def resnet50(weights: str | Path | None = "cifar10") -> nn.Module:
     """ResNet-50 (He et al. 2015, arXiv:1512.03385) as torchvision builds it: stride in the 3x3 ("v1.5").
 
-    Input: float32 [N, 3, 224, 224], RGB, ImageNet mean and standard deviation (`course.data.preprocess.classifier`).
+    Input: float32 [N, 3, 224, 224], RGB, ImageNet mean and standard deviation: what
+    `course.data.preprocess.classifier` returns.
     Output: float32 logits [N, number of classes].
 
     Args:
-        weights: "cifar10", the shipped ten-class weights; "imagenet", torchvision's IMAGENET1K_V2 (needs a network
-            once, 98 MB); None, random weights with ten outputs; or the path of a `.safetensors` or `.pth` state dict,
-            whose last layer decides the number of classes.
+        weights: "cifar10", the shipped ten-class weights; "imagenet", torchvision's IMAGENET1K_V2 (needs a
+            network once, 98 MB); None, random weights with ten outputs; or the path of a `.safetensors` or
+            `.pth` state dict, whose last layer decides the number of classes.
 
     Returns:
-        The module in eval mode, float32, on the CPU. It carries `.classes` (tuple of names) and `.input_size` (224 px).
+        The module in eval mode, float32, on the CPU. It carries `.classes` (tuple of names) and
+        `.input_size` (224, in px).
 
     Raises:
         MissingFileError, DamagedFileError: the weights file is not there or not readable.
@@ -50,9 +52,9 @@ def _imagenet() -> nn.Module:
     try:
         model = torchvision.models.resnet50(weights=weights)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
-        raise CourseError("torchvision's ImageNet weights could not be fetched (98 MB).", str(error),
-                          'Connect to a network and try again, or use the shipped weights: resnet50("cifar10").'
-                          ) from error
+        raise CourseError(
+            "torchvision's ImageNet weights could not be fetched (98 MB).", str(error),
+            'Connect to a network and try again, or use the shipped weights: resnet50("cifar10").') from error
     return _finish(model, tuple(weights.meta["categories"]))
 
 

@@ -16,17 +16,17 @@ from course.files import atomic_write
 def save_half(model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None) -> Path:
     """Save `model` with its kernels rounded to float16, about half the size of float32.
 
-    Tensors of two or more dimensions (convolution and linear kernels) become float16. Vectors (biases, batch-norm
-    parameters and statistics) stay float32: they are small, and a variance may exceed float16's range.
-    Batch-norm's `num_batches_tracked` counters are left out: inference does not use them.
+    Tensors of two or more dimensions (convolution and linear kernels) become float16. Vectors (biases,
+    batch-norm parameters and statistics) stay float32: they are small, and a variance may exceed float16's
+    range. Batch-norm's `num_batches_tracked` counters are left out: inference does not use them.
     """
     state = {name: (value.half() if value.ndim > 1 else value.float()).cpu().contiguous()
-             for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+             for name, value in _without_counters(model.state_dict()).items()}
     return atomic_write(path, save_safetensors(state, metadata))
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """State dict of a `.safetensors` or `.pth` file on the CPU. A `.pth` is read without running code from it.
+    """State dict of a `.safetensors` or `.pth` file, on the CPU. A `.pth` is read without running its code.
 
     Raises:
         MissingFileError: there is no such file.
@@ -61,17 +61,21 @@ def load_into(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> 
     Raises:
         ShapeError: a tensor is missing, unexpected, or of another shape; names the first one.
     """
-    own = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    own, state = _without_counters(model.state_dict()), _without_counters(state)
     problems = [f"tensor {name} is missing" for name in own if name not in state]
     problems += [f"tensor {name} is not part of this network" for name in state if name not in own]
-    problems += [f"tensor {name} has shape {tuple(state[name].shape)}, the network needs {tuple(own[name].shape)}"
-                 for name in own if name in state and state[name].shape != own[name].shape]
+    problems += [f"tensor {name} has shape {tuple(state[name].shape)}, the network needs {tuple(value.shape)}"
+                 for name, value in own.items() if name in state and state[name].shape != value.shape]
     if problems:
         raise ShapeError(f"{source} does not fit this network ({len(problems)} differences).",
-                         f"The first: {problems[0]}.", "Use weights that were saved from the same architecture.")
+                         f"The first: {problems[0]}.",
+                         "Use weights that were saved from the same architecture.")
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _without_counters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def _unreadable(path: Path, error: Exception) -> DamagedFileError:
