@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="folders below solutions/; without any, all")
     parser.add_argument("--force", action="store_true", help="overwrite edited files; each is kept as NAME.mine-N")
     parser.add_argument("--root", type=Path, default=ROOT, help="the course folder")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     root = args.root.resolve()
     if args.command == "check":
         drift = check(root, args.stages)
@@ -148,8 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     for stage, changes in build(root, args.stages, force=args.force).items():
         for change in changes:
             print(f"{change.action:8} {stage}/{change.path}" + (f"  ({change.note})" if change.note else ""))
-        kept += sum(change.action == "kept" for change in changes)
-        print(f"{stage}: {len(changes)} file(s) changed." if changes else f"{stage}: up to date.")
+        edited = sum(change.action == "kept" for change in changes)
+        kept += edited
+        print(f"{stage}: {len(changes) - edited} file(s) changed, {edited} kept." if changes else f"{stage}: up to date.")
     return 1 if kept else 0
 
 

@@ -101,7 +101,9 @@ def open_lab(root: str | Path, stage: str | int | None = None, *, browser: bool 
         first = min(folder.glob("*.ipynb"), default=folder)
         page = f"/lab/tree/{first.relative_to(work).as_posix()}"
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={work}", f"--LabApp.default_url={page}",
-               '--ServerApp.jpserver_extensions={"course.lab": true}']
+               "--ServerApp.jpserver_extensions=course.lab=True"]
+    if os.geteuid() == 0:
+        command.append("--allow-root")  # the user in NVIDIA's containers; JupyterLab only answers on this machine
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]  # notebooks find `course` without an install
     print(f"JupyterLab opens {work}. Stop it with Ctrl-C here.", flush=True)
     server = subprocess.Popen(command + ([] if browser else ["--no-browser"]),
@@ -139,5 +141,5 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: object) -> None:
-    """Called by Jupyter when `open_lab` starts it."""
-    server.contents_manager.register_pre_save_hook(tidy_on_save)
+    """Called by Jupyter when `open_lab` starts it. The hook waits: jupytext's extension puts in another manager."""
+    server.io_loop.add_callback(lambda: server.contents_manager.register_pre_save_hook(tidy_on_save))
