@@ -1,0 +1,244 @@
+"""The ONNX model before any runtime sees it: read, described, prepared, and explained when it is wrong."""
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from course.engine.api import Layer, TensorInfo
+from course.errors import BuildError, CourseError, MissingFileError, ParseError, UnsupportedError
+
+_EXPORT_AGAIN = "Export the model again with course.export.export()."
+_NEW_OPERATOR = ("Write it with operators that this runtime knows, leave this part out of the model and compute it "
+                 "outside the engine, or write a plugin for it (stage 3).")
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX model with its weights inside. `sha256` is of the bytes as they were given."""
+
+    name: str
+    proto: onnx.ModelProto
+    data: bytes
+    sha256: str
+
+
+def read(source) -> Model:
+    """Read a path, the bytes of a file, or a ModelProto. Weights in separate files are taken in.
+
+    Raises:
+        MissingFileError: the file, or a file with its weights, is not there.
+        ParseError: not an ONNX model.
+        UnsupportedError: larger than protobuf's 2 GB.
+    """
+    if isinstance(source, onnx.ModelProto):
+        name, folder, data = "the model", None, _serialize("the model", source)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        name, folder, data = "the model", None, bytes(source)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise MissingFileError(f"{path} is not there.", "There is no such ONNX file.",
+                                   "Check the path, or export the model with course.export.export().")
+        name, folder, data = path.name, path.parent, path.read_bytes()
+    proto = _parse(name, data)
+    model = Model(name, proto, data, hashlib.sha256(data).hexdigest())
+    outside = {entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data
+               if tensor.data_location == onnx.TensorProto.EXTERNAL and entry.key == "location"}
+    return _with_weights_inside(model, folder, sorted(outside)) if outside else model
+
+
+def _parse(name: str, data: bytes) -> onnx.ModelProto:
+    if data.startswith(b"version https://git-lfs"):
+        raise ParseError(f"{name} is not an ONNX model.", "It is a Git LFS pointer, not the file itself.",
+                         "Fetch the file with `git lfs pull`.")
+    try:
+        proto = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError has moved between its versions
+        raise ParseError(f"{name} is not an ONNX model.", f"Its {len(data)} bytes cannot be read as one ({error}); "
+                         "the file is another kind of file, or damaged.", _EXPORT_AGAIN) from error
+    if not proto.graph.node or not proto.graph.output:
+        raise ParseError(f"{name} is not a usable ONNX model.",
+                         f"Its {len(data)} bytes hold {len(proto.graph.node)} nodes and "
+                         f"{len(proto.graph.output)} outputs.", _EXPORT_AGAIN)
+    return proto
+
+
+def _with_weights_inside(model: Model, folder: Path | None, files: list[str]) -> Model:
+    if folder is None:
+        raise MissingFileError(f"Weights of {model.name} are in other files: {', '.join(files)}.",
+                               "Bytes and ModelProto objects do not say where these are.",
+                               "Give the path of the ONNX file instead.")
+    for file in files:
+        if not (folder / file).is_file():
+            raise MissingFileError(f"{model.name} keeps weights in {file}, which is not beside it.",
+                                   f"There is no file {folder / file}.",
+                                   "Put the file beside the model, or export the model again.")
+    try:
+        onnx.load_external_data_for_model(model.proto, str(folder))
+    except Exception as error:  # ValidationError, ValueError or OSError, by onnx version
+        raise ParseError(f"The weights of {model.name} in {', '.join(files)} cannot be read.", one_line(error),
+                         _EXPORT_AGAIN) from error
+    data = _serialize(model.name, model.proto)
+    return Model(model.name, model.proto, data, hashlib.sha256(data).hexdigest())
+
+
+def _serialize(name: str, proto: onnx.ModelProto) -> bytes:
+    try:
+        return proto.SerializeToString(deterministic=True)
+    except Exception as error:  # ValueError or EncodeError above 2 GB
+        raise UnsupportedError(f"{name} cannot be handed to a runtime.", one_line(error),
+                               "Use a model below 2 GB.") from error
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterable[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from _tensors(inner)
+
+
+def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Input name -> shape, -1 where the dimension is dynamic.
+
+    Raises:
+        ParseError: an input does not say how many dimensions it has, or is no tensor.
+    """
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    shapes = {}
+    for value in proto.graph.input:
+        if value.name in weights:
+            continue
+        if not value.type.tensor_type.HasField("shape"):
+            raise ParseError(f"Input {value.name!r} has no shape.", "A runtime must know how many dimensions it has.",
+                             _EXPORT_AGAIN)
+        shapes[value.name] = _dims(value)
+    return shapes
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value >= 0 else -1 for d in dims)
+
+
+def weights_bytes(proto: onnx.ModelProto) -> int:
+    """Size of all weights, in bytes."""
+    return sum(len(t.raw_data) or len(onnx.numpy_helper.to_array(t).tobytes()) for t in proto.graph.initializer)
+
+
+def has_qdq(proto: onnx.ModelProto) -> bool:
+    """Whether the model carries its own quantisation: QuantizeLinear or DequantizeLinear nodes."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node)
+
+
+def prepared(model: Model, keep: tuple[str, ...] = (), float16: bool = False) -> Model:
+    """The model with further outputs, and with float16 weights if asked. `sha256` stays that of the original.
+
+    Inputs and outputs keep their dtype; casts are put behind and before them.
+
+    Raises:
+        BuildError: an output to keep does not exist, or the conversion fails.
+        UnsupportedError: float16 for a model with Q/DQ nodes.
+    """
+    if not keep and not float16:
+        return model
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    if keep:
+        _keep_outputs(model.name, proto, keep)
+    if float16:
+        proto = _to_float16(model.name, proto)
+    return Model(model.name, proto, _serialize(model.name, proto), model.sha256)
+
+
+def _keep_outputs(name: str, proto: onnx.ModelProto, keep: tuple[str, ...]) -> None:
+    types = {value.name: value for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+    produced = {tensor for node in proto.graph.node for tensor in node.output}
+    present = {value.name for value in proto.graph.output}
+    for tensor in keep:
+        if tensor not in produced:
+            close = difflib.get_close_matches(tensor, produced, 3)
+            raise BuildError(f"{name} has no tensor {tensor!r} to keep.",
+                             f"Close names: {', '.join(close)}." if close else "No name is close to it.",
+                             "Take the name of an output from course.engine.network_layers().")
+        if tensor not in types and tensor not in present:
+            raise BuildError(f"Tensor {tensor!r} of {name} cannot be kept.", "Its type is not known.",
+                             "Keep the output of a neighbouring node instead.")
+        if tensor not in present:
+            proto.graph.output.append(types[tensor])
+
+
+def _to_float16(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
+    if has_qdq(proto):
+        raise UnsupportedError(f"{name} has Q/DQ nodes and cannot be converted to float16 for this runtime.",
+                               "It sets no precision by flag, and converting the scales would change the model.",
+                               'Build with precision="int8", or convert the model before inserting Q/DQ nodes.')
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    if proto.functions:
+        from onnx import inliner
+        proto = inliner.inline_local_functions(proto)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return convert_float_to_float16(proto, keep_io_types=True)
+    except Exception as error:
+        raise BuildError(f"{name} could not be converted to float16.", f"{type(error).__name__}: {one_line(error)}",
+                         'Build with precision="fp32", or export the model in float16.') from error
+
+
+def layers(model: Model) -> tuple[Layer, ...]:
+    """The nodes of the model, each a layer, with the shapes that ONNX can infer."""
+    graph = onnx.shape_inference.infer_shapes(model.proto).graph
+    infos = {value.name: _info(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+    for tensor in graph.initializer:
+        infos[tensor.name] = TensorInfo(tensor.name, _dtype_name(tensor.data_type), tuple(tensor.dims))
+
+    def tensors(names):
+        return tuple(infos.get(name, TensorInfo(name)) for name in names if name)
+
+    return tuple(Layer(node_name(node, index), node.op_type, tensors(node.input), tensors(node.output),
+                       (node_name(node, index),), node.domain) for index, node in enumerate(graph.node))
+
+
+def _info(value: onnx.ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    return TensorInfo(value.name, _dtype_name(tensor.elem_type), _dims(value) if tensor.HasField("shape") else None)
+
+
+def _dtype_name(elem_type: int) -> str:
+    name = onnx.TensorProto.DataType.Name(elem_type)
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+
+
+def node_name(node: onnx.NodeProto, index: int) -> str:
+    """The node's name, or one made of its operator and position."""
+    return node.name or f"{node.op_type}_{index}"
+
+
+def parse_error(model: Model, node: str, operator: str, reason: str, supported: bool, runtime: str) -> ParseError:
+    """The error for a node that a runtime refuses: names the node, the operator and what to do."""
+    if operator and not supported:
+        return ParseError(f"{runtime} does not know operator {operator} (node {node!r} of {model.name}).", reason,
+                          _NEW_OPERATOR)
+    if operator:
+        return ParseError(f"{runtime} cannot take node {node!r} ({operator}) of {model.name}.", reason,
+                          "Look at this node in the code that was exported: its shapes, dtypes and attributes. "
+                          "Then export the model again.")
+    return ParseError(f"{runtime} cannot take {model.name}.", reason, _EXPORT_AGAIN)
+
+
+def one_line(error: object) -> str:
+    """An error's text without line breaks and without places in somebody's C++ source."""
+    text = re.sub(r"/[^\s:]*\.(?:cc|cpp|h):\d+\s+\S.*?\)\s", "", " ".join(str(error).split()))
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return text if len(text) < 500 else text[:500] + " …"
