@@ -34,7 +34,7 @@ def show(hardware: Hardware, console: Console) -> None:
     if later:
         console.print("Not needed for the first conversion:")
     for part in later:
-        console.print(Text.assemble(("– ", "dim"), (part.name, "bold"), f" {part.unlocks}"), soft_wrap=True)
+        console.print(Text.assemble(("– ", "dim"), (part.name, "bold"), f": {part.unlocks}"), soft_wrap=True)
         _next_step(part, console)
     console.print(_summary(hardware))
 

@@ -43,7 +43,7 @@ def _gpu(facts: Facts) -> Component:
             "Nothing to do: the course runs without one, on ONNX Runtime. Its GPU parts stay open until you work on a "
             "machine with an NVIDIA GPU of compute capability 7.5 or newer."))
     gpu, count = driver.gpus[0], len(driver.gpus)
-    where = (f"{count} × " if count > 1 else "") + f"{gpu.name}, {gpu.memory_bytes / 1e9:.0f} GB"
+    where = (f"{count} × " if count > 1 else "") + gpu.name
     version = f"compute capability {gpu.capability}"
     if _numbers(gpu.capability) < OLDEST_CAPABILITY and max((major for _, major in _cuda_users(facts)), default=0) >= 13:
         return Component("GPU", True, version, where, unlocks, "Too old for CUDA 13, which starts at compute capability 7.5.",
@@ -91,10 +91,10 @@ def _cuda_users(facts: Facts) -> list[tuple[str, int]]:
 
 def _cuda(facts: Facts) -> Component:
     unlocks = "What engines and kernels are built for"
-    brought = ", ".join(f"{name}: {major}" for name, major in _cuda_users(facts)) or None
+    brought = ", ".join(f"{name.split()[0]} for {major}" for name, major in _cuda_users(facts)) or None
     if facts.driver.cuda is None:
         return Component("CUDA", False, None, brought, unlocks, None, NEEDS_GPU)
-    return Component("CUDA", True, f"driver takes up to {facts.driver.cuda}", brought, unlocks)
+    return Component("CUDA", True, f"up to {facts.driver.cuda}", brought, unlocks)
 
 
 def _tensorrt(facts: Facts) -> Component:
@@ -133,12 +133,12 @@ def _tensorrt(facts: Facts) -> Component:
 
 def _rtx(facts: Facts) -> Component:
     module = facts.modules["tensorrt_rtx"]
-    unlocks = "Stages 1-2: TensorRT's parser, fusion, on a CPU"
+    unlocks = "Stages 1-2: TensorRT's parser and fusion"
     if module.present and not module.error:
         return Component("TensorRT-RTX", True, module.version, _folder(module), unlocks)
     if module.present:
         return Component("TensorRT-RTX", False, _version(module), _folder(module), unlocks,
-                         f"It cannot be imported: {module.error}.", f"{facts.pip} install --force-reinstall tensorrt-rtx")
+                         f"It cannot be imported: {module.error}.", f'{facts.pip} install --force-reinstall --no-cache-dir "tensorrt-rtx=={_version(module)}"')
     return Component("TensorRT-RTX", False, None, None, unlocks, None,
                      f"{facts.pip} install tensorrt-rtx\nThere are packages for Linux on x86-64. Without it the lessons skip this view.")
 
@@ -152,7 +152,7 @@ def _required(facts: Facts, module_name: str, name: str, unlocks: str) -> Compon
         return Component(name, False, None, None, unlocks, "It is not installed, and the course cannot run without it.", "./start")
     package = next(iter(module.packages), module_name)
     return Component(name, False, _version(module), _folder(module), unlocks, f"It cannot be imported: {module.error}.",
-                     f'{facts.pip} install --force-reinstall "{package}=={_version(module)}"' if module.packages else "./start")
+                     f'{facts.pip} install --force-reinstall --no-deps "{package}=={_version(module)}"' if module.packages else "./start")
 
 
 def _torch(facts: Facts) -> Component:
@@ -286,10 +286,11 @@ def _disk(facts: Facts) -> Component:
 
 
 def _memory(facts: Facts) -> Component:
+    on_gpu = f"GPU {facts.driver.gpus[0].memory_bytes / 1e9:.0f} GB" if facts.driver.gpus else None
     size, unlocks = f"{facts.memory_bytes / 1e9:.0f} GB", "Exports and engine builds"
     if facts.memory_bytes >= MEMORY:
-        return Component("Memory", True, size, None, unlocks)
-    return Component("Memory", True, size, None, unlocks, f"Building an engine may need {MEMORY / 1e9:.0f} GB.",
+        return Component("Memory", True, size, on_gpu, unlocks)
+    return Component("Memory", True, size, on_gpu, unlocks, f"Building an engine may need {MEMORY / 1e9:.0f} GB.",
                      "Close other programs before a lesson; a machine with 8 GB or more is safe.")
 
 

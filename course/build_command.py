@@ -1,0 +1,128 @@
+"""What `course build` does: build an engine from an ONNX file, say what came out, time it."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from course import bench
+from course.engine import BuildConfig, Engine, Profile, TensorSpec, build
+from course.engine.api import BuildProgress, Shape
+from course.errors import ProfileError
+
+MEASURE_SECONDS = 3.0
+
+
+def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batch: Sequence[int] | None = None,
+                     profiles: Sequence[str] = (), level: int | None = None, timing_cache: Path | None = None,
+                     runtime: str = "auto", plan: Path | None = None, measure: bool = True,
+                     console: Console | None = None) -> Path:
+    """Build `model` into `output` and print build time, layers, memory and latency.
+
+    Args:
+        batch: smallest, usual and largest batch, in place of `profiles`.
+        profiles: as `parse_profile` reads them.
+        plan: where to write the bare plan as well.
+
+    Returns: `output`.
+
+    Raises:
+        CourseError: as `course.engine.build`; a profile cannot be read; a file cannot be written.
+    """
+    console = console or Console()
+    if batch is not None and (len(batch) != 3 or profiles):
+        raise ProfileError(f"--batch {','.join(map(str, batch))} does not fit.",
+                           "It takes three numbers, and goes without --profile.", "Write it as in --batch 1,8,32.")
+    wanted = (Profile.batch(model, *batch),) if batch else tuple(parse_profile(text) for text in profiles)
+    with console.status(f"Building {model}") as status:
+        def progress(event: BuildProgress) -> bool:
+            step = f" {event.step}/{event.steps}" if event.steps else ""
+            status.update(f"Building {model}: {event.phase}{step}, {event.seconds:.0f} s")
+            return True
+
+        config = BuildConfig(precision=precision, profiles=wanted, optimization_level=level, timing_cache=timing_cache,
+                             runtime=runtime, progress=progress)
+        engine = build(model, config)
+    with engine:
+        engine.save(output)
+        if plan:
+            engine.save_plan(plan)
+        console.print(_facts(engine, output))
+        if measure and engine.device != "none":
+            for number in range(max(1, len(engine.profiles))):
+                console.print(str(_time(engine, number)), highlight=False, soft_wrap=True)
+    return output
+
+
+def parse_profile(text: str) -> Profile:
+    """`"x:1x3x8x8,2x3x8x8,4x3x8x8;mask:1x8,2x8,4x8"` as a profile: smallest, usual and largest shape per input.
+
+    Raises:
+        ProfileError: it is not written like that.
+    """
+    try:
+        shapes = {}
+        for part in text.split(";"):
+            name, colon, sizes = part.rpartition(":")  # from the right: a name may hold a colon
+            smallest, usual, largest = (tuple(int(size) for size in shape.split("x")) for shape in sizes.split(","))
+            if not name.strip() or not colon:
+                raise ValueError("no name")
+            shapes[name.strip()] = (smallest, usual, largest)
+    except ValueError:
+        raise ProfileError(f"The profile '{text}' cannot be read.", "It must be a name, a colon and three shapes.",
+                           "Write it as in --profile 'images:1x3x224x224,8x3x224x224,32x3x224x224'.") from None
+    return Profile(shapes)
+
+
+def _facts(engine: Engine, output: Path) -> Table:
+    memory = engine.memory()
+
+    def megabytes(size: int | None) -> str:
+        return "unknown" if size is None else f"{size / 1e6:.1f} MB"
+
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold")
+    table.add_column()
+    for row in (
+        ("Engine", f"{output} ({megabytes(output.stat().st_size)})"),
+        ("Runtime", f"{engine.runtime} {engine.runtime_version} on {engine.device}, {engine.precision}"),
+        ("Inputs", _tensors(engine.inputs)),
+        ("Outputs", _tensors(engine.outputs)),
+        ("Build", f"{engine.build_seconds:.1f} s"),
+        ("Layers", f"{len(engine.layers())} after fusion"),
+        ("Memory", f"weights {megabytes(memory.weights_bytes)}, activations {megabytes(memory.activation_bytes)}"),
+    ):
+        table.add_row(*row)
+    return table
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype} {'×'.join('?' if n < 0 else str(n) for n in spec.shape)}" for spec in specs)
+
+
+def _time(engine: Engine, number: int) -> bench.Samples:
+    """Time one profile at its usual shapes, on random input."""
+    shapes = {spec.name: spec.shape for spec in engine.inputs}
+    if engine.profiles:
+        shapes |= {name: usual for name, (_, usual, _) in engine.profiles[number].shapes.items()}
+    device = "cuda" if engine.device.startswith("cuda") else "cpu"
+    feeds = {spec.name: _random(spec, shapes[spec.name], device) for spec in engine.inputs}
+    sizes = ", ".join("×".join(map(str, shapes[spec.name])) for spec in engine.inputs)
+    batch = next((shapes[spec.name][0] for spec in engine.inputs if shapes[spec.name]), 1)
+    return bench.measure(lambda: engine.run(feeds, profile=number), label=f"At {sizes}", device=device, items=batch,
+                         max_seconds=MEASURE_SECONDS)
+
+
+def _random(spec: TensorSpec, shape: Shape, device: str) -> object:
+    """Normal numbers for a float input; zeros for any other, since they are valid indices and masks."""
+    is_float = spec.dtype == "bfloat16" or np.issubdtype(spec.dtype, np.floating)
+    values = np.random.default_rng(0).standard_normal(shape, np.float32) if is_float else np.zeros(shape, spec.dtype)
+    if device == "cpu":
+        return values if spec.dtype == "bfloat16" else values.astype(spec.dtype)
+    import torch
+
+    tensor = torch.from_numpy(values).cuda()
+    return tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor.to(getattr(torch, np.dtype(spec.dtype).name))
