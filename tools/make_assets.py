@@ -49,7 +49,7 @@ def main() -> None:
     step.add_argument("--fashion", type=Path, required=True, help="folder with t10k-*-ubyte.gz")
     step = steps.add_parser("cards")
     step.add_argument("--results", type=Path, default=RESULTS, help="folder of classifier_history.json, "
-                      "history_detector.json and detector_scores.jsonl (printed by train_detector.py --score)")
+                      "history_detector.json and detector_scores.jsonl (from train_detector.py --score)")
     steps.add_parser("manifest")
     options = parser.parse_args()
     if options.step == "sprites":
@@ -100,7 +100,7 @@ def make_cards(results: Path) -> None:
 
 
 def make_manifest() -> None:
-    """Write README.md and manifest.json: {name: {sha256, bytes, licence, origin}}, all but texts and itself."""
+    """Write README.md and manifest.json: {name: {sha256, bytes, licence, origin}}, no texts."""
     files = sorted(path for path in ASSETS.iterdir() if path.is_file() and not path.name.startswith(".")
                    and path.suffix != ".md" and path.name != "manifest.json")
     if unknown := [path.name for path in files if path.name not in KNOWN]:
