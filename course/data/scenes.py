@@ -80,8 +80,10 @@ def shipped_pool(split: str) -> ObjectPool:
     if split not in ("public", "calibration"):
         raise CourseError(f"There are no shipped objects named {split!r}.", 'The splits are "public" and "calibration".',
                           "Name one of them, or pass your own images as `pool=ObjectPool(...)`.")
-    from course.data.sprites import load_sprite
-    return ObjectPool(*load_sprite(f"cifar10_{split}"), *load_sprite(f"fashion_{split}"))
+    from course.data.sprites import SPLITS, load_sprite  # here, since training uses neither
+    part = SPLITS[split]
+    cifar, fashion = load_sprite("cifar10_public"), load_sprite("fashion_public")
+    return ObjectPool(cifar[0][part], cifar[1][part], fashion[0][part], fashion[1][part])
 
 
 def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = "public",

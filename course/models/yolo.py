@@ -18,11 +18,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from course.errors import ShapeError
+from course.data.scenes import CLASSES
+from course.errors import CourseError, ShapeError, UnsupportedError
+from course.files import require_asset
+from course.models.weights import load_into, read_state
 
 STRIDES = (8, 16, 32)
 BINS = 16
-CLASS_COUNT = 20
+CLASS_COUNT = len(CLASSES)
+INPUT_SIZE = 320  # pixels; any multiple of 32 works
+SHIPPED = "yolo_scenes.safetensors"
 WIDTHS = (24, 48, 96, 144, 208)  # channels at stride 2, 4, 8, 16, 32
 
 
@@ -86,11 +91,10 @@ class YOLO(nn.Module):
     classes; `decode_numpy` finishes them outside the graph.
     """
 
-    classes = CLASS_COUNT
-
     def __init__(self, decode: bool = True, widths: tuple[int, int, int, int, int] = WIDTHS):
         super().__init__()
         self.decode = decode
+        self.classes, self.input_size = CLASSES, INPUT_SIZE
         w0, w1, w2, w3, w4 = widths
         self.stem = nn.Sequential(ConvUnit(3, w0, 3, 2), ConvUnit(w0, w1, 3, 2), SplitStage(w1, w1, 1, True))
         self.stage8 = nn.Sequential(ConvUnit(w1, w2, 3, 2), SplitStage(w2, w2, 2, True))
@@ -143,9 +147,10 @@ def anchor_points(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, T
     for (height, width), stride in zip(sizes, STRIDES):
         xs = (torch.arange(width, device=like.device).to(like.dtype) + 0.5) * stride
         ys = (torch.arange(height, device=like.device).to(like.dtype) + 0.5) * stride
-        grid = torch.stack([xs.reshape(1, -1).expand(height, width), ys.reshape(-1, 1).expand(height, width)], 2)
-        points.append(grid.reshape(-1, 2))
-        strides.append(torch.full_like(points[-1][:, :1], stride))
+        # Adding zeros spreads a row over the grid in two plain nodes; expand() becomes six in an exported graph.
+        across, down = xs.reshape(1, -1), ys.reshape(-1, 1)
+        points.append(torch.stack([across + down * 0, across * 0 + down], 2).reshape(-1, 2))
+        strides.append(points[-1][:, :1] * 0 + stride)
     return torch.cat(points), torch.cat(strides)
 
 
@@ -153,7 +158,7 @@ def decode(raw: Tensor, points: Tensor, strides: Tensor) -> tuple[Tensor, Tensor
     """raw [N, 84, A] -> boxes [N, A, 4] in pixels, scores [N, A, 20]. A distance is its distribution's mean."""
     logits, classes = raw.split([4 * BINS, CLASS_COUNT], 1)
     bins = torch.arange(BINS, device=raw.device).to(raw.dtype).reshape(1, 1, BINS, 1)
-    distances = (logits.unflatten(1, (4, BINS)).softmax(2) * bins).sum(2).transpose(1, 2) * strides
+    distances = (logits.reshape(raw.shape[0], 4, BINS, -1).softmax(2) * bins).sum(2).transpose(1, 2) * strides
     near, far = distances.split([2, 2], 2)
     return torch.cat([points - near, points + far], 2), classes.transpose(1, 2).sigmoid()
 
@@ -220,3 +225,76 @@ def nms(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor, iou: float = 0.
         keep = torchvision.ops.batched_nms(box[anchor], best, label, iou)[:max_detections]
         found.append(Detections(box[anchor[keep]].cpu().numpy(), best[keep].cpu().numpy(), label[keep].cpu().numpy()))
     return found
+
+
+class WithNMS(nn.Module):
+    """The detector with non-maximum suppression inside the graph: one ONNX NonMaxSuppression node.
+
+    Image [N, 3, H, W] -> boxes float32 [N, D, 4], scores float32 [N, D], labels int64 [N, D], best first; D is
+    `max_detections`, always: where fewer were found, the rest has score 0. The answer is that of `nms`.
+    Export it with the TorchScript exporter; the dynamo exporter has no translation for this node.
+    """
+
+    def __init__(self, model: YOLO, iou: float = 0.6, score: float = 0.001, max_detections: int = 100):
+        super().__init__()
+        if not model.decode:
+            raise CourseError("NMS cannot be added to this detector.", "It gives raw output, and NMS needs boxes.",
+                              "Make it with yolo(decode=True).")
+        self.model, self.iou, self.score, self.max_detections = model, iou, score, max_detections
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if torch.compiler.is_dynamo_compiling() or getattr(torch.compiler, "is_exporting", lambda: False)():
+            raise UnsupportedError("NMS inside the graph cannot go through this exporter.",
+                                   "The number of boxes it keeps depends on the image, which torch.export cannot follow.",
+                                   'Use exporter="torchscript", or keep NMS outside: course.models.yolo.nms.')
+        boxes, scores = self.model(x)
+        survivors = _Suppress.apply(boxes, scores.transpose(1, 2), self.iou, self.score, self.max_detections)
+        best, index = survivors.flatten(1).topk(self.max_detections, 1)
+        label = torch.div(index, scores.shape[1], rounding_mode="trunc")
+        anchor = index - label * scores.shape[1]
+        return boxes.gather(1, anchor.unsqueeze(2).expand(-1, -1, 4)), best, label
+
+
+class _Suppress(torch.autograd.Function):
+    """boxes [N, A, 4], scores [N, C, A] -> the scores with 0 for every box that NMS drops: the same shape for every
+    image, though the number of survivors differs."""
+
+    @staticmethod
+    def forward(ctx, boxes: Tensor, scores: Tensor, iou: float, score: float, per_class: int) -> Tensor:
+        survivors = torch.zeros_like(scores)
+        for image in range(scores.shape[0]):
+            for label in range(scores.shape[1]):
+                anchor = (scores[image, label] > score).nonzero()[:, 0]
+                keep = anchor[torchvision.ops.nms(boxes[image, anchor], scores[image, label, anchor], iou)[:per_class]]
+                survivors[image, label, keep] = scores[image, label, keep]
+        return survivors
+
+    @staticmethod
+    def symbolic(g, boxes, scores, iou: float, score: float, per_class: int):
+        def constant(value: float | int):
+            return g.op("Constant", value_t=torch.tensor([value]))
+        kept = g.op("NonMaxSuppression", boxes, scores, constant(per_class), constant(iou), constant(score))
+        nothing = g.op("Mul", scores, constant(0.0))
+        return g.op("ScatterND", nothing, kept, g.op("GatherND", scores, kept)).setType(scores.type())
+
+
+def yolo(weights: str | Path | None = "scenes", decode: bool = True) -> YOLO:
+    """The course's detector, in eval mode, float32, on the CPU; 3.3 million parameters.
+
+    Args:
+        weights: "scenes", the shipped weights (20 classes, trained on `course.data.scenes`); None, random weights; or
+            the path of a `.safetensors` or `.pth` state dict.
+        decode: see `YOLO`.
+
+    Returns:
+        The module, with `.classes` (tuple of 20 names) and `.input_size` (320 px; any multiple of 32 works).
+
+    Raises:
+        MissingFileError, DamagedFileError: the weights file is not there or not readable.
+        ShapeError: the file belongs to another architecture.
+    """
+    model = YOLO(decode)
+    if weights is not None:
+        path = require_asset(SHIPPED) if weights == "scenes" else Path(weights)
+        load_into(model, read_state(path), f"Weights file {path.name}")
+    return model.eval()
