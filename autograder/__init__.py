@@ -1,11 +1,12 @@
-"""The instructor's half of the course: one source for all notebooks, a release, and a grader that measures by itself."""
+"""The instructor's half of the course: one source for all notebooks, a release, a grader that measures."""
+
 from __future__ import annotations
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`from autograder import selfcheck`, imported when it is asked for: a notebook should not pay for the grader."""
+    """`from autograder import selfcheck`, imported when asked for: a notebook must not pay for the grader."""
     if name == "selfcheck":
         import importlib
 

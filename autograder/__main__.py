@@ -1,4 +1,5 @@
 """`python -m autograder COMMAND`: each command lives in its own module, imported when it is called."""
+
 from __future__ import annotations
 
 import importlib

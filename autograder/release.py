@@ -1,8 +1,9 @@
 """solutions/<stage>/ -> the learners' stage folders, and the instructor's notebooks for nbgrader.
 
-    python -m autograder release build [--force] [STAGE ...]
-    python -m autograder release check [STAGE ...]
+python -m autograder release build [--force] [STAGE ...]
+python -m autograder release check [STAGE ...]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -26,10 +27,11 @@ SOURCE = ".grading/source"
 @dataclass(frozen=True)
 class Rendered:
     """One stage, in memory: path inside the stage folder -> bytes."""
+
     student: dict[str, bytes]
     """What learners get."""
     source: dict[str, bytes]
-    """What nbgrader gets: notebooks with solutions; helper files without, because it copies them to the learners."""
+    """What nbgrader gets: notebooks with solutions; helper files without, as it copies them to learners."""
     editable: tuple[str, ...]
     """The helper files that learners edit."""
 
@@ -44,8 +46,11 @@ def stage_names(root: Path = ROOT, wanted: Sequence[str] = ()) -> tuple[str, ...
     names |= {path.parent.name for path in root.glob(f"stage*/{MANIFEST}")}
     for name in wanted:
         if name.strip("/") not in names:
-            raise MissingFileError(f"There is no stage {name!r}.", f"solutions/ has {', '.join(sorted(names)) or 'none'}.",
-                                   "Give the name of a folder in solutions/.")
+            raise MissingFileError(
+                f"There is no stage {name!r}.",
+                f"solutions/ has {', '.join(sorted(names)) or 'none'}.",
+                "Give the name of a folder in solutions/.",
+            )
     return tuple(sorted({name.strip("/") for name in wanted} or names))
 
 
@@ -59,17 +64,23 @@ def render(root: Path, stage: str) -> Rendered:
     student, source, editable = {}, {}, []
     for path in sorted(base.rglob("*")):
         name = path.relative_to(base).as_posix()
-        if path.is_dir() or "__pycache__" in path.parts or any(part.startswith(".") for part in name.split("/")):
+        if path.is_dir() or any(part == "__pycache__" or part[0] == "." for part in name.split("/")):
             continue
         where, data = f"solutions/{stage}/{name}", path.read_bytes()
         text = _text(data, where)
         if path.suffix == ".ipynb":
-            raise CourseError(f"{where} is a notebook.", "Lessons are written as py:percent text, and only there.",
-                              f"Run `jupytext --to py:percent {where}`, and remove the notebook.")
+            raise CourseError(
+                f"{where} is a notebook.",
+                "Lessons are written as py:percent text, and only there.",
+                f"Run `jupytext --to py:percent {where}`, and remove the notebook.",
+            )
         if LESSON.fullmatch(path.name):
             if "/" in name:
-                raise CourseError(f"{where} lies too deep.", "nbgrader takes notebooks from the stage folder only.",
-                                  f"Move it to solutions/{stage}/, or give the helper file a name without a number.")
+                raise CourseError(
+                    f"{where} lies too deep.",
+                    "nbgrader takes notebooks from the stage folder only.",
+                    f"Move it to solutions/{stage}/, or give the helper file a name without a number.",
+                )
             notebook, name = read_lesson(text or "", where), path.with_suffix(".ipynb").name
             source[name] = notebook_bytes(notebook)
             student[name] = notebook_bytes(student_version(notebook))
@@ -83,31 +94,37 @@ def render(root: Path, stage: str) -> Rendered:
 
 
 def student_editable(root: Path, stage: str) -> tuple[str, ...]:
-    """The helper files of a stage whose graded copy must be the learner's (nbgrader's `exclude_overwriting`)."""
+    """The helper files of which the learner's copy must be graded (nbgrader's `exclude_overwriting`)."""
     return render(root, stage).editable
 
 
 def write_source(root: Path = ROOT, stages: Sequence[str] = ()) -> Path:
-    """Write the instructor's notebooks and the helper files to `.grading/source/<stage>/`, and nothing else there."""
+    """Write the instructor's notebooks and the helper files to `.grading/source/<stage>/`; clear the rest."""
     return _write_source(root, {stage: render(root, stage) for stage in stage_names(root, stages)})
 
 
-def build(root: Path = ROOT, stages: Sequence[str] = (), *, force: bool = False) -> dict[str, tuple[Change, ...]]:
+def build(
+    root: Path = ROOT, stages: Sequence[str] = (), *, force: bool = False
+) -> dict[str, tuple[Change, ...]]:
     """Bring the stage folders and `.grading/source` up to date; stage -> what changed.
 
-    A file in a stage folder that somebody edited is kept; with `force` it is overwritten and kept as NAME.mine-N.
+    A file in a stage folder that somebody edited is kept; `force` overwrites it and keeps it as NAME.mine-N.
 
     Raises:
         CourseError: a source has a mistake (then nothing was written), or a file cannot be written.
     """
     rendered = {stage: render(root, stage) for stage in stage_names(root, stages)}
     _write_source(root, rendered)
-    return {stage: sync(root / stage, files.student, on_edit="replace" if force else "keep", editable=files.editable)
-            for stage, files in rendered.items()}
+    return {
+        stage: sync(
+            root / stage, files.student, on_edit="replace" if force else "keep", editable=files.editable
+        )
+        for stage, files in rendered.items()
+    }
 
 
 def check(root: Path = ROOT, stages: Sequence[str] = ()) -> tuple[str, ...]:
-    """Generate everything again and compare: one line per file that is not what its source gives, with a hint.
+    """Generate everything again: one line, with a hint, per file that is not what its source gives.
 
     Raises:
         CourseError: a source has a mistake.
@@ -132,8 +149,12 @@ def main(argv: list[str] | None = None) -> int:
     """`release build` and `release check`; 0 if the stage folders are what the sources give."""
     parser = argparse.ArgumentParser(prog="python -m autograder release", description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=["build", "check"])
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="folders below solutions/; without any, all")
-    parser.add_argument("--force", action="store_true", help="overwrite edited files; each is kept as NAME.mine-N")
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help="folders below solutions/; without any, all"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite edited files; each is kept as NAME.mine-N"
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help="the course folder")
     args = parser.parse_intermixed_args(argv)
     root = args.root.resolve()
@@ -141,8 +162,10 @@ def main(argv: list[str] | None = None) -> int:
         drift = check(root, args.stages)
         print("\n".join(drift) if drift else "release check: the stage folders are what solutions/ gives.")
         if drift:
-            print(f"release check: {len(drift)} file(s) differ. Next step: edit solutions/, never the stage folders, "
-                  "then run `python -m autograder release build`.")
+            print(
+                f"release check: {len(drift)} file(s) differ. Next step: edit solutions/, never the stage "
+                "folders, then run `python -m autograder release build`."
+            )
         return 1 if drift else 0
     kept = 0
     for stage, changes in build(root, args.stages, force=args.force).items():
@@ -150,7 +173,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{change.action:8} {stage}/{change.path}" + (f"  ({change.note})" if change.note else ""))
         edited = sum(change.action == "kept" for change in changes)
         kept += edited
-        print(f"{stage}: {len(changes) - edited} file(s) changed, {edited} kept." if changes else f"{stage}: up to date.")
+        print(
+            f"{stage}: {len(changes) - edited} file(s) changed, {edited} kept."
+            if changes
+            else f"{stage}: up to date."
+        )
     return 1 if kept else 0
 
 
@@ -174,8 +201,11 @@ def _text(data: bytes, where: str) -> str | None:
             raise ValueError
     except ValueError as error:
         if b"BEGIN SOLUTION" in data or where.endswith(".py"):
-            raise CourseError(f"{where} is not UTF-8 text.", "Its solution regions could not be removed safely.",
-                              "Save it as UTF-8.") from error
+            raise CourseError(
+                f"{where} is not UTF-8 text.",
+                "Its solution regions could not be removed safely.",
+                "Save it as UTF-8.",
+            ) from error
         return None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text if text.endswith("\n") or not text else text + "\n"
@@ -184,7 +214,9 @@ def _text(data: bytes, where: str) -> str | None:
 def _tracked(root: Path, stage: str) -> set[str]:
     """Files that git holds in a stage folder; none where the course is no git repository."""
     try:
-        done = subprocess.run(["git", "-C", str(root / stage), "ls-files", "-z"], capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "-C", str(root / stage), "ls-files", "-z"], capture_output=True, text=True
+        )
     except OSError:
         return set()
     return set(filter(None, done.stdout.split("\0"))) if done.returncode == 0 else set()

@@ -6,6 +6,7 @@ A region lies between two comment lines, in whatever comment syntax the file has
     ...                         ...                        ...
     ### END SOLUTION            // END SOLUTION            /* END SOLUTION */
 """
+
 from __future__ import annotations
 
 import ast
@@ -14,8 +15,10 @@ from collections.abc import Sequence
 
 from course.errors import CourseError
 
-MARKER = re.compile(r"^(?P<indent>\s*)(?P<open>#+|//+|/\*+|<!--|--|;+|%+)[ #]*(?P<word>BEGIN|END) SOLUTION *"
-                    r"(?P<close>\*/|-->)?\s*$")
+MARKER = re.compile(
+    r"^(?P<indent>\s*)(?P<open>#+|//+|/\*+|<!--|--|;+|%+)[ #]*(?P<word>BEGIN|END) SOLUTION *"
+    r"(?P<close>\*/|-->)?\s*$"
+)
 EDITABLE = "YOURS TO EDIT"
 """In the first ten lines of a helper file: the learner edits it, though it has no solution region."""
 
@@ -35,19 +38,27 @@ def find_regions(lines: Sequence[str], kind: str, where: str, first_line: int = 
     for index, line in enumerate(lines):
         if f"BEGIN {kind}" in line:
             if begin is not None:
-                raise CourseError(f"{where}:{first_line + index}: BEGIN {kind} inside a region.",
-                                  f"The region from line {first_line + begin} has not ended.",
-                                  f"Write END {kind} before this line; regions cannot be nested.")
+                raise CourseError(
+                    f"{where}:{first_line + index}: BEGIN {kind} inside a region.",
+                    f"The region from line {first_line + begin} has not ended.",
+                    f"Write END {kind} before this line; regions cannot be nested.",
+                )
             begin = index
         elif f"END {kind}" in line:
             if begin is None:
-                raise CourseError(f"{where}:{first_line + index}: END {kind} without BEGIN.", "No region is open here.",
-                                  f"Write BEGIN {kind} where the region starts, or delete this line.")
+                raise CourseError(
+                    f"{where}:{first_line + index}: END {kind} without BEGIN.",
+                    "No region is open here.",
+                    f"Write BEGIN {kind} where the region starts, or delete this line.",
+                )
             regions.append((begin, index))
             begin = None
     if begin is not None:
-        raise CourseError(f"{where}:{first_line + begin}: BEGIN {kind} without END.", "The region never ends.",
-                          f"Write END {kind} where it should.")
+        raise CourseError(
+            f"{where}:{first_line + begin}: BEGIN {kind} without END.",
+            "The region never ends.",
+            f"Write END {kind} where it should.",
+        )
     return regions
 
 
@@ -66,16 +77,24 @@ def strip(text: str, where: str) -> str:
     lines, python = text.split("\n"), where.endswith(".py")
     for number, line in enumerate(lines, 1):
         if ("BEGIN SOLUTION" in line or "END SOLUTION" in line) and not MARKER.match(line):
-            raise CourseError(f"{where}:{number}: this solution marker cannot be read.",
-                              "It must stand alone in a comment line.", "Write it as in `# BEGIN SOLUTION`.")
+            raise CourseError(
+                f"{where}:{number}: this solution marker cannot be read.",
+                "It must stand alone in a comment line.",
+                "Write it as in `# BEGIN SOLUTION`.",
+            )
         if "BEGIN HIDDEN TESTS" in line:
-            raise CourseError(f"{where}:{number}: a helper file cannot hide tests.", "Learners get the whole file.",
-                              "Move the tests into a test cell of a notebook.")
+            raise CourseError(
+                f"{where}:{number}: a helper file cannot hide tests.",
+                "Learners get the whole file.",
+                "Move the tests into a test cell of a notebook.",
+            )
     regions = find_regions(lines, "SOLUTION", where)
     functions = []
     if python and regions:
         tree = _parse(text, where, "as it stands", "Correct it; the solution must run.")
-        functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        functions = [
+            node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
     for begin, end in reversed(regions):
         mark = MARKER.match(lines[begin])
         opening = "#" if mark["open"].startswith("#") else mark["open"]
@@ -84,11 +103,15 @@ def strip(text: str, where: str) -> str:
             stub.append(f"{mark['indent']}raise NotImplementedError()")
         elif python and mark["indent"]:
             stub.append(f"{mark['indent']}pass")
-        lines[begin:end + 1] = stub
+        lines[begin : end + 1] = stub
     stripped = "\n".join(lines)
     if python and regions:
-        _parse(stripped, where, "without its solution regions",
-               "Let each region hold whole statements of one block, indented like its markers.")
+        _parse(
+            stripped,
+            where,
+            "without its solution regions",
+            "Let each region hold whole statements of one block, indented like its markers.",
+        )
     return stripped
 
 
@@ -101,4 +124,6 @@ def _parse(text: str, where: str, which: str, next_step: str) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        raise CourseError(f"{where}:{error.lineno}: not valid Python {which}.", str(error.msg), next_step) from error
+        raise CourseError(
+            f"{where}:{error.lineno}: not valid Python {which}.", str(error.msg), next_step
+        ) from error

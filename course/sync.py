@@ -1,16 +1,17 @@
 """Bring a folder up to date with a new release, and never lose what somebody wrote there.
 
-A folder that was made from a release holds `.release.json`: the SHA-256 of every file as it was released. That list
-tells an edited file from an untouched one. `course lab` uses this for `work/`, `autograder release build` for the
+A folder that was made from a release holds `.release.json`: the SHA-256 of every file as released. That list
+tells an edited file from an untouched one. `course lab` uses this for `work/`, and `release build` for the
 `stage*` folders.
 """
+
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,8 +25,12 @@ from course.files import atomic_write
 MANIFEST = ".release.json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE_INFO = {
-    "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py", "mimetype": "text/x-python",
-    "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3",
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
 }
 """What every Python kernel reports about itself, less `version`, which differs from machine to machine."""
 
@@ -34,22 +39,23 @@ Action = Literal["added", "updated", "removed", "kept", "beside", "replaced", "s
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to one file: its path inside the folder, and a sentence where the reader has to know more."""
+    """What happened to one file: its path inside the folder, and a sentence where there is more to know."""
+
     path: str
     action: Action
     note: str = ""
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """Drop, in place, what Jupyter writes into a notebook by itself: kernel version and name, timing, view state.
+    """Drop, in place, what Jupyter writes by itself: the kernel's version and display name, times.
 
-    Outputs and execution counts stay. A kernel that the learner chose stays, too.
+    Outputs, execution counts, view state and a kernel that the learner chose stay.
     """
     if notebook.metadata.get("kernelspec", {}).get("name") == KERNELSPEC["name"]:
         notebook.metadata["kernelspec"] = nbformat.from_dict(KERNELSPEC)
         notebook.metadata["language_info"] = nbformat.from_dict(LANGUAGE_INFO)
     for cell in notebook.cells:
-        for key in ("execution", "ExecuteTime", "trusted", "scrolled", "collapsed"):
+        for key in ("execution", "ExecuteTime", "trusted"):
             cell.metadata.pop(key, None)
     return notebook
 
@@ -59,16 +65,20 @@ def notebook_bytes(notebook: NotebookNode) -> bytes:
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
 
 
-def fingerprint(name: str, data: bytes) -> str:
+def fingerprint(name: str, data: bytes, known: Collection[str | None] = ()) -> str:
     """SHA-256 (hex) of a file's content; for a notebook, of what a person writes into it.
 
-    Running a notebook, saving it in JupyterLab or choosing another kernel leaves the fingerprint as it is. For a
-    generated file it is the plain SHA-256 of its bytes.
+    Running a notebook, saving it in JupyterLab, choosing another kernel, or the empty cell that Shift-Enter
+    adds at the end leaves the fingerprint as it is. A generated file has the plain SHA-256 of its bytes.
+    Bytes whose SHA-256 is in `known` are not read as a notebook, which takes longer.
     """
-    if name.endswith(".ipynb"):
+    if name.endswith(".ipynb") and hashlib.sha256(data).hexdigest() not in known:
         notebook = _parse(data)
         if notebook is not None:
+            notebook.cells = [c for c in notebook.cells if c.source.strip() or "nbgrader" in c.metadata]
             for cell in notebook.cells:
+                for key in ("scrolled", "collapsed", "jupyter"):
+                    cell.metadata.pop(key, None)
                 if cell.cell_type == "code":
                     cell.outputs, cell.execution_count = [], None
             for key in ("widgets", "vscode"):
@@ -94,28 +104,38 @@ def read_manifest(folder: Path) -> dict | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(
-            f"{path} cannot be read.", str(error) or type(error).__name__,
-            f"Restore it (`git checkout -- {folder.name}/{MANIFEST}`), or delete it: then every file that differs from "
-            "the release counts as yours and is kept.") from error
+            f"{path} cannot be read.",
+            str(error) or type(error).__name__,
+            f"Restore it (`git checkout -- {folder.name}/{MANIFEST}`), or delete it: then every file that "
+            "differs from the release counts as yours and is kept.",
+        ) from error
 
 
 def manifest_bytes(files: Mapping[str, str], **more: object) -> bytes:
     """The bytes of a `.release.json` that lists `files` (path -> fingerprint)."""
-    return (json.dumps({"files": dict(files), **more}, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    text = json.dumps({"files": dict(files), **more}, indent=1, sort_keys=True, ensure_ascii=False)
+    return (text + "\n").encode()
 
 
-def sync(folder: Path, release: Mapping[str, bytes], *, on_edit: Literal["beside", "keep", "replace"],
-         listed: Mapping[str, str] | None = None, **more: object) -> tuple[Change, ...]:
+def sync(
+    folder: Path,
+    release: Mapping[str, bytes],
+    *,
+    on_edit: Literal["beside", "keep", "replace"],
+    listed: Mapping[str, str] | None = None,
+    **more: object,
+) -> tuple[Change, ...]:
     """Make `folder` hold `release`, except where somebody edited a file.
 
-    Each file moves in whole. If this is interrupted, the next call finishes the work and still knows every edit.
+    Each file moves in whole. If this is interrupted, the next call finishes it and still knows every edit.
 
     Args:
         folder: where the release goes; other files in it are left alone.
         release: path inside the folder ("/" between parts) -> content.
-        on_edit: for an edited file that the release changes: `beside` writes the new one as NAME.new and keeps the
-            outputs of updated notebooks; `keep` only reports it; `replace` overwrites it and keeps a copy NAME.mine-N.
-        listed: path -> official fingerprint, where `release` may hold something else (a release edited in place).
+        on_edit: for an edited file that the release changes: `beside` writes the new one as NAME.new, and
+            keeps the outputs of notebooks that it updates; `keep` only reports it; `replace` overwrites it
+            and keeps a copy NAME.mine-N.
+        listed: path -> official fingerprint, where `release` may hold something else (it was edited).
         more: further entries of `.release.json`.
 
     Raises:
@@ -135,8 +155,11 @@ def sync(folder: Path, release: Mapping[str, bytes], *, on_edit: Literal["beside
         try:
             change = _bring(folder, name, release.get(name), listed.get(name), known, base.get(name), on_edit)
         except OSError as error:
-            raise CourseError(f"{folder / name} could not be brought up to date.", error.strerror or str(error),
-                              "Check its permissions, or move what is there away. Then run this again.") from error
+            raise CourseError(
+                f"{folder / name} could not be brought up to date.",
+                error.strerror or str(error),
+                "Check its permissions, or move what is there away. Then run this again.",
+            ) from error
         if change is not None:
             changes.append(change)
     if listed:
@@ -148,12 +171,20 @@ def sync(folder: Path, release: Mapping[str, bytes], *, on_edit: Literal["beside
     return tuple(changes)
 
 
-def _bring(folder: Path, name: str, data: bytes | None, new: str | None, known: set[str | None], base: str | None,
-           on_edit: str) -> Change | None:
-    """Bring one file up to date: `new` is its fingerprint in the release, `known` those that count as unedited."""
+def _bring(
+    folder: Path,
+    name: str,
+    data: bytes | None,
+    new: str | None,
+    known: set[str | None],
+    base: str | None,
+    on_edit: str,
+) -> Change | None:
+    """Bring one file up to date. `new`: its fingerprint in the release; `known`: what counts as unedited."""
     path = folder / name
     mine_data = _read(path)
-    mine = None if mine_data is None else fingerprint(name, mine_data)
+    mine = None if mine_data is None else fingerprint(name, mine_data, {new, *known})
+    intact = data is not None and fingerprint(name, data, {new}) == new
     if new is None:
         if mine is None:
             return None
@@ -163,17 +194,19 @@ def _bring(folder: Path, name: str, data: bytes | None, new: str | None, known: 
         _remove_empty(path.parent, folder)
         return Change(name, "removed")
     if mine is None and data is not None:
-        note = "" if fingerprint(name, data) == new else "Taken with the edits that were made in the release folder."
+        note = "" if intact else "Taken with the edits that were made in the release folder."
         return _write(path, data, Change(name, "added", note))
     if mine == new:
         _drop_new(path, new)
-        same = mine_data == data or on_edit == "beside"
-        return None if same else _write(path, data, Change(name, "updated", "Only outputs or Jupyter's own metadata differed."))
-    if data is None or fingerprint(name, data) != new:
-        return Change(name, "skipped", f"The release's own copy was changed or is missing. Restore it: "
-                                       f"`git checkout -- {folder.name}/{name}`.")
+        if mine_data == data or on_edit == "beside":
+            return None
+        return _write(path, data, Change(name, "updated", "Only outputs or Jupyter's own metadata differed."))
+    if not intact:
+        restore = f"Restore it: `git checkout -- {folder.name}/{name}`."
+        return Change(name, "skipped", f"The release's own copy was changed or is missing. {restore}")
     if mine in known:
-        return _write(path, _with_outputs(mine_data, data) if on_edit == "beside" else data, Change(name, "updated"))
+        data = _with_outputs(mine_data, data) if on_edit == "beside" else data
+        return _write(path, data, Change(name, "updated"))
     if on_edit == "replace":
         copy = next(p for n in range(1, 10**6) if not (p := path.with_name(f"{path.name}.mine-{n}")).exists())
         atomic_write(copy, mine_data)
@@ -183,8 +216,8 @@ def _bring(folder: Path, name: str, data: bytes | None, new: str | None, known: 
     if new == base:
         return Change(name, "kept")
     atomic_write(path.with_name(path.name + ".new"), data)
-    return Change(name, "beside", f"You edited it, so it stays. The new version is {path.name}.new; to take it, delete "
-                                  f"{path.name} and run `course lab` again.")
+    take = f"to take it, delete {path.name} and run `course lab` again."
+    return Change(name, "beside", f"You edited it, so it stays. The new version is {path.name}.new; {take}")
 
 
 def _parse(data: bytes) -> NotebookNode | None:
@@ -220,7 +253,8 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, data: bytes, change: Change) -> Change:
     atomic_write(path, data)
     if data.startswith(b"#!"):
-        path.chmod(path.stat().st_mode | (path.stat().st_mode & 0o444) >> 2)  # who may read a script may run it
+        mode = path.stat().st_mode
+        path.chmod(mode | (mode & 0o444) >> 2)  # who may read a script may run it
     _drop_new(path, fingerprint(path.name, data))
     return change
 

@@ -1,9 +1,11 @@
 """`course lab`: a learner's copy that an update of the course never conflicts with."""
+
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -60,7 +62,9 @@ def execute(path: Path) -> None:
     for count, cell in enumerate((c for c in nb.cells if c.cell_type == "code"), 1):
         cell.execution_count = count
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"output {count}\n")]
+        cell.metadata["collapsed"] = True
         cell.metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
+    nb.cells.append(nbformat.v4.new_code_cell(""))  # what Shift-Enter on the last cell adds
     nb.metadata["language_info"]["version"] = "3.12.1"
     nb.metadata["kernelspec"] = {"name": "venv", "display_name": "My kernel", "language": "python"}
     nbformat.write(nb, path)
@@ -93,7 +97,9 @@ def test_untouched_files_follow_the_release_and_edited_ones_stay(root):
     assert actions(make_work_copy(root)) == {"native/scale.cu": "kept"}, "said once, then left in peace"
     assert not (work / "native" / "scale.cu.new").exists()
     (work / "native" / "scale.cu").unlink()
-    assert actions(make_work_copy(root)) == {"native/scale.cu": "added"}, "deleting it brings the release's version"
+    assert actions(make_work_copy(root)) == {"native/scale.cu": "added"}, (
+        "deleting it brings the release's version"
+    )
 
 
 def test_the_new_version_goes_once_it_was_taken(root):
@@ -117,7 +123,12 @@ def test_a_notebook_that_was_only_run_is_updated_and_keeps_its_outputs(root):
     execute(path)
     before = path.read_bytes()
     assert make_work_copy(root).changes == () and path.read_bytes() == before
-    update(root, "01_demo.py", 'print(sys.version_info[:2], "this cell has an output")\n\n# %%\n', "print('changed')\n\n# %%\n")
+    update(
+        root,
+        "01_demo.py",
+        'print(sys.version_info[:2], "this cell has an output")\n\n# %%\n',
+        "print('changed')\n\n# %%\n",
+    )
     assert actions(make_work_copy(root)) == {"01_demo.ipynb": "updated"}
     nb = nbformat.read(path, as_version=4)
     outputs = {cell.source.split("\n")[0]: cell.outputs for cell in nb.cells if cell.cell_type == "code"}
@@ -154,7 +165,11 @@ def test_removed_files_go_unless_edited_and_own_files_stay(root):
     (root / "solutions" / STAGE / "mine.txt").write_text("the release has a file of this name now\n")
     build(root)
     report = make_work_copy(root)
-    assert actions(report) == {"service/notes.md": "kept", "service/schema.sql": "removed", "mine.txt": "beside"}
+    assert actions(report) == {
+        "service/notes.md": "kept",
+        "service/schema.sql": "removed",
+        "mine.txt": "beside",
+    }
     assert (work / "mine.txt").read_text() == "mine\n" and not (work / "service" / "schema.sql").exists()
 
 
@@ -230,35 +245,42 @@ def test_open_lab_starts_a_real_jupyterlab_that_saves_tidily(root):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     code = f"from course.lab import open_lab; raise SystemExit(open_lab({str(root)!r}, 9, browser=False))"
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_PORT": str(port), "JUPYTER_TOKEN": "secret", "HOME": str(root),
-           "JUPYTER_PREFER_ENV_PATH": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_PORT": str(port), "HOME": str(root)}
+    env.pop("JUPYTER_TOKEN", None)
     log = (root / "lab.log").open("w")
-    server = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=log, stderr=log, start_new_session=True)
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdout=log, stderr=log, start_new_session=True
+    )
 
     def ask(path: str, method: str = "GET", body: bytes | None = None) -> str:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Authorization": "token secret"},
-                                         method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", body, {"Authorization": f"token {token}"}, method=method
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read().decode()
 
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert server.poll() is None and time.monotonic() < deadline, (root / "lab.log").read_text()
-            try:
-                assert "jupyterlab" in ask("/lab").lower()
-                break
-            except OSError:
-                time.sleep(0.3)
+        deadline, address = time.monotonic() + 60, None
+        while address is None:
+            printed = (root / "lab.log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, printed
+            address = re.search(rf":{port}/lab/tree/{STAGE}/01_demo.ipynb\?token=(\w+)", printed)
+            time.sleep(0.2)
+        token = address[1]
+        assert "jupyterlab" in ask("/lab").lower()
         path = root / "work" / STAGE / "01_demo.ipynb"
         before = path.read_bytes()
         model = json.loads(ask(f"/api/contents/{STAGE}/01_demo.ipynb?content=1"))
-        model["content"]["metadata"]["language_info"]["version"] = "3.11.7"  # what the page adds from the kernel
+        model["content"]["metadata"]["language_info"]["version"] = (
+            "3.11.7"  # what the page adds from the kernel
+        )
         model["content"]["metadata"]["kernelspec"]["display_name"] = "Python 3"
-        ask(f"/api/contents/{STAGE}/01_demo.ipynb", "PUT",
-            json.dumps({"type": "notebook", "format": "json", "content": model["content"]}).encode())
+        ask(
+            f"/api/contents/{STAGE}/01_demo.ipynb",
+            "PUT",
+            json.dumps({"type": "notebook", "format": "json", "content": model["content"]}).encode(),
+        )
         assert path.read_bytes() == before
-        assert (root / "lab.log").read_text().count(f"/lab/tree/{STAGE}/01_demo.ipynb"), "opens the stage's first notebook"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)

@@ -1,4 +1,5 @@
 """The release: what learners get, the same bytes everywhere, and no edit ever lost."""
+
 from __future__ import annotations
 
 import asyncio
@@ -32,54 +33,91 @@ def root(tmp_path: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def lesson(*cells: str) -> str:
     return "# %% [markdown]\n# # Title\n\n" + "\n\n".join(cells) + "\n"
 
 
-# ---- this repository -------------------------------------------------------------------------------------------------
+# ---- this repository ---------------------------------------------------------------------------------------
+
 
 def test_the_stage_folders_are_what_solutions_gives():
     assert check(ROOT) == (), "run `python -m autograder release build`"
 
 
-# ---- what learners get -----------------------------------------------------------------------------------------------
+# ---- what learners get -------------------------------------------------------------------------------------
+
 
 def test_learners_get_no_solution_and_no_hidden_test(root):
     build(root)
     student = b"".join(tree(root / STAGE).values())
-    for secret in (b"SOLUTION", b"HIDDEN", b"MARK SCHEME", b"linalg.inv", b"associative", b"4 * b", b"logarithmic",
-                   b"secret", b"SECRET", b"3.0f * x", b"add_library", b"return 2 * x", b"CREATE TABLE"):
+    for secret in (
+        b"SOLUTION",
+        b"HIDDEN",
+        b"MARK SCHEME",
+        b"linalg.inv",
+        b"associative",
+        b"4 * b",
+        b"logarithmic",
+        b"secret",
+        b"SECRET",
+        b"3.0f * x",
+        b"add_library",
+        b"return 2 * x",
+        b"CREATE TABLE",
+    ):
         assert secret not in student, secret
     source = tree(root / ".grading" / "source" / STAGE)
     assert b"linalg.inv" in source["01_demo.ipynb"] and b"HIDDEN TESTS" in source["01_demo.ipynb"]
-    assert b"3.0f * x" not in source["native/scale.cu"], "nbgrader copies helper files beside a learner's notebook"
+    assert b"3.0f * x" not in source["native/scale.cu"], (
+        "nbgrader copies helper files beside a learner's notebook"
+    )
     assert set(source) == set(tree(root / STAGE)) - {MANIFEST}
 
 
 def test_helper_files_keep_their_comment_syntax(root):
     files = render(root, STAGE).student
     assert files["native/scale.cu"].decode().split("\n")[1:4] == [
-        'extern "C" float scale(float x) {', "    // YOUR CODE HERE", "}"]
+        'extern "C" float scale(float x) {',
+        "    // YOUR CODE HERE",
+        "}",
+    ]
     assert b"/* YOUR CODE HERE */\n" in files["native/scale.cu"]
     assert files["native/CMakeLists.txt"].endswith(b"\n# YOUR CODE HERE\n")
     assert files["service/schema.sql"] == b"-- YOUR CODE HERE\nSELECT 1;\n"
     assert b"<!-- YOUR CODE HERE -->" in files["service/notes.md"]
-    assert files["service/picture.png"] == (FIXTURE / "solutions" / STAGE / "service" / "picture.png").read_bytes()
+    assert (
+        files["service/picture.png"]
+        == (FIXTURE / "solutions" / STAGE / "service" / "picture.png").read_bytes()
+    )
     helper = files["helper.py"].decode()
-    assert "    # YOUR CODE HERE\n    raise NotImplementedError()\n\n\n# YOUR CODE HERE\n\n\nclass Plugin:\n" in helper
+    assert (
+        "    # YOUR CODE HERE\n    raise NotImplementedError()\n\n\n# YOUR CODE HERE\n\n\nclass Plugin:\n"
+        in helper
+    )
     assert helper.endswith("class Plugin:\n    # YOUR CODE HERE\n    pass\n")
-    assert student_editable(root, STAGE) == ("helper.py", "native/CMakeLists.txt", "native/scale.cu",
-                                             "service/config.pbtxt", "service/notes.md", "service/schema.sql")
+    assert student_editable(root, STAGE) == (
+        "helper.py",
+        "native/CMakeLists.txt",
+        "native/scale.cu",
+        "service/config.pbtxt",
+        "service/notes.md",
+        "service/schema.sql",
+    )
 
 
-@pytest.mark.parametrize("begin, end, stub", [
-    ("; BEGIN SOLUTION", "; END SOLUTION", "; YOUR CODE HERE"),
-    ("  % BEGIN SOLUTION", "  % END SOLUTION", "  % YOUR CODE HERE"),
-    ("// ### BEGIN SOLUTION", "// ### END SOLUTION", "// YOUR CODE HERE"),
-])
+@pytest.mark.parametrize(
+    "begin, end, stub",
+    [
+        ("; BEGIN SOLUTION", "; END SOLUTION", "; YOUR CODE HERE"),
+        ("  % BEGIN SOLUTION", "  % END SOLUTION", "  % YOUR CODE HERE"),
+        ("// ### BEGIN SOLUTION", "// ### END SOLUTION", "// YOUR CODE HERE"),
+    ],
+)
 def test_more_comment_syntaxes(begin, end, stub):
     assert strip(f"a\n{begin}\nsecret\n{end}\nb\n", "x.txt") == f"a\n{stub}\nb\n"
 
@@ -92,18 +130,39 @@ def test_crlf_sources_give_lf(root):
     assert render(root, STAGE) == before
 
 
-# ---- the same bytes everywhere ---------------------------------------------------------------------------------------
+# ---- the same bytes everywhere -----------------------------------------------------------------------------
+
 
 def test_same_bytes_from_another_process_folder_locale_and_umask(root, tmp_path):
     build(root)
     first = tree(root / STAGE)
     other = tmp_path / "elsewhere" / "Größe"
     shutil.copytree(FIXTURE, other)
-    env = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONUTF8": "0",
-           "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", "import os, runpy, sys; os.umask(0o077); sys.argv[0] = 'x';"
-                    "runpy.run_module('autograder', run_name='__main__')", "release", "build", "--root", str(other)],
-                   cwd="/", env=env, check=True, capture_output=True)
+    env = {
+        **os.environ,
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PYTHONHASHSEED": "7",
+        "TZ": "Asia/Tokyo",
+        "PYTHONUTF8": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, runpy, sys; os.umask(0o077); sys.argv[0] = 'x';"
+            "runpy.run_module('autograder', run_name='__main__')",
+            "release",
+            "build",
+            "--root",
+            str(other),
+        ],
+        cwd="/",
+        env=env,
+        check=True,
+        capture_output=True,
+    )
     assert tree(other / STAGE) == first
     assert build(root) == {STAGE: ()}
     assert tree(root / STAGE) == first
@@ -117,13 +176,17 @@ def test_cell_ids_come_from_grade_id_or_content(root):
     assert ids[2:4] == ["fold", "fold-test"] and len(set(ids)) == len(ids)
     assert ids[5] == ids[4] + "-2"  # two cells with the same text
     path = root / "solutions" / STAGE / "01_demo.py"
-    path.write_text(path.read_text().replace("# %% [markdown]\n# # Fold", "# %% [markdown]\n# New first cell.\n\n"
-                                             "# %% [markdown]\n# # Fold"))
+    path.write_text(
+        path.read_text().replace(
+            "# %% [markdown]\n# # Fold", "# %% [markdown]\n# New first cell.\n\n# %% [markdown]\n# # Fold"
+        )
+    )
     moved = nbformat.reads(render(root, STAGE).student["01_demo.ipynb"].decode(), as_version=4)
     assert [cell.id for cell in moved.cells][1:] == ids
 
 
-# ---- nbgrader --------------------------------------------------------------------------------------------------------
+# ---- nbgrader ----------------------------------------------------------------------------------------------
+
 
 def test_nbgrader_makes_the_same_release_from_the_source(root):
     from nbgrader.apps import NbGraderAPI
@@ -152,7 +215,8 @@ def test_nbgrader_makes_the_same_release_from_the_source(root):
         assert gradebook.find_assignment(STAGE).max_score == pytest.approx(4 + 2.5 + 5 + 3 + 3)
 
 
-# ---- JupyterLab ------------------------------------------------------------------------------------------------------
+# ---- JupyterLab --------------------------------------------------------------------------------------------
+
 
 def test_running_and_saving_in_jupyterlab_changes_only_outputs(root):
     """The path of a real save: contents API in, kernel, what JupyterLab's page adds, contents API out."""
@@ -169,12 +233,16 @@ def test_running_and_saving_in_jupyterlab_changes_only_outputs(root):
         model = await manager.get(f"{STAGE}/01_demo.ipynb", content=True)
         opened = model["content"]
         opened.cells[-1].source = opened.cells[-1].source  # %%bash needs no kernel of its own
-        client = NotebookClient(opened, timeout=60, allow_errors=True, resources={"metadata": {"path": str(root)}})
+        client = NotebookClient(
+            opened, timeout=60, allow_errors=True, resources={"metadata": {"path": str(root)}}
+        )
         await client.async_execute()
         opened.metadata["kernelspec"]["display_name"] = "Python 3"  # the name that this machine's kernel has
         assert "version" in opened.metadata.language_info and "execution" in opened.cells[1].metadata
-        await manager.save({"type": "notebook", "format": "json", "content": json.loads(json.dumps(opened))},
-                           f"{STAGE}/01_demo.ipynb")
+        await manager.save(
+            {"type": "notebook", "format": "json", "content": json.loads(json.dumps(opened))},
+            f"{STAGE}/01_demo.ipynb",
+        )
 
     asyncio.run(open_run_save())
     saved = path.read_bytes()
@@ -190,7 +258,8 @@ def test_running_and_saving_in_jupyterlab_changes_only_outputs(root):
     assert path.read_bytes() == released
 
 
-# ---- edits are kept --------------------------------------------------------------------------------------------------
+# ---- edits are kept ----------------------------------------------------------------------------------------
+
 
 def test_build_keeps_edits_and_force_keeps_a_copy(root, capsys):
     build(root)
@@ -217,8 +286,15 @@ def test_files_that_left_the_release_go_unless_edited(root):
         (root / "solutions" / STAGE / name).unlink()
     (root / STAGE / "service" / "notes.md").write_text("mine\n")
     changes = {change.path: change.action for change in build(root)[STAGE]}
-    assert changes == {"service/notes.md": "kept", "native/scale.cu": "removed", "native/CMakeLists.txt": "removed"}
-    assert not (root / STAGE / "native").exists() and (root / STAGE / "service" / "notes.md").read_text() == "mine\n"
+    assert changes == {
+        "service/notes.md": "kept",
+        "native/scale.cu": "removed",
+        "native/CMakeLists.txt": "removed",
+    }
+    assert (
+        not (root / STAGE / "native").exists()
+        and (root / STAGE / "service" / "notes.md").read_text() == "mine\n"
+    )
     assert not (root / ".grading" / "source" / STAGE / "native" / "scale.cu").exists()
     (root / STAGE / "service" / "notes.md").unlink()
     shutil.rmtree(root / "solutions" / STAGE)
@@ -235,13 +311,18 @@ def test_a_stage_folder_without_its_list_loses_nothing(root):
 
 @pytest.mark.parametrize("writes", [0, 1, 2, 4, 6])
 def test_an_interrupted_build_is_finished_by_the_next_one(root, monkeypatch, writes):
-    """The build dies before its write number `writes`; of 7: first and last are the list, between are five files."""
+    """The build dies before write number `writes` of 7: the list, five files, the list."""
     import course.sync
 
     build(root)
-    for name, old, new in (("01_demo.py", "# # Fold", "# # Multiply"), ("helper.py", "2 x", "two x"),
-                           ("native/scale.cu", "stand-in", "placeholder"), ("service/schema.sql", "SELECT 1", "SELECT 2"),
-                           ("native/CMakeLists.txt", "project(", "project(x"), ("service/notes.md", "Public", "Open")):
+    for name, old, new in (
+        ("01_demo.py", "# # Fold", "# # Multiply"),
+        ("helper.py", "2 x", "two x"),
+        ("native/scale.cu", "stand-in", "placeholder"),
+        ("service/schema.sql", "SELECT 1", "SELECT 2"),
+        ("native/CMakeLists.txt", "project(", "project(x"),
+        ("service/notes.md", "Public", "Open"),
+    ):
         path = root / "solutions" / STAGE / name
         path.write_text(path.read_text().replace(old, new))
     (root / STAGE / "service" / "schema.sql").write_text("mine\n")
@@ -257,7 +338,7 @@ def test_an_interrupted_build_is_finished_by_the_next_one(root, monkeypatch, wri
     with pytest.raises(KeyboardInterrupt):
         build(root)
     monkeypatch.undo()
-    # The source moves on before the next build: what the interrupted one wrote must not pass for somebody's edit.
+    # The source moves on before the next build: what the interrupted one wrote must not pass for an edit.
     path = root / "solutions" / STAGE / "helper.py"
     path.write_text(path.read_text().replace("two x", "twice x"))
     kept = [change.path for change in build(root)[STAGE] if change.action == "kept"]
@@ -266,7 +347,8 @@ def test_an_interrupted_build_is_finished_by_the_next_one(root, monkeypatch, wri
     assert [line.split(":")[0] for line in check(root)] == [f"{STAGE}/service/schema.sql"]
 
 
-# ---- drift -----------------------------------------------------------------------------------------------------------
+# ---- drift -------------------------------------------------------------------------------------------------
+
 
 def test_check_names_each_file_that_drifted(root, capsys):
     build(root)
@@ -286,11 +368,15 @@ def test_check_names_each_file_that_drifted(root, capsys):
     assert "4 file(s) differ" in out and "release build" in out
 
 
-# ---- mistakes in a lesson --------------------------------------------------------------------------------------------
+# ---- mistakes in a lesson ----------------------------------------------------------------------------------
 
 TEST = '# %% nbgrader={"grade_id": "t", "grade": true, "points": 1}\nassert f()'
 MISTAKES = {
-    "unknown key": ('# %% nbgrader={"grade_id": "f", "solutoin": true}\npass', "x.py:4", "Did you mean 'solution'"),
+    "unknown key": (
+        '# %% nbgrader={"grade_id": "f", "solutoin": true}\npass',
+        "x.py:4",
+        "Did you mean 'solution'",
+    ),
     "unknown cell key": ('# %% slide="a"\npass', "x.py:4", "unknown metadata slide"),
     "title": ("# %% A title\npass", "x.py:4", "unknown metadata title"),
     "broken JSON": ('# %% nbgrader={"grade_id": }\npass', "x.py:4", "no valid JSON"),
@@ -301,21 +387,44 @@ MISTAKES = {
     "negative points": (TEST.replace("1}", "-1}"), "x.py:4", "number from 0"),
     "points not graded": (
         '# %% nbgrader={"grade_id": "f", "solution": true, "points": 2}\n# BEGIN SOLUTION\n# END SOLUTION',
-        "x.py:4", "not graded"),
-    "no marker": ('# %% nbgrader={"grade_id": "f", "solution": true}\ndef f(): return 1', "x.py:4", "marks no solution"),
-    "no end": ('# %% nbgrader={"grade_id": "f", "solution": true}\nx = 1\n### BEGIN SOLUTION\ny = 1', "x.py:6", "without END"),
-    "no begin": ('# %% nbgrader={"grade_id": "f", "solution": true}\n### END SOLUTION', "x.py:5", "without BEGIN"),
-    "nested": ('# %% nbgrader={"grade_id": "f", "solution": true}\n# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END SOLUTION',
-               "x.py:6", "inside a region"),
+        "x.py:4",
+        "not graded",
+    ),
+    "no marker": (
+        '# %% nbgrader={"grade_id": "f", "solution": true}\ndef f(): return 1',
+        "x.py:4",
+        "marks no solution",
+    ),
+    "no end": (
+        '# %% nbgrader={"grade_id": "f", "solution": true}\nx = 1\n### BEGIN SOLUTION\ny = 1',
+        "x.py:6",
+        "without END",
+    ),
+    "no begin": (
+        '# %% nbgrader={"grade_id": "f", "solution": true}\n### END SOLUTION',
+        "x.py:5",
+        "without BEGIN",
+    ),
+    "nested": (
+        '# %% nbgrader={"grade_id": "f", "solution": true}\n# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END',
+        "x.py:6",
+        "inside a region",
+    ),
     "not a solution": ("# %%\n### BEGIN SOLUTION\n1\n### END SOLUTION", "x.py:5", '"solution": true'),
     "not a test": ("# %%\n### BEGIN HIDDEN TESTS\n1\n### END HIDDEN TESTS", "x.py:5", '"grade": true'),
     "no grade_id": ('# %% nbgrader={"solution": true}\npass', "x.py:4", "grade_id"),
     "odd grade_id": ('# %% nbgrader={"grade_id": "a b", "solution": true}\npass', "x.py:4", "'a b'"),
     "no kind": ('# %% nbgrader={"grade_id": "a"}\npass', "x.py:4", "neither solution"),
     "not a bool": ('# %% nbgrader={"grade_id": "a", "solution": 1}\npass', "x.py:4", "true or false"),
-    "markdown test": ('# %% [markdown] nbgrader={"grade_id": "a", "grade": true, "points": 1}\n# x', "x.py:4", "grade and"),
+    "markdown test": (
+        '# %% [markdown] nbgrader={"grade_id": "a", "grade": true, "points": 1}\n# x',
+        "x.py:4",
+        "grade and",
+    ),
     "code task": ('# %% nbgrader={"grade_id": "a", "task": true, "points": 1}\n1', "x.py:4", "Markdown cell"),
     "shell word": ("# %%\nx = 1\n# cat pictures come first", "x.py:6", "would become a command"),
+    "autotest": (TEST + "\n### AUTOTEST f()", "x.py:6", "AUTOTEST"),
+    "empty": ("# %%\n\n# %%\nx = 1", "x.py:4", "is empty"),
     "marker in a string": ('# %%\ns = """\n# %% not a cell\n"""', "x.py", "make 2 cells"),
 }
 
@@ -329,14 +438,17 @@ def test_a_mistake_is_named_with_file_and_line(mistake):
     assert caught.value.cause and caught.value.next_step
 
 
-@pytest.mark.parametrize("text, words", [
-    ("x = 1\n# BEGIN SOLUTION\n", "h.py:2: BEGIN SOLUTION without END"),
-    ("# END SOLUTION\n", "h.py:1: END SOLUTION without BEGIN"),
-    ("x = 1  # BEGIN SOLUTION\n", "h.py:1: this solution marker cannot be read"),
-    ("# BEGIN HIDDEN TESTS\n", "h.py:1: a helper file cannot hide tests"),
-    ("def f(:\n    # BEGIN SOLUTION\n    # END SOLUTION\n", "h.py:1: not valid Python as it stands"),
-    ("if True:\n    # BEGIN SOLUTION\n    x = 1\nelse:\n    # END SOLUTION\n    y = 1\n", "y"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("x = 1\n# BEGIN SOLUTION\n", "h.py:2: BEGIN SOLUTION without END"),
+        ("# END SOLUTION\n", "h.py:1: END SOLUTION without BEGIN"),
+        ("x = 1  # BEGIN SOLUTION\n", "h.py:1: this solution marker cannot be read"),
+        ("# BEGIN HIDDEN TESTS\n", "h.py:1: a helper file cannot hide tests"),
+        ("def f(:\n    # BEGIN SOLUTION\n    # END SOLUTION\n", "h.py:1: not valid Python as it stands"),
+        ("if True:\n    # BEGIN SOLUTION\n    x = 1\nelse:\n    # END SOLUTION\n    y = 1\n", "y"),
+    ],
+)
 def test_a_mistake_in_a_helper_file_is_named(text, words):
     if words == "y":  # cutting across blocks gives wrong code that is still Python: it must at least not leak
         assert "x = 1" not in strip(text, "h.py")
@@ -353,11 +465,14 @@ def test_one_mistake_stops_the_build_before_anything_is_written(root):
     assert not (root / STAGE).exists() and not (root / ".grading").exists()
 
 
-@pytest.mark.parametrize("name, content, words", [
-    ("03_x.ipynb", b"{}", "jupytext --to py:percent"),
-    ("native/03_x.py", b"# %%\n1\n", "too deep"),
-    ("latin.cu", b"// BEGIN SOLUTION \xe9\n", "not UTF-8"),
-])
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("03_x.ipynb", b"{}", "jupytext --to py:percent"),
+        ("native/03_x.py", b"# %%\n1\n", "too deep"),
+        ("latin.cu", b"// BEGIN SOLUTION \xe9\n", "not UTF-8"),
+    ],
+)
 def test_files_that_cannot_be_released_are_refused(root, name, content, words):
     (root / "solutions" / STAGE / name).write_bytes(content)
     with pytest.raises(CourseError, match=words):
@@ -367,13 +482,19 @@ def test_files_that_cannot_be_released_are_refused(root, name, content, words):
 def test_unknown_stage_and_command_line(root):
     with pytest.raises(CourseError, match="no stage 'stage8'"):
         main(["build", "--root", str(root), "stage8"])
-    done = subprocess.run([sys.executable, "-m", "autograder", "release", "build", "--root", str(root), "stage8"],
-                          cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder", "release", "build", "--root", str(root), "stage8"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and "Next step" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_long_form_lesson_with_header_reads_the_same(root):
     short = lesson('# %% nbgrader={"grade_id": "f", "solution": true}\n# BEGIN SOLUTION\n1\n# END SOLUTION')
     long = "# ---\n# jupyter:\n#   x: 1\n# ---\n\n" + short.replace(
-        '"solution": true', '"grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false')
+        '"solution": true',
+        '"grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false',
+    )
     assert student_version(read_lesson(long, "x.py")) == student_version(read_lesson(short, "x.py"))
