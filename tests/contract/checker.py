@@ -1,0 +1,141 @@
+"""The API contract: which TensorRT names a program uses that a version lacks, with its feature tests answered.
+
+The program is not run. It is visited, once for each TensorRT version, with the values that can be known: modules,
+TensorRT objects and their classes (from the signatures that the bindings document), constants, functions and classes
+of the program itself. A test such as `hasattr(trt.BuilderFlag, "FP16")` has the answer that it has in that version,
+so only the branches are visited that run there, and in them every TensorRT name must exist and every call fit.
+
+What it takes for granted:
+- a parameter that no caller and no annotation tells about is what its name says (`statements.CONVENTION`);
+- a function whose name starts with `_` is called by visited code or never;
+- an object that may be TensorRT's or another library's is TensorRT's.
+A name on an object of unknown class is looked up in all classes of the version, and listed as unresolved.
+"""
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .api import Api
+from .memory import Finding
+from .scope import Module, read_module, text
+from .statements import Statements
+
+MOST_PASSES = 40
+
+
+class Checker(Statements):
+    """One version's visit of a program."""
+
+    def run(self) -> Checker:
+        """Visit all until nothing changes: first with what is known, then with "unknown" for what never came."""
+        for self.settled in (False, True):
+            for _ in range(MOST_PASSES):
+                self._visit_all()
+                if not self.changed:
+                    break
+            else:
+                raise RuntimeError("The contract checker does not come to an end.")
+        return self
+
+    def _visit_all(self) -> None:
+        self.changed = False
+        self.frames, self.present = {}, set()
+        for module in self.modules.values():
+            self.run_module(module)
+        self.visited = {frame.scope for frame in self.frames.values()}
+        while waiting := [key for key in self.functions if key in self.present - self.visited and self._is_live(key)]:
+            for key in waiting:
+                self.visited.add(key)
+                self.run_function(key, self.functions[key])
+
+    def found(self, kind: str) -> set:
+        """All findings of one kind, of the last pass."""
+        return set().union(*(getattr(self.visits[key].findings, kind) for key in self.visited))
+
+    def _is_live(self, key: tuple) -> bool:
+        """Whether anybody can call this function: it is public, or visited code mentions it (and its class)."""
+        names = [part.partition(":")[0] for part in key[1:]]
+        return all(not name.startswith("_") or name.endswith("__") or name in self.live for name in names)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found. `missing` and `misfits`: (place and name, versions). `unreached`: visited by no version."""
+
+    missing: tuple[tuple[Finding, tuple[str, ...]], ...]
+    misfits: tuple[tuple[Finding, tuple[str, ...]], ...]
+    unreached: tuple[Finding, ...]
+    unresolved: tuple[Finding, ...]
+    used: dict[str, frozenset[str]]  # version -> names found in use
+
+    @property
+    def violations(self) -> list[str]:
+        unproved = [f"{finding} is never reached in any version, so nothing was proved" for finding in self.unreached]
+        return sorted([*self.violations_in(""), *unproved])
+
+    def violations_in(self, version: str) -> list[str]:
+        """One line for each place that is wrong in this version ("": in any)."""
+        return sorted(f"{finding.path}:{finding.line}: {finding.name} {finding.detail or 'does not exist'} "
+                      f"in TensorRT {', '.join(versions)}"
+                      for finding, versions in (*self.missing, *self.misfits) if not version or version in versions)
+
+
+def check_files(files: Iterable[Path], root: Path, apis: Sequence[Api]) -> Report:
+    """Check Python files below `root`, which together are the program."""
+    modules = [read_module(path, root) for path in sorted(files)]
+    return check_modules({module.name: module for module in modules}, apis)
+
+
+def check_source(source: str, apis: Sequence[Api]) -> Report:
+    """Check one file given as text."""
+    return check_modules({"snippet": Module("snippet", "snippet.py", ast.parse(source), False)}, apis)
+
+
+def check_modules(modules: dict[str, Module], apis: Sequence[Api]) -> Report:
+    names = frozenset().union(*(api.members for api in apis))
+    done = [Checker(api, names, modules).run() for api in apis]
+    reached = set().union(*(checker.found("reached") for checker in done))
+    in_annotations = _by_version(done, "missing_in_annotations")
+    nowhere = tuple((finding, versions) for finding, versions in in_annotations if len(versions) == len(apis))
+    return Report(
+        missing=(*_by_version(done, "missing"), *nowhere),
+        misfits=_by_version(done, "misfits"),
+        unreached=tuple(sorted(_unreached(modules.values(), reached), key=str)),
+        unresolved=tuple(sorted(set().union(*(checker.found("unresolved") for checker in done)), key=str)),
+        used={checker.api.name: frozenset(finding.name for finding in checker.found("used")) for checker in done},
+    )
+
+
+def _by_version(checkers: list[Checker], kind: str) -> tuple[tuple[Finding, tuple[str, ...]], ...]:
+    found: dict[Finding, list[str]] = {}
+    for checker in checkers:
+        for finding in checker.found(kind):
+            found.setdefault(finding, []).append(checker.api.version)
+    return tuple((finding, tuple(found[finding])) for finding in sorted(found, key=str))
+
+
+def _unreached(modules: Iterable[Module], reached: set[tuple[str, int, int]]) -> set[Finding]:
+    """Attributes of a name that is TensorRT in its file (`trt.X`), which no visit came to."""
+    found = set()
+    for module in modules:
+        names = _tensorrt_names(module)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+                place = (module.path, node.end_lineno, node.end_col_offset)
+                if place not in reached:
+                    found.add(Finding(module.path, node.lineno, text(node)))
+    return found
+
+
+def _tensorrt_names(module: Module) -> set[str]:
+    """Names by which a file calls the module `tensorrt`: imports, and parameters called `trt`."""
+    names = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name for alias in node.names if alias.name == "tensorrt"}
+        elif isinstance(node, ast.arg) and node.arg == "trt" and not module.for_rtx:
+            names.add("trt")
+    return names

@@ -1,0 +1,83 @@
+"""Issue 2, point 9: every TensorRT name that the course uses exists in 8.6, 10.16 and 11.4, or is never reached there."""
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from . import wheels
+from .api import Api
+from .checker import Report, check_files
+from .conftest import api_or_skip
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("course", "solutions", "autograder", "benchmarks")
+
+
+@pytest.fixture(scope="session")
+def report(loaded: dict) -> Report:
+    """The program checked against every version that can be had here."""
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    return check_files(files, ROOT, [api for api in loaded.values() if isinstance(api, Api)])
+
+
+def test_the_wheel_is_what_it_says(api: Api) -> None:
+    """The dumps differ where facts say that the versions differ, so a dump of the wrong wheel fails here."""
+    assert api.version == wheels.WHEELS[api.name].version
+    exists = {name: [version for version, names in KNOWN.items() if name in names] for name in set().union(*KNOWN.values())}
+    for name, versions in exists.items():
+        owner, _, member = name.rpartition(".")
+        found = member in (api.classes[owner] if owner else api.modules[""])
+        assert found == (api.name in versions), name
+
+
+KNOWN = {
+    "8.6": {"BuilderFlag.FP16", "IInt8EntropyCalibrator2", "Builder.max_batch_size", "Builder.build_serialized_network"},
+    "10.16": {"BuilderFlag.FP16", "IInt8EntropyCalibrator2", "IProgressMonitor", "Builder.build_serialized_network"},
+    "11.4": {"IProgressMonitor", "Builder.build_serialized_network"},
+}
+
+
+def test_the_course_keeps_the_contract(api: Api, report: Report) -> None:
+    broken = report.violations_in(api.version)
+    assert not broken, "\n" + "\n".join(broken)
+
+
+def test_nothing_is_left_without_a_proof(loaded: dict, report: Report) -> None:
+    for name in loaded:
+        api_or_skip(loaded, name)  # a name that only a missing version reaches would look unreached
+    assert not report.unreached, "\n" + "\n".join(map(str, report.unreached))
+
+
+def test_the_proof_is_about_something(api: Api, report: Report) -> None:
+    used = report.used[api.name]
+    assert {"tensorrt.Builder", "Builder.create_network", "Builder.build_serialized_network"} <= used
+    assert len(used) > 40
+    print("\nLooked up without knowing the class:", *report.unresolved, sep="\n  ")
+    assert len(report.unresolved) < len(used) / 4, "too many objects of unknown class: annotate them"
+
+
+def test_a_dump_is_read_from_the_cache(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "run", no_process)
+    assert wheels.load_api(api.name)["version"] == api.version
+
+
+def test_without_the_registry_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(wheels.Unavailable, match=r"TensorRT 10\.16\.1\.11: pip could not download tensorrt-cu13-bindings: "):
+        wheels.load_api("10.16")
+    assert list((tmp_path / "contract").iterdir()) == [], "no partial file"
+
+
+def test_a_python_without_a_wheel_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels.sys, "version_info", (3, 99))
+    monkeypatch.setattr(wheels.shutil, "which", lambda _: None)
+    with pytest.raises(wheels.NeverAvailable, match=r"wheels exist for Python 3\.10, 3\.11; this is 3\.99"):
+        wheels.load_api("8.6")
