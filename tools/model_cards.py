@@ -55,7 +55,7 @@ DEALINGS IN THE SOFTWARE.
 CLASSIFIER = """<!-- Written by tools/make_assets.py cards: do not edit. -->
 # Model card: ResNet-50 for CIFAR-10
 
-`resnet50_cifar10.safetensors`, {megabytes:.1f} MB, SHA-256 
+`resnet50_cifar10.safetensors`, {megabytes:.1f} MB, SHA-256
 `{sha256}`.
 Load it with `course.models.resnet50()`.
 
@@ -94,7 +94,7 @@ SHA-256 `{script}`.
 DETECTOR = """<!-- Written by tools/make_assets.py cards: do not edit. -->
 # Model card: YOLO for composed scenes
 
-`yolo_scenes.safetensors`, {megabytes:.1f} MB, SHA-256 
+`yolo_scenes.safetensors`, {megabytes:.1f} MB, SHA-256
 `{sha256}`.
 Load it with `course.models.yolo()`.
 
