@@ -35,7 +35,10 @@ def trt_logger(trt):
             trt.ILogger.__init__(self)
 
         def log(self, severity, message):
-            record(severity.name, message)
+            try:
+                record(severity.name, message)
+            except Exception:  # a handler of the caller's, or the end of Python: must not unwind through TensorRT
+                return
 
     return Logger()
 

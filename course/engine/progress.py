@@ -22,13 +22,12 @@ _LAYER_COUNT = re.compile(r"^After [\w\- ]+: (\d+) layers")
 
 
 class Progress:
-    """Passes phases on to the caller's function and remembers that it, or Ctrl-C, said stop."""
+    """Passes phases on to the caller's function and remembers that it, or a Ctrl-C, said stop."""
 
     def __init__(self, report: Callable[[BuildProgress], bool] | None):
         self._report = report
         self._start = time.perf_counter()
         self.stopped = False
-        self.interrupted = False
         self.error: BaseException | None = None
         self._layers: int | None = None
         self._phase, self._step = "", 0
@@ -49,6 +48,10 @@ class Progress:
                 self.stopped = True
         return not self.stopped
 
+    def stop(self) -> None:
+        """Ask the build to end as soon as the runtime allows."""
+        self.stopped = True
+
     def follow_log(self, line: LogLine) -> None:
         """Derive phases from log lines."""
         if count := _LAYER_COUNT.match(line.text):
@@ -64,10 +67,8 @@ class Progress:
 
         Raises:
             BuildError: the caller's function returned False.
-            KeyboardInterrupt: Ctrl-C during the build.
+            Exception: what the caller's function raised.
         """
-        if self.interrupted:
-            raise KeyboardInterrupt
         if self.error is not None:
             raise self.error
         if self.stopped:
@@ -76,20 +77,24 @@ class Progress:
 
 
 @contextlib.contextmanager
-def ctrl_c_stops(progress: Progress) -> Iterator[None]:
-    """Inside the block Ctrl-C only asks the build to stop; `Progress.check` then raises KeyboardInterrupt.
+def ctrl_c_waits(stop: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Inside the block Ctrl-C only calls `stop`; KeyboardInterrupt is raised when the block ends.
 
-    A KeyboardInterrupt raised in the middle of a TensorRT callback would end the process.
+    Raised in the middle of a TensorRT callback it would end the whole process.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield  # Python delivers signals to the main thread only
         return
+    pressed = []
 
-    def ask(*_):
-        progress.stopped = progress.interrupted = True
+    def remember(*_):
+        pressed.append(True)
+        stop()
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

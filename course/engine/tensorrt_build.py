@@ -12,16 +12,17 @@ import numpy as np
 from course.engine import graph, log, profiles
 from course.engine import tensorrt_compat as compat
 from course.engine.api import BuildConfig, Layer, LogLine, TensorInfo, TensorSpec
-from course.engine.progress import Progress, ctrl_c_stops
+from course.engine.inspector import ONNX_LAYER
+from course.engine.progress import Progress, ctrl_c_waits
 from course.errors import BuildError, CourseError, UnsupportedError
 from course.files import atomic_write
 
-ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 # What to do about a failed build, by words in TensorRT's errors.
 _ADVICE = (
     ("out of memory", "Free GPU memory (close other engines and processes), or use a smaller max shape."),
     ("OutOfMemory", "Free GPU memory (close other engines and processes), or use a smaller max shape."),
     ("Could not find any implementation", "Raise workspace_bytes, allow more tactic_sources, or use another precision."),
+    ("no runners", "Leave this layer out of the model and compute it outside the engine; the runtime has no kernel for it."),
     ("alibrat", "Check the calibrator: its batches, their shape and dtype, and where their memory is."),
     ("cudnn", "Build with tactic_sources=frozenset()."),
     ("cublas", "Build with tactic_sources=frozenset()."),
@@ -49,8 +50,8 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
     progress.tell("Read the model")
     model = _prepare(trt, product, graph.read(source), config)
     profiles.check(model.name, graph.inputs(model.proto), config.profiles)
-    follow = None if hasattr(trt, "IProgressMonitor") else progress.follow_log
-    with warnings.catch_warnings(), log.capture(also=follow) as lines, ctrl_c_stops(progress):
+    follow = None if compat.reports_progress(trt) else progress.follow_log
+    with warnings.catch_warnings(), log.capture(also=follow) as lines, ctrl_c_waits(progress.stop):
         warnings.simplefilter("ignore", DeprecationWarning)  # flags that old versions need and new ones deprecate
         progress.tell("Parse the model")
         builder = _builder(trt, product)
@@ -79,7 +80,7 @@ def _prepare(trt, product: str, model: graph.Model, config: BuildConfig) -> grap
         raise BuildError(f"{model.name} cannot be built in INT8.",
                          "It has no Q/DQ nodes, and no calibrator was given, so that no scale is known.",
                          "Insert Q/DQ nodes into the model" + (
-                             ", or give a calibrator." if hasattr(trt, "IInt8Calibrator") else "."))
+                             ", or give a calibrator." if compat.takes_calibrator(trt) else "."))
     convert = config.precision == "fp16" and not compat.sets_precision_by_flag(trt)
     return graph.prepared(model, config.keep_outputs, float16=convert)
 
@@ -109,8 +110,10 @@ def parse(trt, product: str, builder, model: graph.Model):
         raise graph.parse_error(model, "", "", _short(log.errors(lines)), True, product)
     error = parser.get_error(0)
     node, operator = compat.parser_error_node(error, model.proto.graph.node)
-    supported = not operator or parser.supports_operator(operator)
-    reason = _short(error.desc()) if supported else "The operator is not in its ONNX parser, and no plugin has its name."
+    reason = _short(error.desc())
+    supported = not operator or parser.supports_operator(operator) and "not found in plugin registry" not in reason
+    if not supported:
+        reason = "The operator is not in its ONNX parser, and no plugin has its name."
     raise graph.parse_error(model, node, operator, reason, supported, f"{product} {trt.__version__}")
 
 
@@ -225,7 +228,7 @@ def _short(reason: str) -> str:
     """TensorRT's text without its own source lines and without the echo of a missing GPU driver."""
     text = " ".join(line for line in reason.splitlines() if "catchCudaError" not in line)
     for pattern, kept in ((r'^Assertion failed: .* && "(.*)"$', r"\1"), (r"^Assertion failed: .*?\)?: (?=[A-Z])", ""),
-                          (r"^Invalid Node - \S+\s*", ""), (r"\w+::\w+: Error Code \d+: ", ""),
+                          (r"^Invalid Node - \S+\s*", ""), (r"\[\w+\.\w+::\w+::\d+\] ", ""), (r"\w+::\w+: Error Code \d+: ", ""),
                           (r"\s*In \w+ at /[^\s)]*", "")):
         text = re.sub(pattern, kept, text)
     return graph.one_line(text) or "The parser gave no reason."

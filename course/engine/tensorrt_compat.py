@@ -86,6 +86,16 @@ def share_profiles(trt, config) -> None:
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
 
+def reports_progress(trt) -> bool:
+    """Whether TensorRT reports its phases itself; else they are read from its log, and it cannot be cancelled."""
+    return hasattr(trt, "IProgressMonitor")
+
+
+def takes_calibrator(trt) -> bool:
+    """Whether TensorRT can choose INT8 scales from calibration data; else only Q/DQ nodes can say them."""
+    return hasattr(trt, "IInt8Calibrator")
+
+
 def attach_monitor(trt, config, progress: Progress):
     """Let TensorRT report its phases and be cancelled. Returns the monitor, to be kept alive, or None without one."""
     if not hasattr(trt, "IProgressMonitor"):
