@@ -51,7 +51,9 @@ def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batc
         if plan:
             engine.save_plan(plan)
         console.print(_facts(engine, output))
-        if measure and engine.device != "none":
+        if engine.device == "none":
+            console.print(f"Not timed: {engine.runtime} builds without a GPU, but does not run there.")
+        elif measure:
             for number in range(max(1, len(engine.profiles))):
                 console.print(str(_time(engine, number)), highlight=False, soft_wrap=True)
     return output
@@ -88,7 +90,7 @@ def _facts(engine: Engine, output: Path) -> Table:
     table.add_column()
     for row in (
         ("Engine", f"{output} ({megabytes(output.stat().st_size)})"),
-        ("Runtime", f"{engine.runtime} {engine.runtime_version} on {engine.device}, {engine.precision}"),
+        ("Runtime", f"{engine.runtime} {engine.runtime_version}, {engine.precision}, device {engine.device}"),
         ("Inputs", _tensors(engine.inputs)),
         ("Outputs", _tensors(engine.outputs)),
         ("Build", f"{engine.build_seconds:.1f} s"),

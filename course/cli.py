@@ -102,9 +102,10 @@ def first(batch: Annotated[str, typer.Option(help="Batch sizes to measure, as in
           runtime: Annotated[str, typer.Option(help="auto, tensorrt or onnxruntime.")] = "auto",
           quick: Annotated[bool, typer.Option("--quick", help="Few images and short timings.")] = False) -> None:
     """Convert a trained ResNet-50 and measure it: accuracy and speed against PyTorch, with a report."""
+    sizes = _numbers(batch, "--batch")  # a typing error should not wait for PyTorch's import
     from course.first import first as convert
 
-    convert(_numbers(batch, "--batch"), report_dir, quick, runtime)
+    convert(sizes, report_dir, quick, runtime)
 
 
 @app.command()

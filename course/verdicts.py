@@ -37,7 +37,7 @@ def judge(facts: Facts) -> Hardware:
 def _gpu(facts: Facts) -> Component:
     driver, unlocks = facts.driver, "Stages 1-4: TensorRT, speed milestones"
     if not driver.gpus:
-        if driver.cards or driver.error not in (None, NO_LIBRARY):
+        if driver.cards or driver.error not in (None, NO_LIBRARY) and "pynvml" not in driver.error:
             return Component("GPU", False, None, None, unlocks, "The driver shows no GPU.", "See the driver, one line below.")
         return Component("GPU", False, None, None, unlocks, None, (
             "Nothing to do: the course runs without one, on ONNX Runtime. Its GPU parts stay open until you work on a "
@@ -57,6 +57,8 @@ def _driver(facts: Facts) -> Component:
     if driver.version is None:
         if driver.error == NO_LIBRARY and not driver.cards:
             return Component("Driver", False, None, None, unlocks, None, NEEDS_GPU)
+        if "pynvml" in (driver.error or ""):
+            return Component("Driver", False, None, None, unlocks, "nvidia-ml-py, which asks it, is not installed.", "./start")
         if "mismatch" in (driver.error or ""):
             return Component("Driver", False, None, None, unlocks, f"{driver.error}: it was updated while in use.", "sudo reboot")
         cause = ("An NVIDIA card is in this machine, but no driver." if driver.error == NO_LIBRARY

@@ -167,11 +167,14 @@ explain_pip_failure() {
     fail "$what" "A package arrived damaged." "$VENV_PYTHON -m pip cache purge. $again"
   elif has 'NewConnectionError|ConnectTimeout|Read timed out|unreachable|refused|Connection (reset|aborted|broken)|Max retries'; then
     fail "$what" "The package index does not answer." "Check the connection. $again"
-  elif has '5[0-9][0-9] (Server|Service|Bad Gateway|Internal)|429 Client Error'; then
+  elif has 'HTTP error (429|5[0-9][0-9])|(429 Client|5[0-9][0-9] Server) Error|too many 5[0-9][0-9] error'; then
     fail "$what" "The package index answers with an error of its own." "Wait a few minutes. $again"
   elif has 'Permission denied|Errno 13'; then
     fail "$what" "A file may not be written: $(grep -iE 'Permission denied|Errno 13' <<<"$end" | tail -1)" \
       "ls -ld .venv ~/.cache/pip must show you as the owner; if not: sudo chown -R \$USER .venv ~/.cache/pip. $again"
+  elif has 'from versions: none'; then # pip says no more than this when the index answers with an error
+    fail "$what" "The package index has no $(sed -n 's/.*No matching distribution found for //p' <<<"$end" | tail -1) for this Python and machine, or is out of order." \
+      "Try again in a few minutes; docs/versions.md lists the combinations that work. $again"
   elif has 'No matching distribution|Could not find a version'; then
     fail "$what" "$(grep -iE 'No matching distribution|Could not find a version' <<<"$end" | tail -1)" \
       "docs/versions.md lists the combinations that work; another Python: COURSE_PYTHON=/path/to/python ./${0##*/}"
