@@ -326,21 +326,28 @@ def test_an_interrupted_build_is_finished_by_the_next_one(root, monkeypatch, wri
         path = root / "solutions" / STAGE / name
         path.write_text(path.read_text().replace(old, new))
     (root / STAGE / "service" / "schema.sql").write_text("mine\n")
-    done, real = [], course.sync.atomic_write
+    real = course.sync.atomic_write
 
-    def dies(path, data):
-        if len(done) == writes:
-            raise KeyboardInterrupt
-        done.append(path)
-        return real(path, data)
+    def build_until(writes: int) -> None:
+        done = []
 
-    monkeypatch.setattr(course.sync, "atomic_write", dies)
-    with pytest.raises(KeyboardInterrupt):
-        build(root)
-    monkeypatch.undo()
-    # The source moves on before the next build: what the interrupted one wrote must not pass for an edit.
-    path = root / "solutions" / STAGE / "helper.py"
-    path.write_text(path.read_text().replace("two x", "twice x"))
+        def dies(path, data):
+            if len(done) == writes:
+                raise KeyboardInterrupt
+            done.append(path)
+            return real(path, data)
+
+        monkeypatch.setattr(course.sync, "atomic_write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            build(root)
+        monkeypatch.undo()
+
+    # The source moves on between the builds: what an interrupted one wrote must not pass for an edit.
+    helper = root / "solutions" / STAGE / "helper.py"
+    build_until(writes)
+    helper.write_text(helper.read_text().replace("two x", "twice x"))
+    build_until(1)
+    helper.write_text(helper.read_text().replace("twice x", "x, twice"))
     kept = [change.path for change in build(root)[STAGE] if change.action == "kept"]
     assert kept == ["service/schema.sql"]
     assert (root / STAGE / "service" / "schema.sql").read_text() == "mine\n"
@@ -498,3 +505,15 @@ def test_a_long_form_lesson_with_header_reads_the_same(root):
         '"grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false',
     )
     assert student_version(read_lesson(long, "x.py")) == student_version(read_lesson(short, "x.py"))
+
+
+def test_the_example_in_the_guide_is_a_lesson():
+    guide = (ROOT / "solutions" / "README.md").read_text(encoding="utf-8")
+    example = guide.split("```python\n")[1].split("```")[0]
+    sources = [cell.source for cell in student_version(read_lesson(example, "solutions/README.md")).cells]
+    assert len(sources) == 5 and sources[-1].endswith("YOUR ANSWER HERE") and "4 * b" not in sources[3]
+
+
+def test_whole_points_are_written_as_jupyterlab_saves_them():
+    nb = read_lesson(lesson(TEST.replace('"points": 1', '"points": 4.0')), "x.py")
+    assert b'"points": 4,' in notebook_bytes(nb)
