@@ -1,0 +1,262 @@
+"""PyTorch's two ONNX exporters behind one call: kept quiet, and their errors translated."""
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import logging
+import os
+import re
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import torch
+
+from course.errors import CourseError, UnsupportedError
+from course.parity import last_line
+
+log = logging.getLogger("course.export")
+log.addHandler(logging.NullHandler())  # else Python prints warnings of a logger without a handler to stderr
+
+_NOISY = ("torch", "onnx")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_UNKNOWN_OPERATOR = (re.compile(r"operator '([\w:.]+)' to ONNX opset version"),
+                     re.compile(r"Unsupported: ONNX export of operator ([\w:.]+)"),
+                     re.compile(r"No ONNX function found for <OpOverload\(op='([\w:.]+)'"))
+_CODE_LINE = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(\S.*)')
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an exporter gets.
+
+    dynamic: input name -> {axis: dimension name}; outputs: output name -> {axis: dimension name or size}.
+    """
+
+    model: torch.nn.Module
+    args: tuple[torch.Tensor, ...]
+    input_names: list[str]
+    output_names: list[str]
+    dynamic: Mapping[str, Mapping[int, str]]
+    outputs: Mapping[str, Mapping[int, str | int]]
+    opset: int
+
+
+def run_exporter(exporter: str, job: Job) -> onnx.ModelProto:
+    """Export with "dynamo" or "torchscript".
+
+    Raises:
+        UnsupportedError: an operator that ONNX does not have, or a branch on the data.
+        CourseError: anything else that the exporter could not do.
+    """
+    descriptors = (1, 2) if exporter == "torchscript" else (2,)  # only its C++ code prints to stdout
+    with tempfile.TemporaryDirectory() as folder, quiet(descriptors) as said:
+        path = Path(folder) / "model.onnx"
+        try:
+            with torch.no_grad():
+                (_dynamo if exporter == "dynamo" else _torchscript)(job, path)
+            proto = onnx.load(str(path))
+        except Exception as error:
+            raise _translated(error, job, exporter, said.text()) from error
+    if exporter == "torchscript":
+        _refuse_data_branches(job, said)
+    return proto
+
+
+def _dynamo(job: Job, path: Path) -> None:
+    # AUTO: torch finds out itself how sizes hang together; export.py looks afterwards whether an axis was made fixed.
+    # A named Dim would refuse a net that needs, say, multiples of 32.
+    shapes = tuple({axis: torch.export.Dim.AUTO for axis in job.dynamic.get(name, {})} for name in job.input_names)
+    program = torch.export.export(job.model, job.args, dynamic_shapes=shapes, strict=False)
+    try:
+        _call_torch(program, job, path, dynamo=True, external_data=False)
+    except Exception:
+        # The error does not say where the operator comes from; the graph does. It goes to the log and to `_translated`.
+        print(program.run_decompositions().graph_module.print_readable(print_output=False))
+        raise
+
+
+def _torchscript(job: Job, path: Path) -> None:
+    axes = {name: {axis: label for axis, label in labels.items() if isinstance(label, str)}
+            for name, labels in {**job.dynamic, **job.outputs}.items()}
+    _call_torch(job.model, job, path, dynamo=False, dynamic_axes=axes)
+
+
+def _call_torch(model, job: Job, path: Path, **options) -> None:
+    options |= {"input_names": job.input_names, "output_names": job.output_names, "opset_version": job.opset,
+                "verbose": False}
+    known = inspect.signature(torch.onnx.export).parameters
+    missing = {"dynamo", "opset_version"} - set(known)
+    if missing:
+        raise UnsupportedError(f"PyTorch {torch.__version__} has another ONNX exporter.",
+                               f"torch.onnx.export has no {sorted(missing)}.", "Install torch 2.6 or newer.")
+    torch.onnx.export(model, job.args, str(path), **{key: value for key, value in options.items() if key in known})
+
+
+def _refuse_data_branches(job: Job, said: Said) -> None:
+    """Tracing follows one side of an `if` for ever and only warns. torch.export knows whether the condition hangs on
+    the data (then the file would be wrong) or only on a shape (then it is right for that shape)."""
+    branches = [w for w in said.warnings if "Python boolean" in str(w.message)]
+    if not branches:
+        return
+    with quiet():
+        try:
+            torch.export.export(job.model, job.args, strict=False)
+        except Exception as error:
+            if "DataDependent" not in " ".join(type(e).__name__ for e in _chain(error)):
+                log.info("torch.export could not check the branches: %s", last_line(error))
+                return
+            raise _data_branch(type(job.model).__name__, f"line {branches[0].lineno} of {branches[0].filename}") from error
+
+
+def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseError:
+    if isinstance(error, CourseError):
+        return error
+    name, text = type(job.model).__name__, _ANSI.sub("", "\n".join(str(e) for e in _chain(error)))
+    where = _where(error, text)
+    for pattern in _UNKNOWN_OPERATOR:
+        if found := pattern.search(text):
+            where = where or _where_in_graph(found[1], said)
+            return UnsupportedError(
+                f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX (opset {job.opset}).",
+                f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
+                "Write this part with other operators, or leave it out of the model and compute it after the engine.")
+    if any("DataDependent" in type(e).__name__ for e in _chain(error)):
+        return _data_branch(name, where.removeprefix(", at "))
+    if isinstance(error, ModuleNotFoundError):
+        return CourseError(f"The {exporter} exporter is not complete.", str(error), f"Run `pip install {error.name}`.")
+    other = "torchscript" if exporter == "dynamo" else "dynamo"
+    return CourseError(f"{name} could not be exported by the {exporter} exporter.",
+                       f"{_ANSI.sub('', _first_line(_chain(error)[-1]))}{where}.",
+                       f'Try exporter="{other}". All that the exporter said is in the log "course.export" (level DEBUG).')
+
+
+def _data_branch(name: str, where: str) -> UnsupportedError:
+    return UnsupportedError(f"{name} takes a Python branch that depends on the data.",
+                            f"{where or 'A condition in forward()'}: an ONNX graph has no Python `if`; the exporter "
+                            "would keep the side that the example took.",
+                            "Use torch.where(condition, a, b), or move the decision out of the model.")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, the root last."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def _where(error: Exception, text: str) -> str:
+    """The learner's own line that the exporter was at: what the message names, else the deepest frame of theirs."""
+    named = [(file, line, code) for file, line, code in _CODE_LINE.findall(text) if _is_theirs(file)]
+    frames = [(f.filename, f.lineno, f.line) for e in _chain(error) for f in traceback.extract_tb(e.__traceback__)
+              if _is_theirs(f.filename)]
+    if not named and not frames:
+        return ""
+    file, line, code = (named or frames)[-1]
+    return f", at line {line} of {file}: {code}"
+
+
+def _where_in_graph(operator: str, said: str) -> str:
+    """The line that made an operator, from the graph that was printed when the export failed."""
+    name = re.escape(operator)
+    line = (re.search(rf"= {name}\(.*# (\S+):(\d+):\d+", said)  # torchscript: %9 : ... = aten::eig(...) # net.py:9:0
+            or re.search(rf"# File: (\S+):(\d+) in (?:(?!# File: )[\s\S])*torch\.ops\.{name}\b", said))  # dynamo
+    return f", at line {line[2]} of {line[1]}" if line else ""
+
+
+def _is_theirs(file: str) -> bool:
+    library = "site-packages" in file or "dist-packages" in file or file.startswith("<")
+    return not library and Path(file).parent != Path(__file__).parent  # course/models is a learner's model too
+
+
+@dataclass
+class Said:
+    """What libraries said while `quiet` was on. text: a function that gives all of it so far."""
+
+    warnings: list[warnings.WarningMessage] = field(default_factory=list)
+    text: Callable[[], str] = str
+
+
+class _Diverted(io.TextIOBase):
+    """Takes what this thread writes; other threads (a progress bar) still reach the real stream."""
+
+    def __init__(self, real, diverted: io.StringIO):
+        self.real, self.diverted, self.thread = real, diverted, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        mine = threading.get_ident() == self.thread and self.diverted is not None
+        return (self.diverted if mine else self.real).write(text)
+
+    def flush(self) -> None:
+        self.real.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.real, name)
+
+
+@contextlib.contextmanager
+def quiet(descriptors: tuple[int, ...] = (2,)) -> Iterator[Said]:
+    """Send what the exporters print, warn and log into the logger "course.export" (level DEBUG) and nowhere else.
+
+    A notebook that is graded must have an empty stderr, native code's included (nbgrader scores it 0 else).
+    descriptors: file descriptors whose native output is taken too; what other threads print there is then taken as well.
+    """
+    said, python = Said(), io.StringIO()
+    streams = [_Diverted(sys.stdout, python), _Diverted(sys.stderr, python)]
+    lines = ""
+    try:
+        with contextlib.ExitStack() as stack:
+            native = [stack.enter_context(_native_output(descriptor)) for descriptor in descriptors]
+            said.warnings = stack.enter_context(warnings.catch_warnings(record=True))
+            warnings.simplefilter("always")
+            said.text = lambda: "\n".join([python.getvalue(), *(read() for read in native),
+                                           *(str(w.message) for w in said.warnings)])
+            _divert_handlers(stack, {id(sys.stdout), id(sys.stderr)}, streams[1])
+            stack.enter_context(contextlib.redirect_stdout(streams[0]))
+            stack.enter_context(contextlib.redirect_stderr(streams[1]))
+            try:
+                yield said
+            finally:
+                for stream in streams:  # a library may have kept them: from now on they pass everything on
+                    stream.diverted = None
+                lines = said.text()
+    finally:
+        for line in _ANSI.sub("", lines).splitlines():  # only now: a handler of the learner's may write to stderr
+            log.debug("%s", line)
+
+
+def _divert_handlers(stack: contextlib.ExitStack, streams: set[int], target: _Diverted) -> None:
+    """Log handlers keep the stream that they were made with, so redirecting sys.stderr does not reach them."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        for handler in getattr(logger, "handlers", []) if name.startswith(_NOISY) else []:
+            if isinstance(handler, logging.StreamHandler) and id(handler.stream) in streams:
+                with contextlib.suppress(AttributeError):  # a handler that looks sys.stderr up each time needs nothing
+                    stack.callback(handler.setStream, handler.setStream(target))
+
+
+@contextlib.contextmanager
+def _native_output(descriptor: int) -> Iterator[Callable[[], str]]:
+    """Divert a file descriptor, where C++ code writes; yields a function that gives the text so far."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        saved = os.dup(descriptor)
+        os.dup2(file.fileno(), descriptor)
+        try:
+            yield lambda: os.pread(file.fileno(), 1 << 22, 0).decode(errors="replace")
+        finally:
+            os.dup2(saved, descriptor)
+            os.close(saved)
