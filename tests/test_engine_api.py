@@ -1,4 +1,5 @@
 """The engine's words: what they refuse before any runtime sees it, and the file of a saved engine."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -6,39 +7,63 @@ import json
 import logging
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
+import engine_zoo as zoo
 import numpy as np
 import onnx
 import pytest
 
-import engine_zoo as zoo
-from course.engine import BuildConfig, Profile, available_runtimes, build, container, graph, inspector, load, log
-from course.engine import network_layers
+from course.engine import (
+    BuildConfig,
+    Profile,
+    available_runtimes,
+    build,
+    container,
+    graph,
+    inspector,
+    load,
+    log,
+    network_layers,
+)
 from course.engine.api import LogLine, TensorSpec
 from course.engine.feeds import check
 from course.engine.progress import Progress
-from course.errors import (BuildError, CourseError, DamagedFileError, DtypeError, EngineMismatchError,
-                           MissingFileError, ParseError, ProfileError, ShapeError, UnsupportedError)
+from course.errors import (
+    BuildError,
+    CourseError,
+    DamagedFileError,
+    DtypeError,
+    EngineMismatchError,
+    MissingFileError,
+    ParseError,
+    ProfileError,
+    ShapeError,
+    UnsupportedError,
+)
 
 X = (TensorSpec("x", np.dtype("float32"), (-1, 3, 16, 16)),)
 
 
 def test_import_is_cheap_and_loads_no_framework():
-    code = ("import sys, course.engine; "
-            "print([m for m in ('torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx') if m in sys.modules])")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, course.engine; "
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx') if m in sys.modules])"
+    )
+    result = zoo.run_python(code)
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("code, reason", [
-    ("raise OSError('libnvinfer.so.8: cannot open shared object file')", "libnvinfer.so.8"),
-    ("raise RuntimeError('broken')", "broken"),
-    ("", "is not TensorRT"),
-    ("class Builder: pass", "no NVIDIA driver"),
-])
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("raise OSError('libnvinfer.so.8: cannot open shared object file')", "libnvinfer.so.8"),
+        ("raise RuntimeError('broken')", "broken"),
+        ("", "is not TensorRT"),
+        ("class Builder: pass", "no NVIDIA driver"),
+    ],
+)
 def test_broken_tensorrt_gives_a_reason_not_a_traceback(monkeypatch, tmp_path, code, reason):
     (tmp_path / "tensorrt").mkdir()
     (tmp_path / "tensorrt" / "__init__.py").write_text(code)
@@ -64,8 +89,16 @@ def test_runtime_that_does_not_work_here_says_why():
     assert reason in error.value.cause
 
 
-@pytest.mark.parametrize("field, value", [("precision", "bf16"), ("runtime", "cuda"), ("optimization_level", 6),
-                                          ("workspace_bytes", -1), ("profiles", ({"x": 1},))])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("precision", "bf16"),
+        ("runtime", "cuda"),
+        ("optimization_level", 6),
+        ("workspace_bytes", -1),
+        ("profiles", ({"x": 1},)),
+    ],
+)
 def test_config_names_the_bad_field(field, value):
     with pytest.raises(BuildError) as error:
         BuildConfig(**{field: value})
@@ -73,12 +106,15 @@ def test_config_names_the_bad_field(field, value):
 
 
 def test_config_takes_single_values_where_it_wants_several():
-    config = BuildConfig(profiles=zoo.PROFILE, keep_outputs="r1", tactic_sources=["CUDNN"], timing_cache="a.cache")
+    config = BuildConfig(
+        profiles=zoo.PROFILE, keep_outputs="r1", tactic_sources=["CUDNN"], timing_cache="a.cache"
+    )
     assert config.profiles == (zoo.PROFILE,) and config.keep_outputs == ("r1",)
     assert config.tactic_sources == {"CUDNN"} and config.timing_cache == Path("a.cache")
 
 
 # --- profiles
+
 
 def test_batch_profile_fills_only_the_batch():
     profile = Profile.batch(zoo.convnet(), 1, 8, 32)
@@ -100,15 +136,21 @@ def test_profile_refuses_what_is_not_three_shapes(shapes):
         Profile(shapes)
 
 
-@pytest.mark.parametrize("shapes, words", [
-    ({"image": ((1, 3, 16, 16),) * 3, "x": ((1, 3, 16, 16),) * 3}, ["no input 'image'"]),
-    ({}, ["'x'", "no entry"]),
-    ({"x": ((1, 3, 16), (2, 3, 16), (4, 3, 16))}, ["'x'", "3 dimensions", "4"]),
-    ({"x": ((1, 1, 16, 16), (2, 1, 16, 16), (4, 1, 16, 16))}, ["Dimension 1", "'x'", "1 in the min", "fixes it to 3"]),
-    ({"x": ((4, 3, 16, 16), (2, 3, 16, 16), (1, 3, 16, 16))}, ["Dimension 0", "min 4", "opt 2", "max 1"]),
-    ({"x": ((1, 3, 16, 16), (9, 3, 16, 16), (8, 3, 16, 16))}, ["opt 9", "max 8"]),
-    ({"x": ((0, 3, 16, 16), (1, 3, 16, 16), (8, 3, 16, 16))}, ["Dimension 0", "is 0"]),
-])
+@pytest.mark.parametrize(
+    "shapes, words",
+    [
+        ({"image": ((1, 3, 16, 16),) * 3, "x": ((1, 3, 16, 16),) * 3}, ["no input 'image'"]),
+        ({}, ["'x'", "no entry"]),
+        ({"x": ((1, 3, 16), (2, 3, 16), (4, 3, 16))}, ["'x'", "3 dimensions", "4"]),
+        (
+            {"x": ((1, 1, 16, 16), (2, 1, 16, 16), (4, 1, 16, 16))},
+            ["Dimension 1", "'x'", "1 in the min", "fixes it to 3"],
+        ),
+        ({"x": ((4, 3, 16, 16), (2, 3, 16, 16), (1, 3, 16, 16))}, ["Dimension 0", "min 4", "opt 2", "max 1"]),
+        ({"x": ((1, 3, 16, 16), (9, 3, 16, 16), (8, 3, 16, 16))}, ["opt 9", "max 8"]),
+        ({"x": ((0, 3, 16, 16), (1, 3, 16, 16), (8, 3, 16, 16))}, ["Dimension 0", "is 0"]),
+    ],
+)
 def test_profile_that_does_not_fit_names_input_dimension_and_value(shapes, words):
     with pytest.raises(ProfileError) as error:
         build(zoo.convnet(), BuildConfig(runtime="onnxruntime", profiles=Profile(shapes)))
@@ -124,19 +166,27 @@ def test_dynamic_model_without_profile_gets_the_profile_to_write():
 
 # --- feeds
 
-@pytest.mark.parametrize("feeds, kind, words", [
-    ([1], DtypeError, ["list", "dict"]),
-    ({}, ShapeError, ["'x' is missing", "float32 [-1, 3, 16, 16]"]),
-    ({"x": zoo.images(1), "z": zoo.images(1)}, ShapeError, ["no input 'z'"]),
-    ({"X": zoo.images(1)}, ShapeError, ["no input 'X'"]),
-    ({"x": [[1.0]]}, DtypeError, ["'x' is a list", "np.asarray"]),
-    ({"x": zoo.images(1).astype(np.float64)}, DtypeError, ["float64", "float32", "astype(np.float32)"]),
-    ({"x": zoo.images(1).transpose(0, 2, 3, 1)}, ShapeError, ["[1, 16, 16, 3]", "transpose(0, 3, 1, 2)"]),
-    ({"x": zoo.images(1)[0]}, ShapeError, ["[3, 16, 16]", "x[None]"]),
-    ({"x": np.zeros((1, 3, 8, 16), np.float32)}, ShapeError, ["Dimension 2 is 8 and must be 16"]),
-    ({"x": np.zeros(3, np.float32)}, ShapeError, ["4 dimensions instead of 1"]),
-    ({"x": zoo.images(5)}, ProfileError, ["Dimension 0 is 5", "from 1 to 4", "outside optimisation profile 0"]),
-])
+
+@pytest.mark.parametrize(
+    "feeds, kind, words",
+    [
+        ([1], DtypeError, ["list", "dict"]),
+        ({}, ShapeError, ["'x' is missing", "float32 [-1, 3, 16, 16]"]),
+        ({"x": zoo.images(1), "z": zoo.images(1)}, ShapeError, ["no input 'z'"]),
+        ({"X": zoo.images(1)}, ShapeError, ["no input 'X'"]),
+        ({"x": [[1.0]]}, DtypeError, ["'x' is a list", "np.asarray"]),
+        ({"x": zoo.images(1).astype(np.float64)}, DtypeError, ["float64", "float32", "astype(np.float32)"]),
+        ({"x": zoo.images(1).transpose(0, 2, 3, 1)}, ShapeError, ["[1, 16, 16, 3]", "transpose(0, 3, 1, 2)"]),
+        ({"x": zoo.images(1)[0]}, ShapeError, ["[3, 16, 16]", "x[None]"]),
+        ({"x": np.zeros((1, 3, 8, 16), np.float32)}, ShapeError, ["Dimension 2 is 8 and must be 16"]),
+        ({"x": np.zeros(3, np.float32)}, ShapeError, ["4 dimensions instead of 1"]),
+        (
+            {"x": zoo.images(5)},
+            ProfileError,
+            ["Dimension 0 is 5", "from 1 to 4", "outside optimisation profile 0"],
+        ),
+    ],
+)
 def test_bad_input_is_named_with_what_it_is_what_it_should_be_and_the_fix(feeds, kind, words):
     with pytest.raises(kind) as error:
         check(X, (zoo.PROFILE,), feeds, 0)
@@ -167,12 +217,16 @@ def test_profile_error_names_the_profile_that_fits_and_unknown_indices():
 
 # --- reading models
 
+
 def test_models_that_cannot_be_read(tmp_path):
     with pytest.raises(MissingFileError, match="nothing.onnx"):
         graph.read(tmp_path / "nothing.onnx")
-    for content, words in ((b"hello, this is no protobuf", "not an ONNX model"), (b"", "not a usable"),
-                           (b"version https://git-lfs.github.com/spec/v1", "LFS"),
-                           (zoo.convnet().SerializeToString()[:-40], "ONNX model")):
+    for content, words in (
+        (b"hello, this is no protobuf", "not an ONNX model"),
+        (b"", "not a usable"),
+        (b"version https://git-lfs.github.com/spec/v1", "LFS"),
+        (zoo.convnet().SerializeToString()[:-40], "ONNX model"),
+    ):
         path = tmp_path / "bad.onnx"
         path.write_bytes(content)
         with pytest.raises(ParseError) as error:
@@ -201,7 +255,10 @@ def test_weights_in_other_files(tmp_path):
 def test_sources_of_one_model_have_one_hash(tmp_path):
     data = zoo.convnet().SerializeToString(deterministic=True)
     (tmp_path / "m.onnx").write_bytes(data)
-    hashes = {graph.read(source).sha256 for source in (tmp_path / "m.onnx", str(tmp_path / "m.onnx"), data, zoo.convnet())}
+    hashes = {
+        graph.read(source).sha256
+        for source in (tmp_path / "m.onnx", str(tmp_path / "m.onnx"), data, zoo.convnet())
+    }
     assert len(hashes) == 1
 
 
@@ -211,16 +268,30 @@ def test_float16_conversion_keeps_the_interface_and_the_original():
     half = graph.prepared(model, float16=True)
     assert model.proto.SerializeToString() == before and half.sha256 == model.sha256
     assert {t.data_type for t in half.proto.graph.initializer} == {onnx.TensorProto.FLOAT16}
-    assert {v.type.tensor_type.elem_type for v in (*half.proto.graph.input, *half.proto.graph.output)} == {onnx.TensorProto.FLOAT}
+    assert {v.type.tensor_type.elem_type for v in (*half.proto.graph.input, *half.proto.graph.output)} == {
+        onnx.TensorProto.FLOAT
+    }
     with pytest.raises(UnsupportedError, match="Q/DQ"):
         graph.prepared(graph.read(zoo.quantised()), float16=True)
 
 
 # --- the file
 
+
 def header(**changes) -> container.Header:
-    given = container.Header("tensorrt", "8.6.0", "fp16", X, (TensorSpec("y", "bfloat16", (-1, 10)),), (zoo.PROFILE,),
-                             "a" * 64, 1.5, 100, "NVIDIA H200", "9.0")
+    given = container.Header(
+        "tensorrt",
+        "8.6.0",
+        "fp16",
+        X,
+        (TensorSpec("y", "bfloat16", (-1, 10)),),
+        (zoo.PROFILE,),
+        "a" * 64,
+        1.5,
+        100,
+        "NVIDIA H200",
+        "9.0",
+    )
     return dataclasses.replace(given, **changes)
 
 
@@ -231,21 +302,33 @@ def test_file_keeps_header_and_payload(tmp_path):
 
 def test_damaged_files_are_refused(tmp_path):
     whole = container.write(tmp_path / "a.engine", header(), b"p" * 1000).read_bytes()
-    cases = {b"": "empty", whole[:20]: "cut short", whole[:200]: "cut short", whole[:-1]: "cut short",
-             whole[:-5] + b"XXXXX": "damaged", whole[:60] + b"#" + whole[61:]: "damaged",
-             zoo.convnet().SerializeToString(): "ONNX model", b"ftrt" + bytes(100): "bare TensorRT plan",
-             b"\x7fELF" + bytes(100): "begins with"}
+    cases = {
+        b"": "empty",
+        whole[:20]: "cut short",
+        whole[:200]: "cut short",
+        whole[:-1]: "cut short",
+        whole[:-5] + b"XXXXX": "damaged",
+        whole[:60] + b"#" + whole[61:]: "damaged",
+        zoo.convnet().SerializeToString(): "ONNX model",
+        b"ftrt" + bytes(100): "bare TensorRT plan",
+        b"\x7fELF" + bytes(100): "begins with",
+    }
     for data, words in cases.items():
         (tmp_path / "b.engine").write_bytes(data)
         with pytest.raises(DamagedFileError) as error:
             load(tmp_path / "b.engine")
-        assert words in str(error.value) and "b.engine" in error.value.what and "course.engine.build" in str(error.value)
+        assert (
+            words in str(error.value)
+            and "b.engine" in error.value.what
+            and "course.engine.build" in str(error.value)
+        )
     with pytest.raises(MissingFileError):
         load(tmp_path / "none.engine")
 
 
 def test_file_of_a_newer_course_is_refused(tmp_path):
     import hashlib
+
     text = json.dumps({"format": 99, "course": "9.0"}).encode()
     data = struct.pack("<8sI32s", container.MAGIC, len(text), hashlib.sha256(text).digest()) + text
     (tmp_path / "a.engine").write_bytes(data)
@@ -253,15 +336,23 @@ def test_file_of_a_newer_course_is_refused(tmp_path):
         load(tmp_path / "a.engine")
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"runtime_version": "10.16.1"}, ["TensorRT 10.16.1", "here is 8.6.0"]),
-    ({"compute_capability": "8.0", "gpu": "NVIDIA A100"}, ["8.0", "NVIDIA A100", "here is 9.0", "NVIDIA H200"]),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"runtime_version": "10.16.1"}, ["TensorRT 10.16.1", "here is 8.6.0"]),
+        (
+            {"compute_capability": "8.0", "gpu": "NVIDIA A100"},
+            ["8.0", "NVIDIA A100", "here is 9.0", "NVIDIA H200"],
+        ),
+    ],
+)
 def test_foreign_engine_names_the_difference(changes, words):
     with pytest.raises(EngineMismatchError) as error:
         container.require_same_machine("a.engine", header(**changes), "8.6.0", "9.0", "NVIDIA H200")
     assert all(word in error.value.cause for word in words) and "Build it again" in error.value.next_step
-    container.require_same_machine("a.engine", header(), "8.6.0", "9.0", "NVIDIA H200 NVL")  # same architecture
+    container.require_same_machine(
+        "a.engine", header(), "8.6.0", "9.0", "NVIDIA H200 NVL"
+    )  # same architecture
 
 
 def test_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
@@ -276,28 +367,44 @@ def test_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
 
 # --- log, progress, inspector
 
+
 def test_log_goes_to_the_python_logger_and_never_to_stderr(caplog, capfd):
     with caplog.at_level(logging.DEBUG, "course.tensorrt"), log.capture() as lines:
         log.record("ERROR", "an error")
         log.record("VERBOSE", "detail")
         with log.captured_stderr():
             os.write(2, b"printed by native code\n")
-    assert lines == [LogLine("ERROR", "an error"), LogLine("VERBOSE", "detail"), LogLine("ERROR", "printed by native code")]
+    assert lines == [
+        LogLine("ERROR", "an error"),
+        LogLine("VERBOSE", "detail"),
+        LogLine("ERROR", "printed by native code"),
+    ]
     assert [r.levelname for r in caplog.records] == ["ERROR", "DEBUG", "ERROR"]
     code = "from course.engine import log; log.record('ERROR', 'no handler was configured')"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = zoo.run_python(code)
     assert result.stderr == "" and capfd.readouterr().err == ""
 
 
 def test_progress_follows_the_log_of_a_tensorrt_without_monitor():
     seen = []
     progress = Progress(lambda p: seen.append((p.phase, p.step, p.steps)) or True)
-    for text in ("Applying generic optimizations to the graph for inference.", "After concat removal: 2 layers",
-                 "=============== Computing costs for conv1 + relu1", "noise", "=============== Computing costs for linear",
-                 "Formats and tactics selection completed in 1.5 seconds.", "Engine generation completed in 2 seconds."):
+    for text in (
+        "Applying generic optimizations to the graph for inference.",
+        "After concat removal: 2 layers",
+        "=============== Computing costs for conv1 + relu1",
+        "noise",
+        "=============== Computing costs for linear",
+        "Formats and tactics selection completed in 1.5 seconds.",
+        "Engine generation completed in 2 seconds.",
+    ):
         progress.follow_log(LogLine("VERBOSE", text))
-    assert seen == [("Optimise the graph", 0, None), ("Time kernels", 0, 2), ("Time kernels", 1, 2),
-                    ("Generate the engine", 0, None), ("Serialise", 0, None)]
+    assert seen == [
+        ("Optimise the graph", 0, None),
+        ("Time kernels", 0, 2),
+        ("Time kernels", 1, 2),
+        ("Generate the engine", 0, None),
+        ("Serialise", 0, None),
+    ]
 
 
 def test_progress_never_raises_into_native_code_but_later():
@@ -308,30 +415,53 @@ def test_progress_never_raises_into_native_code_but_later():
 
 
 def test_inspector_reads_the_json_of_8_6_and_of_10():
-    old = ('{"Layers": [{"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", "Location": "Device", '
-           '"Dimensions": [-1,3,16,16], "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}], "Outputs": '
-           '[{"Name": "r1", "Dimensions": [-1,8,16,16], "Format/Datatype": "Row major linear FP32"}], '
-           '"TacticName": "sm80_xmma", "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu1]"}, '
-           '{"Name": "conv1 + relu1 [profile 1]", "LayerType": "CaskConvolution"}, '
-           '{"Name": "PWN(PWN(sigmoid2), mul2)", "LayerType": "PointWiseV2"}, '
-           '{"Name": "Reformatting CopyNode for Input Tensor 0 to conv1 + relu1", "LayerType": "Reformat"}, '
-           '{"Name": "a || b", "LayerType": "CaskConvolution"}], "Bindings": ["x"]}')
+    old = (
+        '{"Layers": [{"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", '
+        '"Location": "Device", "Dimensions": [-1,3,16,16], "Format/Datatype": '
+        '"Channel major FP16 format where channel % 8 == 0"}], "Outputs": '
+        '[{"Name": "r1", "Dimensions": [-1,8,16,16], "Format/Datatype": "Row major linear FP32"}], '
+        '"TacticName": "sm80_xmma", "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu1]"}, '
+        '{"Name": "conv1 + relu1 [profile 1]", "LayerType": "CaskConvolution"}, '
+        '{"Name": "PWN(PWN(sigmoid2), mul2)", "LayerType": "PointWiseV2"}, '
+        '{"Name": "Reformatting CopyNode for Input Tensor 0 to conv1 + relu1", "LayerType": "Reformat"}, '
+        '{"Name": "a || b", "LayerType": "CaskConvolution"}], "Bindings": ["x"]}'
+    )
     first, point, reformat, merged = inspector.parse(old)
     assert first.onnx_nodes == ("conv1", "relu1") and first.tactic == "sm80_xmma"
-    assert (first.inputs[0].dtype, first.outputs[0].dtype) == ("float16", "float32") and first.inputs[0].shape == (-1, 3, 16, 16)
-    assert point.onnx_nodes == ("sigmoid2", "mul2") and reformat.onnx_nodes == () and merged.onnx_nodes == ("a", "b")
-    new = ('{"Layers": [{"Name": "k", "LayerType": "kgen", "Inputs": [], "Outputs": [{"Name": "y", "Dimensions": [2], '
-           '"Format": "Row major linear", "Datatype": "BFloat16"}], "Metadata": "[ONNX Layer: a][ONNX Layer: a]"}]}')
+    assert (first.inputs[0].dtype, first.outputs[0].dtype) == ("float16", "float32") and first.inputs[
+        0
+    ].shape == (-1, 3, 16, 16)
+    assert (
+        point.onnx_nodes == ("sigmoid2", "mul2")
+        and reformat.onnx_nodes == ()
+        and merged.onnx_nodes == ("a", "b")
+    )
+    new = (
+        '{"Layers": [{"Name": "k", "LayerType": "kgen", "Inputs": [], "Outputs": [{"Name": "y", '
+        '"Dimensions": [2], "Format": "Row major linear", "Datatype": "BFloat16"}], '
+        '"Metadata": "[ONNX Layer: a][ONNX Layer: a]"}]}'
+    )
     (layer,) = inspector.parse(new)
     assert layer.onnx_nodes == ("a",) and layer.outputs[0].dtype == "bfloat16"
     assert inspector.parse('{"Layers": ["conv1", "relu1"]}')[1].name == "relu1"
-    assert [inspector.dtype_name(w) for w in ("Two wide channel vectorized row major Int8 format", "", "Row major linear Bool")] \
-        == ["int8", "", "bool"]
+    assert [
+        inspector.dtype_name(w)
+        for w in ("Two wide channel vectorized row major Int8 format", "", "Row major linear Bool")
+    ] == ["int8", "", "bool"]
 
 
 def test_network_layers_are_the_onnx_nodes_on_the_cpu():
     layers = network_layers(zoo.convnet(), "onnxruntime")
-    assert [layer.kind for layer in layers] == ["Conv", "Relu", "Conv", "Sigmoid", "Mul", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert [layer.kind for layer in layers] == [
+        "Conv",
+        "Relu",
+        "Conv",
+        "Sigmoid",
+        "Mul",
+        "GlobalAveragePool",
+        "Flatten",
+        "Gemm",
+    ]
     assert layers[0].name == "conv1" and layers[0].inputs[1].shape == (8, 3, 3, 3)
     assert layers[0].outputs[0].shape == (-1, 8, 16, 16) and layers[0].outputs[0].dtype == "float32"
     with pytest.raises(UnsupportedError, match="no runtime 'cuda'"):

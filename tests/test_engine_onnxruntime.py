@@ -1,18 +1,23 @@
 """The practice runtime on the CPU: right results, TensorRT's rules, clear errors, silence."""
+
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
+import engine_zoo as zoo
 import numpy as np
 import pytest
 import torch
 
-import engine_zoo as zoo
 from course.engine import BuildConfig, Profile, build, load
-from course.errors import (BuildError, CourseError, DtypeError, EngineMismatchError, ParseError, ProfileError,
-                           ShapeError, UnsupportedError)
+from course.errors import (
+    BuildError,
+    CourseError,
+    DtypeError,
+    EngineMismatchError,
+    ParseError,
+    ProfileError,
+    ShapeError,
+    UnsupportedError,
+)
 
 
 def config(**options) -> BuildConfig:
@@ -48,9 +53,13 @@ def test_torch_in_torch_out_with_gradients_and_strides(engine):
     np.testing.assert_allclose(y.numpy(), zoo.convnet_reference(zoo.images(2)), atol=1e-5)
     sideways = zoo.images(2).transpose(0, 1, 3, 2)
     assert not sideways.flags.c_contiguous
-    np.testing.assert_allclose(engine.run({"x": sideways})["y"], zoo.convnet_reference(np.ascontiguousarray(sideways)), atol=1e-5)
+    np.testing.assert_allclose(
+        engine.run({"x": sideways})["y"], zoo.convnet_reference(np.ascontiguousarray(sideways)), atol=1e-5
+    )
     strided = torch.from_numpy(zoo.images(4))[::2]
-    np.testing.assert_allclose(engine.run({"x": strided})["y"].numpy(), zoo.convnet_reference(strided.numpy()), atol=1e-5)
+    np.testing.assert_allclose(
+        engine.run({"x": strided})["y"].numpy(), zoo.convnet_reference(strided.numpy()), atol=1e-5
+    )
 
 
 def test_bad_inputs(engine):
@@ -66,7 +75,9 @@ def test_bad_inputs(engine):
 
 def test_static_model_needs_no_profile():
     with build(zoo.convnet(batch=2), BuildConfig(runtime="onnxruntime")) as engine:
-        np.testing.assert_allclose(engine.run({"x": zoo.images(2)})["y"], zoo.convnet_reference(zoo.images(2)), atol=1e-5)
+        np.testing.assert_allclose(
+            engine.run({"x": zoo.images(2)})["y"], zoo.convnet_reference(zoo.images(2)), atol=1e-5
+        )
         with pytest.raises(ShapeError):
             engine.run({"x": zoo.images(1)})
 
@@ -112,7 +123,9 @@ def test_int8_runs_qdq_models_only():
 
 
 def test_settings_without_meaning_on_a_cpu_are_named_in_the_log(tmp_path):
-    engine = build(zoo.convnet(), config(optimization_level=3, timing_cache=tmp_path / "t", tactic_sources={"CUDNN"}))
+    engine = build(
+        zoo.convnet(), config(optimization_level=3, timing_cache=tmp_path / "t", tactic_sources={"CUDNN"})
+    )
     text = " ".join(line.text for line in engine.build_log)
     assert all(name in text for name in ("optimization_level", "timing_cache", "tactic_sources"))
     assert not (tmp_path / "t").exists()
@@ -121,7 +134,9 @@ def test_settings_without_meaning_on_a_cpu_are_named_in_the_log(tmp_path):
 def test_kept_outputs_come_after_the_models_own():
     with build(zoo.convnet(), config(keep_outputs=("r1",))) as engine:
         result = engine.run({"x": zoo.images(2)})
-        assert list(result) == ["y", "r1"] and result["r1"].shape == (2, 8, 16, 16) and result["r1"].min() == 0
+        assert (
+            list(result) == ["y", "r1"] and result["r1"].shape == (2, 8, 16, 16) and result["r1"].min() == 0
+        )
         fused = {node for layer in engine.layers() if len(layer.onnx_nodes) > 1 for node in layer.onnx_nodes}
     np.testing.assert_allclose(result["y"], zoo.convnet_reference(zoo.images(2)), atol=1e-5)
     assert "conv1" in fused  # keeping the end of a fusion does not prevent it …
@@ -191,7 +206,11 @@ def test_broken_models_name_node_and_operator(mistake):
     data, node, operator = zoo.broken()[mistake]
     with pytest.raises(ParseError) as error:
         build(data, config())
-    assert (f"'{node}'" in error.value.what and operator in error.value.what) if node else "the model" in error.value.what
+    assert (
+        (f"'{node}'" in error.value.what and operator in error.value.what)
+        if node
+        else "the model" in error.value.what
+    )
     assert error.value.cause and "RuntimeError" not in str(error.value)
 
 
@@ -215,7 +234,8 @@ from course.engine import BuildConfig, build
 from course.errors import CourseError
 import numpy as np
 for precision in ("fp32", "fp16"):
-    engine = build(zoo.convnet(), BuildConfig(runtime="onnxruntime", profiles=zoo.PROFILE, precision=precision))
+    config = BuildConfig(runtime="onnxruntime", profiles=zoo.PROFILE, precision=precision)
+    engine = build(zoo.convnet(), config)
     engine.run({"x": zoo.images(2)}), engine.layers()
 for data, _, _ in zoo.broken().values():
     try:
@@ -224,9 +244,7 @@ for data, _, _ in zoo.broken().values():
     except CourseError:
         pass
 """
-    here = os.path.dirname(__file__)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                            env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])})
+    result = zoo.run_python(code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
@@ -236,8 +254,16 @@ def test_resnet50_keeps_its_answers_and_fuses(tmp_path):
     net = torchvision.models.resnet50(weights=None).eval()
     x = torch.randn(2, 3, 64, 64)
     path = tmp_path / "resnet50.onnx"
-    torch.onnx.export(net, (x,), str(path), input_names=["image"], output_names=["logits"], opset_version=17,
-                      dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, dynamo=False)
+    torch.onnx.export(
+        net,
+        (x,),
+        str(path),
+        input_names=["image"],
+        output_names=["logits"],
+        opset_version=17,
+        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        dynamo=False,
+    )
     with torch.no_grad():
         want = net(x).numpy()
     with build(path, config(profiles=Profile.batch(path, 1, 2, 4))) as engine:

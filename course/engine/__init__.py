@@ -17,6 +17,6 @@ from course.engine.api import (
 )
 
 __all__ = [
-    "BuildConfig", "BuildProgress", "Captured", "Engine", "Layer", "LogLine", "Memory", "Profile", "TensorInfo",
-    "TensorSpec", "available_runtimes", "build", "load", "network_layers",
+    "BuildConfig", "BuildProgress", "Captured", "Engine", "Layer", "LogLine", "Memory", "Profile",
+    "TensorInfo", "TensorSpec", "available_runtimes", "build", "load", "network_layers",
 ]

@@ -1,6 +1,7 @@
 """The words a notebook needs: build an engine from ONNX, run it, look inside it, keep it.
 
-    engine = build("model.onnx", BuildConfig(precision="fp16", profiles=(Profile.batch("model.onnx", 1, 8, 32),)))
+    profile = Profile.batch("model.onnx", 1, 8, 32)
+    engine = build("model.onnx", BuildConfig(precision="fp16", profiles=(profile,)))
     logits = engine.run({"image": pixels})["logits"]
 
 The same lines run on TensorRT (a GPU) and on ONNX Runtime (a CPU). `runtime="rtx"` builds with TensorRT-RTX
@@ -13,7 +14,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Tuple, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from course.engine.container import Header
 
-Shape = Tuple[int, ...]
+Shape = tuple[int, ...]
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 RUNTIMES = ("tensorrt", "onnxruntime", "rtx")
@@ -33,7 +34,7 @@ OnnxSource = Union[str, Path, bytes, "onnx.ModelProto"]
 
 @dataclass(frozen=True)
 class Profile:
-    """The shapes that an engine accepts: for each dynamic input its smallest, its usual and its largest shape.
+    """The shapes that an engine accepts: the smallest, the usual and the largest of each dynamic input.
 
     TensorRT tunes its kernels for the usual one and refuses shapes outside the range.
     Inputs without a dynamic dimension need no entry.
@@ -80,9 +81,9 @@ class BuildConfig:
     """How to build an engine.
 
     Args:
-        precision: "fp32" (TF32 off), "tf32", "fp16" (may keep single layers in FP32), "int8" (from a calibrator
-            where the runtime has implicit INT8, else from Q/DQ nodes in the model; other layers may use FP16
-            where the runtime chooses precisions, and stay as written elsewhere).
+        precision: "fp32" (TF32 off), "tf32", "fp16" (may keep single layers in FP32), "int8" (from a
+            calibrator where the runtime has implicit INT8, else from Q/DQ nodes in the model; other layers
+            may use FP16 where the runtime chooses precisions, and stay as written elsewhere).
         profiles: one or more; needed as soon as an input has a dynamic dimension.
         optimization_level: 0 (quick build) to 5 (long search); None is the runtime's default.
         timing_cache: file that remembers measured kernels between builds.
@@ -91,7 +92,8 @@ class BuildConfig:
             its default without the libraries that do not work on this machine.
         workspace_bytes: scratch memory that a kernel may ask for.
         keep_outputs: inner tensors to return as well; a kept tensor cannot be fused away.
-        progress: called during the build; return False to cancel.
+        progress: called during the build; return False to cancel. TensorRT 8.6 cannot stop in the middle:
+            there the build is over first, also after Ctrl-C.
         runtime: "auto" is TensorRT where it works, else ONNX Runtime.
 
     Raises:
@@ -111,25 +113,24 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         tidy = {
-            "profiles": (self.profiles,) if isinstance(self.profiles, Profile) else tuple(self.profiles),
-            "keep_outputs": (self.keep_outputs,) if isinstance(self.keep_outputs, str) else tuple(self.keep_outputs),
+            "profiles": _several(self.profiles, Profile),
+            "keep_outputs": _several(self.keep_outputs, str),
             "timing_cache": None if self.timing_cache is None else Path(self.timing_cache),
             "tactic_sources": None if self.tactic_sources is None else frozenset(self.tactic_sources),
         }
         for name, value in tidy.items():
             object.__setattr__(self, name, value)
-        checks = [
-            ("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            ("runtime", self.runtime, self.runtime in ("auto", *RUNTIMES), f"one of auto, {', '.join(RUNTIMES)}"),
-            ("optimization_level", self.optimization_level, self.optimization_level in (None, 0, 1, 2, 3, 4, 5),
-             "None or a whole number from 0 to 5"),
-            ("workspace_bytes", self.workspace_bytes, self.workspace_bytes >= 0, "a number of bytes, 0 or more"),
-            ("profiles", self.profiles, all(isinstance(p, Profile) for p in self.profiles), "a tuple of Profile"),
-        ]
-        for name, value, good, wanted in checks:
+        checks = {
+            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "runtime": (self.runtime in ("auto", *RUNTIMES), f"one of auto, {', '.join(RUNTIMES)}"),
+            "optimization_level": (self.optimization_level in (None, *range(6)), "None or 0, 1, 2, 3, 4, 5"),
+            "workspace_bytes": (self.workspace_bytes >= 0, "a number of bytes, 0 or more"),
+            "profiles": (all(isinstance(p, Profile) for p in self.profiles), "a tuple of Profile"),
+        }
+        for name, (good, wanted) in checks.items():
             if not good:
-                raise BuildError(f"BuildConfig({name}={value!r}) is not possible.", f"It must be {wanted}.",
-                                 f"Change {name} and build again.")
+                raise BuildError(f"BuildConfig({name}={getattr(self, name)!r}) is not possible.",
+                                 f"It must be {wanted}.", f"Change {name} and build again.")
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Captured:
-    """A CUDA graph. Copy new data into `inputs`, call `replay()`, read `outputs`: torch tensors on the GPU."""
+    """A CUDA graph. Copy data into `inputs`, call `replay()`, read `outputs`: torch tensors on the GPU."""
 
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
@@ -200,7 +201,7 @@ class Engine(abc.ABC):
     precision = property(lambda self: self._header.precision, doc="What it was built for.")
     inputs = property(lambda self: self._header.inputs, doc="tuple[TensorSpec, ...]")
     outputs = property(lambda self: self._header.outputs, doc="tuple[TensorSpec, ...]")
-    profiles = property(lambda self: self._header.profiles, doc="tuple[Profile, ...]; empty for a static model.")
+    profiles = property(lambda self: self._header.profiles, doc="tuple[Profile, ...]; empty if static.")
     build_seconds = property(lambda self: self._header.build_seconds, doc="Seconds that the build took.")
     onnx_sha256 = property(lambda self: self._header.onnx_sha256, doc="Of the ONNX given to `build`.")
 
@@ -222,7 +223,8 @@ class Engine(abc.ABC):
         Returns: output name -> array, of the kind that was fed. (NumPy has no bfloat16: it becomes float32.)
 
         Raises:
-            ShapeError, DtypeError, ProfileError: an input does not fit; names it, what it is and what it should be.
+            ShapeError, DtypeError, ProfileError: an input does not fit; names it, what it is and what it
+                should be.
         """
 
     @abc.abstractmethod
@@ -246,7 +248,7 @@ class Engine(abc.ABC):
         """Give the memory back. The engine cannot run afterwards; calling it twice is fine."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the engine with its description. `load` reads it on the same GPU model and runtime version."""
+        """Write the engine with its description. `load` takes it on this kind of GPU and runtime version."""
         from course.engine import container
 
         return container.write(path, self._header, self._payload)
@@ -269,6 +271,10 @@ class Engine(abc.ABC):
 
         return (f"<Engine {self.runtime} {self.runtime_version} on {self.device}, {self.precision}: "
                 f"{words(self.inputs)} -> {words(self.outputs)}>")
+
+
+def _several(value: Any, kind: type) -> tuple:
+    return (value,) if isinstance(value, kind) else tuple(value)
 
 
 def build(onnx: OnnxSource, config: BuildConfig = BuildConfig()) -> Engine:

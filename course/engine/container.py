@@ -77,7 +77,8 @@ def read(path: str | Path) -> tuple[Header, bytes]:
         raise MissingFileError(f"{path} is not there.", "There is no such file.", _REBUILD)
     data = path.read_bytes()
     if not data.startswith(MAGIC):
-        raise DamagedFileError(f"{path} is not an engine file of this course.", _what_it_looks_like(data), _REBUILD)
+        raise DamagedFileError(f"{path} is not an engine file of this course.", _what_it_looks_like(data),
+                               _REBUILD)
     if len(data) < _PREFIX.size:
         raise _cut_short(path, len(data))
     _, length, digest = _PREFIX.unpack_from(data)
@@ -85,16 +86,18 @@ def read(path: str | Path) -> tuple[Header, bytes]:
     if len(text) < length:
         raise _cut_short(path, len(data))
     if hashlib.sha256(text).digest() != digest:
-        raise DamagedFileError(f"{path} is damaged.", "Its description does not match its own checksum.", _REBUILD)
+        raise DamagedFileError(f"{path} is damaged.", "Its description does not match its checksum.",
+                               _REBUILD)
     fields = json.loads(text)
     if fields["format"] != FORMAT:
         raise EngineMismatchError(f"{path} has file format {fields['format']}.",
-                                  f"This course reads format {FORMAT}; the file is from course {fields['course']}.",
+                                  f"This course reads format {FORMAT}; course {fields['course']} wrote it.",
                                   _REBUILD)
     if len(payload) < fields["payload_bytes"]:
         raise _cut_short(path, len(data))
     if hashlib.sha256(payload).hexdigest() != fields["payload_sha256"]:
-        raise DamagedFileError(f"{path} is damaged.", "The engine in it does not match its checksum.", _REBUILD)
+        raise DamagedFileError(f"{path} is damaged.", "The engine in it does not match its checksum.",
+                               _REBUILD)
     fields["inputs"] = tuple(_spec_from_json(spec) for spec in fields["inputs"])
     fields["outputs"] = tuple(_spec_from_json(spec) for spec in fields["outputs"])
     fields["profiles"] = tuple(Profile(shapes) for shapes in fields["profiles"])
@@ -110,7 +113,7 @@ def require_same_model(path: str | Path, header: Header, model) -> None:
     if header.onnx_sha256 != model.sha256:
         raise EngineMismatchError(
             f"{path} was built from another model than {model.name}.",
-            f"The SHA-256 of its ONNX is {header.onnx_sha256[:12]}…, that of {model.name} is {model.sha256[:12]}….",
+            f"The SHA-256 of its ONNX is {header.onnx_sha256[:12]}…, the other's is {model.sha256[:12]}….",
             _REBUILD)
 
 
@@ -128,7 +131,8 @@ def require_same_machine(path: str | Path, header: Header, version: str, capabil
                            f"here is {capability} ({gpu})")
     if differences:
         text = "; ".join(differences)
-        raise EngineMismatchError(f"{path} cannot run on this machine.", f"{text[0].upper()}{text[1:]}.", _REBUILD)
+        raise EngineMismatchError(f"{path} cannot run on this machine.", f"{text[0].upper()}{text[1:]}.",
+                                  _REBUILD)
 
 
 def _spec_to_json(spec: TensorSpec) -> dict:

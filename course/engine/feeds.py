@@ -1,4 +1,4 @@
-"""Inputs, checked against what an engine takes, before any runtime sees them. Same rules, same words everywhere."""
+"""Inputs, checked against what an engine takes before any runtime sees them: one set of rules and words."""
 from __future__ import annotations
 
 import difflib
@@ -23,7 +23,8 @@ def check(inputs: tuple[TensorSpec, ...], profiles: tuple[Profile, ...], feeds: 
     """
     if isinstance(profile, bool) or not isinstance(profile, int) or not 0 <= profile < max(1, len(profiles)):
         raise ProfileError(f"There is no optimisation profile {profile!r}.",
-                           f"The engine has {max(1, len(profiles))}, counted from 0.", "Pass a lower profile=….")
+                           f"The engine has {max(1, len(profiles))}, counted from 0.",
+                           "Pass one of these as profile=….")
     _check_names(inputs, feeds)
     kinds = {name: _kind(name, array) for name, array in feeds.items()}
     if len(set(kinds.values())) > 1:
@@ -41,7 +42,8 @@ def check(inputs: tuple[TensorSpec, ...], profiles: tuple[Profile, ...], feeds: 
 
 def _check_names(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Any]) -> None:
     if not isinstance(feeds, Mapping):
-        raise DtypeError(f"The inputs are a {type(feeds).__name__}.", "They must be a dict: input name -> array.",
+        raise DtypeError(f"The inputs are a {type(feeds).__name__}.",
+                         "They must be a dict: input name -> array.",
                          "Write engine.run({" + ", ".join(f'"{spec.name}": …' for spec in inputs) + "}).")
     names = [spec.name for spec in inputs]
     has = f"The engine's inputs are {', '.join(repr(name) for name in names) or 'none'}."
@@ -49,7 +51,7 @@ def _check_names(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Any]) -> No
         if name not in names:
             close = difflib.get_close_matches(str(name), names, 1)
             raise ShapeError(f"The engine has no input {name!r}.", has,
-                             f"Did you mean {close[0]!r}?" if close else "Leave it out, or use one of these names.")
+                             f"Did you mean {close[0]!r}?" if close else "Leave it out, or use such a name.")
     for spec in inputs:
         if spec.name not in feeds:
             raise ShapeError(f"Input {spec.name!r} is missing.", has,
@@ -62,7 +64,8 @@ def _kind(name: str, array: Any) -> str:
     torch = sys.modules.get("torch")  # an array can only be a tensor if somebody imported torch
     if torch is not None and isinstance(array, torch.Tensor):
         return "torch"
-    raise DtypeError(f"Input {name!r} is a {type(array).__name__}.", "It must be a NumPy array or a torch tensor.",
+    raise DtypeError(f"Input {name!r} is a {type(array).__name__}.",
+                     "It must be a NumPy array or a torch tensor.",
                      f"Convert it with np.asarray({name}).")
 
 
@@ -86,7 +89,8 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], kind: str) -> None:
         raise ShapeError(what, takes, f"The batch dimension is missing: feed {spec.name}[None].")
     if len(shape) == len(spec.shape) == 4 and _fits((shape[0], shape[3], shape[1], shape[2]), spec.shape):
         move = "transpose" if kind == "numpy" else "permute"
-        raise ShapeError(what, takes, f"The channels are last and should be second: feed {spec.name}.{move}(0, 3, 1, 2).")
+        raise ShapeError(what, takes,
+                         f"The channels are last and should be second: feed {spec.name}.{move}(0, 3, 1, 2).")
     if len(shape) != len(spec.shape):
         raise ShapeError(what, takes, f"Give it {len(spec.shape)} dimensions instead of {len(shape)}.")
     axis = next(i for i, (got, want) in enumerate(zip(shape, spec.shape)) if want not in (-1, got))
@@ -107,7 +111,7 @@ def _check_profile(profiles: tuple[Profile, ...], chosen: int, shapes: dict[str,
                     f"Input {name!r} {list(shapes[name])} is outside optimisation profile {chosen}.",
                     f"Dimension {axis} is {value}; the profile goes from {least} to {most}.",
                     f"Pass profile={fitting[0]}, which holds it." if fitting else
-                    "Feed a shape inside the profile, or build the engine with a profile that holds this one.")
+                    "Feed a shape inside it, or build the engine with a profile that holds this one.")
 
 
 def _inside(profile: Profile, shapes: dict[str, tuple[int, ...]]) -> bool:

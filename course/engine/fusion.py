@@ -14,11 +14,12 @@ _REORDERS = ("ReorderInput", "ReorderOutput")  # only move data between layouts
 
 
 def fused_layers(proto: onnx.ModelProto, optimised: Path) -> tuple[Layer, ...]:
-    """Layers of the graph that ONNX Runtime saved after optimising `proto`, with the nodes that went into each.
+    """Layers of the graph that ONNX Runtime made of `proto` and saved, with the nodes that went into each.
 
-    ONNX Runtime keeps no record of its fusions, so they are found again: a fused node still carries the name of a
-    tensor of the original model, which some original node produced. Nodes whose result only this node needs, and
-    the addition and activation that a convolution took in, belong to it too.
+    ONNX Runtime keeps no record of its fusions, so they are found again: a fused node still carries the name
+        of a
+    tensor of the original model, which some original node produced. Nodes whose result only this node needs,
+    and the addition and activation that a convolution took in, belong to it too.
     """
     fused = list(onnx.load(str(optimised)).graph.node)
     nodes = list(proto.graph.node)
@@ -40,7 +41,8 @@ def fused_layers(proto: onnx.ModelProto, optimised: Path) -> tuple[Layer, ...]:
     results = {value.name for value in proto.graph.output}
     for index in reversed(range(len(nodes))):  # what only one fused node needs went into it
         owners = {owner.get(consumer) for consumer in consumers[index]}
-        if index not in owner and len(owners) == 1 and None not in owners and not results & set(nodes[index].output):
+        kept = results & set(nodes[index].output)
+        if index not in owner and len(owners) == 1 and None not in owners and not kept:
             owner[index] = owners.pop()
 
     constant = _constant_nodes(proto)
@@ -50,11 +52,13 @@ def fused_layers(proto: onnx.ModelProto, optimised: Path) -> tuple[Layer, ...]:
     def tensors(tensor_names):
         return tuple(_info(tensor, names.get(tensor, tensor), infos) for tensor in tensor_names if tensor)
 
-    return tuple(
-        Layer(graph.node_name(node, position), node.op_type, tensors(node.input), tensors(node.output),
-              tuple(graph.node_name(nodes[i], i) for i in sorted(owner) if owner[i] == position and i not in constant),
-              node.domain)
-        for position, node in enumerate(fused))
+    def members(position):
+        return tuple(graph.node_name(nodes[i], i) for i in sorted(owner)
+                     if owner[i] == position and i not in constant)
+
+    return tuple(Layer(graph.node_name(node, position), node.op_type, tensors(node.input),
+                       tensors(node.output), members(position), node.domain)
+                 for position, node in enumerate(fused))
 
 
 def original_tensor(name: str) -> str:
@@ -63,7 +67,7 @@ def original_tensor(name: str) -> str:
 
 
 def _original_names(fused, producer) -> dict[str, str]:
-    """Tensor of the fused graph -> name, perhaps with the prefix, of the original tensor with the same values."""
+    """Tensor of the fused graph -> the original tensor with the same values (perhaps with the prefix)."""
     names = {}
     for node in fused:
         for tensor in node.output:
@@ -77,12 +81,13 @@ def _original_names(fused, producer) -> dict[str, str]:
 
 
 def _take_following(index: int, position: int, nodes, fused, consumers, owner) -> None:
-    """Give a fused convolution the Add (its fourth input) and the activation that follow it in the original."""
+    """Give a fused convolution the Add (its fourth input) and the activation that followed it."""
     activation = next((a.s.decode() for a in fused.attribute if a.name == "activation"), None)
     wanted = ["Add"] if len(fused.input) > 3 and fused.input[3] else []
     wanted += [activation] if activation else []
     for operator in wanted:
-        follower = next((c for c in consumers[index] if nodes[c].op_type == operator and c not in owner), None)
+        free = (c for c in consumers[index] if c not in owner)
+        follower = next((c for c in free if nodes[c].op_type == operator), None)
         if follower is None:
             return
         owner[follower] = position
@@ -102,4 +107,5 @@ def _constant_nodes(proto: onnx.ModelProto) -> set[int]:
 
 def _info(name: str, original: str, infos: dict[str, TensorInfo]) -> TensorInfo:
     info = infos.get(original_tensor(original), TensorInfo(""))
-    return dataclasses.replace(info, name=name, dtype="float32" if original.startswith(_PREFIX) else info.dtype)
+    dtype = "float32" if original.startswith(_PREFIX) else info.dtype
+    return dataclasses.replace(info, name=name, dtype=dtype)

@@ -12,11 +12,11 @@ from pathlib import Path
 import onnx
 
 from course.engine.api import Layer, TensorInfo
-from course.errors import BuildError, CourseError, MissingFileError, ParseError, UnsupportedError
+from course.errors import BuildError, MissingFileError, ParseError, UnsupportedError
 
 _EXPORT_AGAIN = "Export the model again with course.export.export()."
-_NEW_OPERATOR = ("Write it with operators that this runtime knows, leave this part out of the model and compute it "
-                 "outside the engine, or write a plugin for it (stage 3).")
+_NEW_OPERATOR = ("Write it with operators that this runtime knows, leave this part out of the model and "
+                 "compute it outside the engine, or write a plugin for it (stage 3).")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def _parse(name: str, data: bytes) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has moved between its versions
-        raise ParseError(f"{name} is not an ONNX model.", f"Its {len(data)} bytes cannot be read as one ({error}); "
+        raise ParseError(f"{name} is not an ONNX model.",
+                         f"Its {len(data)} bytes cannot be read as one ({error}); "
                          "the file is another kind of file, or damaged.", _EXPORT_AGAIN) from error
     if not proto.graph.node or not proto.graph.output:
         raise ParseError(f"{name} is not a usable ONNX model.",
@@ -82,9 +83,11 @@ def _with_weights_inside(model: Model, folder: Path | None, files: list[str]) ->
                                    "Put the file beside the model, or export the model again.")
     try:
         onnx.load_external_data_for_model(model.proto, str(folder))
+        for tensor in _tensors(model.proto.graph):
+            onnx.numpy_helper.to_array(tensor)  # some onnx versions take a file that is too short
     except Exception as error:  # ValidationError, ValueError or OSError, by onnx version
-        raise ParseError(f"The weights of {model.name} in {', '.join(files)} cannot be read.", one_line(error),
-                         _EXPORT_AGAIN) from error
+        raise ParseError(f"The weights of {model.name} in {', '.join(files)} cannot be read.",
+                         one_line(error), _EXPORT_AGAIN) from error
     data = _serialize(model.name, model.proto)
     return Model(model.name, model.proto, data, hashlib.sha256(data).hexdigest())
 
@@ -119,20 +122,23 @@ def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         if value.name in weights:
             continue
         if not value.type.tensor_type.HasField("shape"):
-            raise ParseError(f"Input {value.name!r} has no shape.", "A runtime must know how many dimensions it has.",
-                             _EXPORT_AGAIN)
+            raise ParseError(f"Input {value.name!r} has no shape.",
+                             "A runtime must know how many dimensions it has.", _EXPORT_AGAIN)
         shapes[value.name] = _dims(value)
     return shapes
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    dims = value.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value >= 0 else -1 for d in dims)
+    def known(dim):
+        return dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0
+
+    return tuple(dim.dim_value if known(dim) else -1 for dim in value.type.tensor_type.shape.dim)
 
 
 def weights_bytes(proto: onnx.ModelProto) -> int:
     """Size of all weights, in bytes."""
-    return sum(len(t.raw_data) or len(onnx.numpy_helper.to_array(t).tobytes()) for t in proto.graph.initializer)
+    return sum(len(tensor.raw_data) or onnx.numpy_helper.to_array(tensor).nbytes
+               for tensor in proto.graph.initializer)
 
 
 def has_qdq(proto: onnx.ModelProto) -> bool:
@@ -179,9 +185,10 @@ def _keep_outputs(name: str, proto: onnx.ModelProto, keep: tuple[str, ...]) -> N
 
 def _to_float16(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
     if has_qdq(proto):
-        raise UnsupportedError(f"{name} has Q/DQ nodes and cannot be converted to float16 for this runtime.",
-                               "It sets no precision by flag, and converting the scales would change the model.",
-                               'Build with precision="int8", or convert the model before inserting Q/DQ nodes.')
+        raise UnsupportedError(
+            f"{name} has Q/DQ nodes and cannot be converted to float16 for this runtime.",
+            "It sets no precision by flag, and converting the scales would change the model.",
+            'Build with precision="int8", or convert the model before inserting Q/DQ nodes.')
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     if proto.functions:
@@ -192,7 +199,8 @@ def _to_float16(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             return convert_float_to_float16(proto, keep_io_types=True)
     except Exception as error:
-        raise BuildError(f"{name} could not be converted to float16.", f"{type(error).__name__}: {one_line(error)}",
+        raise BuildError(f"{name} could not be converted to float16.",
+                         f"{type(error).__name__}: {one_line(error)}",
                          'Build with precision="fp32", or export the model in float16.') from error
 
 
@@ -212,7 +220,8 @@ def layers(model: Model) -> tuple[Layer, ...]:
 
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
-    return TensorInfo(value.name, _dtype_name(tensor.elem_type), _dims(value) if tensor.HasField("shape") else None)
+    shape = _dims(value) if tensor.HasField("shape") else None
+    return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
 
 
 def _dtype_name(elem_type: int) -> str:
@@ -225,15 +234,16 @@ def node_name(node: onnx.NodeProto, index: int) -> str:
     return node.name or f"{node.op_type}_{index}"
 
 
-def parse_error(model: Model, node: str, operator: str, reason: str, supported: bool, runtime: str) -> ParseError:
+def parse_error(model: Model, node: str, operator: str, reason: str, supported: bool,
+                runtime: str) -> ParseError:
     """The error for a node that a runtime refuses: names the node, the operator and what to do."""
     if operator and not supported:
-        return ParseError(f"{runtime} does not know operator {operator} (node {node!r} of {model.name}).", reason,
-                          _NEW_OPERATOR)
+        return ParseError(f"{runtime} does not know operator {operator} (node {node!r} of {model.name}).",
+                          reason, _NEW_OPERATOR)
     if operator:
         return ParseError(f"{runtime} cannot take node {node!r} ({operator}) of {model.name}.", reason,
-                          "Look at this node in the code that was exported: its shapes, dtypes and attributes. "
-                          "Then export the model again.")
+                          "Look at this node in the code that was exported: its shapes, dtypes and "
+                          "attributes. Then export the model again.")
     return ParseError(f"{runtime} cannot take {model.name}.", reason, _EXPORT_AGAIN)
 
 

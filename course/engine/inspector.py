@@ -16,22 +16,23 @@ _DTYPES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "fl
 def parse(text: str) -> tuple[Layer, ...]:
     """Layers of the first optimisation profile, from `EngineInspector.get_engine_information(JSON)`."""
     rows = json.loads(text, strict=False)["Layers"]  # 8.6 leaves raw control characters in its strings
-    names = [row if isinstance(row, str) else row["Name"] for row in rows]  # names only, below verbosity DETAILED
-    return tuple(Layer(name, "") if isinstance(row, str) else _layer(row)
-                 for name, row in zip(names, rows) if not _OTHER_PROFILE.search(name))
+    # Below verbosity DETAILED there are only names.
+    layers = [Layer(row, "") if isinstance(row, str) else _layer(row) for row in rows]
+    return tuple(layer for layer in layers if not _OTHER_PROFILE.search(layer.name))
 
 
 def _layer(row: dict) -> Layer:
     nodes = tuple(dict.fromkeys(ONNX_LAYER.findall(row.get("Metadata", "")))) or _nodes_in_name(row["Name"])
+    tactic = row.get("TacticName", "") or row.get("TacticValue", "")
     return Layer(row["Name"], row.get("LayerType", ""), tuple(map(tensor, row.get("Inputs", ()))),
-                 tuple(map(tensor, row.get("Outputs", ()))), nodes, row.get("TacticName", "") or row.get("TacticValue", ""))
+                 tuple(map(tensor, row.get("Outputs", ()))), nodes, tactic)
 
 
 def tensor(row: dict) -> TensorInfo:
     """A tensor of the inspector. Versions write dtype and format as one text or as two."""
     words = row.get("Format/Datatype") or " ".join(filter(None, (row.get("Format"), row.get("Datatype"))))
-    return TensorInfo(row.get("Name", ""), dtype_name(words), tuple(row["Dimensions"]) if "Dimensions" in row else None,
-                      words)
+    shape = tuple(row["Dimensions"]) if "Dimensions" in row else None
+    return TensorInfo(row.get("Name", ""), dtype_name(words), shape, words)
 
 
 def dtype_name(words: str) -> str:
@@ -41,7 +42,7 @@ def dtype_name(words: str) -> str:
 
 
 def _nodes_in_name(name: str) -> tuple[str, ...]:
-    """The ONNX nodes in a fused layer's name, where no metadata lists them: "a + b", "PWN(a, b)", "a || b"."""
+    """The ONNX nodes in a fused layer's name, where no metadata lists them: "a + b", "PWN(a, b)"."""
     if name.startswith(("Reformatting CopyNode", "{ForeignNode", "__my")):
         return ()
     parts = re.split(r" \+ | \|\| |, ", re.sub(r"PWN\(|\)$", "", name))

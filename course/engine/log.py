@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from course.engine.api import LogLine
 
 logger = logging.getLogger("course.tensorrt")
-logger.addHandler(logging.NullHandler())  # else Python prints warnings to stderr when nobody configured logging
+logger.addHandler(logging.NullHandler())  # else Python prints warnings to stderr if nobody set logging up
 
 _LEVELS = {"INTERNAL_ERROR": logging.CRITICAL, "ERROR": logging.ERROR, "WARNING": logging.WARNING,
            "INFO": logging.INFO, "VERBOSE": logging.DEBUG}
@@ -26,7 +26,7 @@ def record(severity: str, text: str) -> None:
         receive(LogLine(severity, text))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def trt_logger(trt):
     """The one `ILogger` of this process for the module `trt` (TensorRT-RTX allows no second one)."""
 
@@ -37,7 +37,7 @@ def trt_logger(trt):
         def log(self, severity, message):
             try:
                 record(severity.name, message)
-            except Exception:  # a handler of the caller's, or the end of Python: must not unwind through TensorRT
+            except Exception:  # from a handler, or at the end of Python: must not unwind through TensorRT
                 return
 
     return Logger()
@@ -64,7 +64,8 @@ def capture(also: Callable[[LogLine], None] | None = None) -> Iterator[list[LogL
 def captured_stderr() -> Iterator[None]:
     """Turn what native code prints to stderr inside the block into log lines.
 
-    TensorRT's ONNX parser prints some errors past its logger. Keep the block short: the whole process is mute.
+    TensorRT's ONNX parser prints some errors past its logger. Keep the block short: the whole process is
+    mute.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as file:

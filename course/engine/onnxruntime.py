@@ -1,10 +1,11 @@
-"""ONNX Runtime on the CPU: the practice runtime. It keeps TensorRT's rules (profiles, shapes, dtypes) and errors."""
+"""ONNX Runtime on the CPU: the practice runtime, with TensorRT's rules for profiles, shapes and dtypes."""
 from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,17 @@ from course.engine.container import Header
 from course.engine.feeds import check
 from course.engine.fusion import fused_layers, original_tensor
 from course.engine.progress import Progress
-from course.errors import BuildError, CourseError, ParseError, ShapeError, UnsupportedError
+from course.errors import CourseError, ParseError, ShapeError, UnsupportedError
 
-_DTYPES = {"float": "float32", "float16": "float16", "double": "float64", "bfloat16": "bfloat16", "int8": "int8",
-           "uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32", "uint32": "uint32",
-           "int64": "int64", "uint64": "uint64", "bool": "bool"}
-# What ONNX Runtime says about a node, as (pattern with groups node, op, why), and whether it knows the operator.
+_DTYPES = {"float": "float32", "float16": "float16", "double": "float64", "bfloat16": "bfloat16",
+           "int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32",
+           "uint32": "uint32", "int64": "int64", "uint64": "uint64", "bool": "bool"}
+# What ONNX Runtime says about a node (groups: node, op, why), and whether it knows the operator.
 _ERRORS = (
     (re.compile(r"(?:[\w.]+:)?(?P<op>\w+)\(-?\d+\) is not a registered function/op"), False),
     (re.compile(r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+),.*?Error (?P<why>No Op registered .*)'), False),
-    (re.compile(r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'"), False),
+    (re.compile(r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'"),
+     False),
     (re.compile(r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+),.*?Error (?P<why>.*)'), True),
     (re.compile(r"Node ?\((?P<node>[^)]*)\) Op \((?P<op>\w+)\) (?P<why>.*)"), True),
     (re.compile(r"(?P<why>Type parameter.*?\(tensor.*?\)) in node \((?P<node>[^)]*)\)"), True),
@@ -59,8 +61,8 @@ def build(onnx, config: BuildConfig) -> Engine:
     if not progress.stopped:
         _try(session, ready, inputs, config)
     progress.check(model.name)
-    header = Header("onnxruntime", onnxruntime.__version__, config.precision, inputs, outputs, config.profiles,
-                    model.sha256, progress.seconds, graph.weights_bytes(ready.proto))
+    header = Header("onnxruntime", onnxruntime.__version__, config.precision, inputs, outputs,
+                    config.profiles, model.sha256, progress.seconds, graph.weights_bytes(ready.proto))
     progress.tell("Done")
     return OrtEngine(header, ready, session, _notes(config))
 
@@ -88,7 +90,8 @@ class OrtEngine(Engine):
     def run(self, feeds: Mapping[str, Any], *, profile: int = 0, stream: Any = None) -> dict[str, Any]:
         """See `Engine.run`. There is no stream on a CPU; the argument is ignored."""
         if self._session is None:
-            raise CourseError("This engine is closed.", "close() gave its memory back.", "Build or load it again.")
+            raise CourseError("This engine is closed.", "close() gave its memory back.",
+                              "Build or load it again.")
         kind = check(self.inputs, self.profiles, feeds, profile)
         arrays = {name: _to_numpy(name, x) for name, x in feeds.items()} if kind == "torch" else dict(feeds)
         try:
@@ -98,16 +101,17 @@ class OrtEngine(Engine):
             node, operator, why, _ = explain(error, self._model)
             raise ShapeError(f"Node {node!r} ({operator}) failed for inputs {shapes}." if node else
                              f"The engine failed for inputs {shapes}.", why,
-                             "Check that the inputs belong together (one batch size for all of them).") from error
+                             "Check that the inputs belong together, with one batch size.") from error
         results = {spec.name: value for spec, value in zip(self.outputs, values)}
         return {name: _to_torch(value) for name, value in results.items()} if kind == "torch" else results
 
     def capture(self, feeds: Mapping[str, Any], *, profile: int = 0) -> Captured:
-        raise UnsupportedError("There is no CUDA graph on a CPU.", "This engine runs on ONNX Runtime on the CPU.",
+        raise UnsupportedError("There is no CUDA graph on a CPU.",
+                               "This engine runs on ONNX Runtime on the CPU.",
                                "Use Engine.run here, and capture() on a machine with a GPU and TensorRT.")
 
     def layers(self) -> tuple[Layer, ...]:
-        """The nodes that ONNX Runtime really runs. `tactic` is the family of the kernel where it is not standard."""
+        """The nodes that ONNX Runtime really runs. `tactic` is the kernel's family where not standard."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimised.onnx"
             _session(self._model, path)
@@ -182,9 +186,9 @@ def explain(error: Exception, model: graph.Model) -> tuple[str, str, str, bool]:
         if match := pattern.search(text):
             found = {"node": "", "op": "", "why": "", **match.groupdict()}
             tensor = original_tensor(found["node"])
-            name = found["node"] if found["node"] in names else next(
-                (n for n, node in names.items() if tensor in node.output or not tensor and node.op_type == found["op"]),
-                found["node"])
+            here = [name for name, node in names.items()
+                    if tensor in node.output or (not tensor and node.op_type == found["op"])]
+            name = found["node"] if found["node"] in names or not here else here[0]
             operator = found["op"] or (names[name].op_type if name in names else "")
             return name, operator, found["why"] or text, known
     return "", "", text, True
@@ -204,12 +208,13 @@ def _specs(arguments) -> tuple[TensorSpec, ...]:
 
 
 def _try(session, model: graph.Model, inputs: tuple[TensorSpec, ...], config: BuildConfig) -> None:
-    """Run zeros of the smallest shapes once: TensorRT refuses at build time what ONNX Runtime only meets in a run."""
-    smallest = {name: low for name, (low, _, _) in config.profiles[0].shapes.items()} if config.profiles else {}
+    """Run zeros of the smallest shapes: TensorRT refuses in a build what ONNX Runtime only meets in a run."""
     if any(spec.dtype == "bfloat16" for spec in inputs):
-        return
+        return  # NumPy cannot make them
+    profile = config.profiles[0].shapes if config.profiles else {}
+    shapes = {spec.name: profile[spec.name][0] if spec.name in profile else spec.shape for spec in inputs}
     try:
-        session.run(None, {spec.name: np.zeros(smallest.get(spec.name, spec.shape), spec.dtype) for spec in inputs})
+        session.run(None, {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in inputs})
     except Exception as error:
         raise graph.parse_error(model, *explain(error, model), "ONNX Runtime") from error
 

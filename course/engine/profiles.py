@@ -16,15 +16,16 @@ def tidy(shapes: Mapping) -> dict[str, tuple]:
         ProfileError: not a mapping of name -> three shapes.
     """
     if not isinstance(shapes, Mapping):
-        raise ProfileError(f"Profile({shapes!r}) is not possible.", "It needs a dict: input name -> (min, opt, max).",
-                           _FIX_SHAPES)
+        raise ProfileError(f"Profile({shapes!r}) is not possible.",
+                           "It needs a dict: input name -> (min, opt, max).", _FIX_SHAPES)
     result = {}
     for name, ranges in shapes.items():
         try:
             ranges = tuple(tuple(_whole(dim) for dim in shape) for shape in ranges)
         except (TypeError, ValueError) as error:
             raise ProfileError(f"The profile of input {name!r} is not possible.",
-                               f"It must be three shapes of whole numbers, and is {ranges!r}.", _FIX_SHAPES) from error
+                               f"It must be three shapes of whole numbers, and is {ranges!r}.",
+                               _FIX_SHAPES) from error
         if len(ranges) != 3:
             raise ProfileError(f"The profile of input {name!r} is not possible.",
                                f"It needs three shapes (min, opt, max) and has {len(ranges)}.", _FIX_SHAPES)
@@ -48,8 +49,10 @@ def batch_profile(onnx, low: int, usual: int, high: int):
         if -1 in dims[1:]:
             raise ProfileError(
                 f"Input {name!r} of {model.name} leaves more open than the batch: {list(dims)}.",
-                "Profile.batch sets dimension 0 only.", f"Write all shapes yourself, for example {suggest(dynamic)}.")
-    return Profile({name: tuple((batch, *dims[1:]) for batch in (low, usual, high)) for name, dims in dynamic.items()})
+                "Profile.batch sets dimension 0 only.",
+                f"Write all shapes yourself, for example {suggest(dynamic)}.")
+    return Profile({name: tuple((batch, *dims[1:]) for batch in (low, usual, high))
+                    for name, dims in dynamic.items()})
 
 
 def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> None:
@@ -63,7 +66,8 @@ def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> 
         which = ", ".join(f"{key!r} {list(dims)}" for key, dims in dynamic.items())
         raise ProfileError(f"{name} needs an optimisation profile.",
                            f"These inputs have dynamic dimensions (-1): {which}.",
-                           f"Build with BuildConfig(profiles=({suggest(dynamic)},)), with the sizes that you will use.")
+                           f"Build with BuildConfig(profiles=({suggest(dynamic)},)), "
+                           "with the sizes that you will use.")
     for index, profile in enumerate(profiles):
         what = f"Optimisation profile {index} does not fit {name}."
         for key in dynamic:
@@ -72,7 +76,8 @@ def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> 
                                    f"Add it, for example {suggest({key: dynamic[key]})}.")
         for key, ranges in profile.shapes.items():
             if key not in inputs:
-                raise ProfileError(what, f"The model has no input {key!r}; it has {', '.join(inputs) or 'none'}.",
+                raise ProfileError(what,
+                                   f"The model has no input {key!r}; it has {', '.join(inputs) or 'none'}.",
                                    "Use the model's own input names.")
             _check_ranges(what, key, inputs[key], ranges)
 
@@ -80,19 +85,21 @@ def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> 
 def _check_ranges(what: str, key: str, dims: tuple[int, ...], ranges: tuple) -> None:
     for word, shape in zip(_NAMES, ranges):
         if len(shape) != len(dims):
-            raise ProfileError(what, f"The {word} shape of input {key!r} has {len(shape)} dimensions {list(shape)}, "
-                                     f"the model's has {len(dims)} {list(dims)}.", f"Write one number for each of the {len(dims)} dimensions.")
+            raise ProfileError(what, f"The {word} shape of input {key!r} has {len(shape)} dimensions "
+                                     f"{list(shape)}, the model's has {len(dims)} {list(dims)}.",
+                               f"Write one number for each of the {len(dims)} dimensions.")
         for axis, (value, fixed) in enumerate(zip(shape, dims)):
             if fixed != -1 and value != fixed:
                 raise ProfileError(what, f"Dimension {axis} of input {key!r} is {value} in the {word} shape, "
                                          f"but the model fixes it to {fixed}.",
-                                   f"Write {fixed} there, or export the model with a dynamic dimension {axis}.")
+                                   f"Write {fixed} there, or export the model with dimension {axis} dynamic.")
             if value < 1:
                 raise ProfileError(what, f"Dimension {axis} of input {key!r} is {value} in the {word} shape.",
                                    "Write a number of at least 1.")
     for axis, (low, usual, high) in enumerate(zip(*ranges)):
         if not low <= usual <= high:
-            raise ProfileError(what, f"Dimension {axis} of input {key!r} has min {low}, opt {usual}, max {high}.",
+            raise ProfileError(what,
+                               f"Dimension {axis} of input {key!r} has min {low}, opt {usual}, max {high}.",
                                "Choose numbers with min <= opt <= max.")
 
 

@@ -1,4 +1,4 @@
-"""TensorRT-RTX on a CPU: the real ONNX parser, profile checks and fusion of the TensorRT family, without running.
+"""TensorRT-RTX on a CPU: the real ONNX parser, profile checks and fusion of the TensorRT family; no running.
 
 It builds an engine for RTX cards and writes every fused kernel into its log; a GPU is needed only to run it.
 """
@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from course.engine import log, tensorrt_build
 from course.engine.api import BuildConfig, Captured, Engine, Layer, LogLine, Memory, TensorInfo
@@ -14,9 +15,9 @@ from course.engine.container import Header
 from course.errors import BuildError, UnsupportedError
 
 _PRODUCT = "TensorRT-RTX"
-_LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>.*?), Inputs: \[(?P<inputs>.*?)\], Constants: "
-                    r"\[.*\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), StreamId: .*?"
-                    r"Metadata: (?P<metadata>.*)$")
+_LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>.*?), Inputs: \[(?P<inputs>.*?)\], "
+                    r"Constants: \[.*\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
+                    r"StreamId: .*?Metadata: (?P<metadata>.*)$")
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[^\]]*)\].*?"
                      r"Datatype: (?P<dtype>\w+)(?:, Format: (?P<format>.*?))? \}")
 _DTYPES = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Int8": "int8", "Int32": "int32",
@@ -40,7 +41,7 @@ def build(onnx, config: BuildConfig) -> Engine:
 
     with log.capture() as notes:
         if config.timing_cache is not None:
-            log.record("INFO", "TensorRT-RTX keeps no timing cache: it tunes on the card that runs the engine.")
+            log.record("INFO", "TensorRT-RTX keeps no timing cache: it tunes where the engine runs.")
     built = tensorrt_build.build_plan(trt, _PRODUCT, onnx, dataclasses.replace(config, timing_cache=None))
     header = Header("rtx", trt.__version__, config.precision, built.inputs, built.outputs, config.profiles,
                     built.model.sha256, built.seconds, _logged_bytes(built.log, "Total Weights Memory"))
@@ -77,7 +78,7 @@ class RtxEngine(Engine):
         for line in self.build_log:
             if line.text.startswith("Layers:\n"):
                 rows = [_layer(row) for row in line.text.splitlines() if row.startswith("Name: ")]
-                return tuple(row for row in rows if row.inputs or row.outputs)  # not stream signals and bookkeeping
+                return tuple(row for row in rows if row.inputs or row.outputs)  # no stream signals
         raise BuildError("TensorRT-RTX did not list the layers of this engine.",
                          "Its log has no list of layers; this version writes another kind of log.",
                          "Use the TensorRT-RTX version that pyproject.toml names.")

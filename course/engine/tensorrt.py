@@ -1,4 +1,4 @@
-"""TensorRT on a GPU, 8.6 to 11. What differs between versions is in tensorrt_compat.py, building in tensorrt_build.py.
+"""TensorRT on a GPU, 8.6 to 11: running. Building is in tensorrt_build.py, versions in tensorrt_compat.py.
 
 Memory and streams come from torch: CUDA tensors are handed to TensorRT by address, in place.
 """
@@ -29,7 +29,7 @@ _ALIGNMENT = 256  # bytes; what TensorRT asks of every address
 
 
 def why_not() -> str | None:
-    """None if TensorRT can be used here, else the reason: not installed, broken, no GPU, or torch without CUDA."""
+    """None if TensorRT can be used here, else why not: not installed, broken, no GPU, torch without CUDA."""
     try:
         import tensorrt as trt
     except ModuleNotFoundError as error:
@@ -47,7 +47,7 @@ def why_not() -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not torch.cuda.is_available():
-            return f"torch {torch.__version__} sees no GPU: it is a CPU build, or the driver is too old for it."
+            return f"torch {torch.__version__} sees no GPU: it is a CPU build, or the driver is too old."
     return None
 
 
@@ -64,7 +64,7 @@ def _gpu_problem() -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _tensorrt():
     """The module, with its own plugins registered."""
     import tensorrt as trt
@@ -78,8 +78,8 @@ def build(onnx, config: BuildConfig) -> Engine:
     trt = _tensorrt()
     built = tensorrt_build.build_plan(trt, _PRODUCT, onnx, config)
     gpu, capability = _gpu()
-    header = Header("tensorrt", trt.__version__, config.precision, built.inputs, built.outputs, config.profiles,
-                    built.model.sha256, built.seconds, None, gpu, capability)
+    header = Header("tensorrt", trt.__version__, config.precision, built.inputs, built.outputs,
+                    config.profiles, built.model.sha256, built.seconds, None, gpu, capability)
     return TensorRTEngine(header, built.plan, built.log)
 
 
@@ -105,7 +105,7 @@ def _gpu() -> tuple[str, str]:
 
 @dataclasses.dataclass
 class _Context:
-    """An execution context, the input shapes it is set to, the output shapes that follow, and its last work."""
+    """An execution context, the input shapes it is set to, the output shapes that follow, its last work."""
 
     context: Any
     done: Any  # torch.cuda.Event: its scratch memory is free again
@@ -123,8 +123,8 @@ class TensorRTEngine(Engine):
         self._torch, self._trt, self._lock, self._contexts = torch, trt, threading.Lock(), {}
         self._index = torch.cuda.current_device()
         with log.capture() as lines, ctrl_c_waits():
-            runtime = trt.Runtime(log.trt_logger(trt))
-            self._engine = engine = runtime.deserialize_cuda_engine(plan)
+            self._runtime = trt.Runtime(log.trt_logger(trt))
+            self._engine = engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineMismatchError("TensorRT does not accept this engine.", log.errors(lines),
                                       "Build it again from the ONNX model on this machine.")
@@ -133,7 +133,8 @@ class TensorRTEngine(Engine):
                  for name in names}
         inputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
         outputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT)
-        self._host_outputs = {s.name for s in outputs if engine.get_tensor_location(s.name) == trt.TensorLocation.HOST}
+        self._host_outputs = {spec.name for spec in outputs
+                              if engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST}
         self._side = torch.cuda.Stream()
         self._nothing = self._allocate(_ALIGNMENT)  # an address for tensors without elements
         weights = header.weights_bytes or compat.weights_bytes(trt, engine) or _logged_weights(lines)
@@ -145,7 +146,7 @@ class TensorRTEngine(Engine):
         return f"cuda:{self._index}"
 
     def run(self, feeds: Mapping[str, Any], *, profile: int = 0, stream: Any = None) -> dict[str, Any]:
-        """See `Engine.run`. CUDA tensors that are contiguous and 256-byte aligned are read in place, others copied."""
+        """See `Engine.run`. Contiguous CUDA tensors, 256-byte aligned, are read in place, others copied."""
         torch = self._torch
         self._require_open()
         kind = check(self.inputs, self.profiles, feeds, profile)
@@ -153,11 +154,12 @@ class TensorRTEngine(Engine):
         with self._lock, torch.cuda.device(self._index):
             state = self._context(profile)
             with self._work_on(stream, state.done) as work:
-                outputs = self._execute(state, {name: self._to_gpu(name, x) for name, x in feeds.items()}, work)
+                inputs = {name: self._to_gpu(name, x) for name, x in feeds.items()}
+                outputs = self._execute(state, inputs, work)
                 if on_gpu:
                     return outputs
                 if kind == "numpy":  # which has no bfloat16
-                    outputs = {name: x.float() if x.dtype == torch.bfloat16 else x for name, x in outputs.items()}
+                    outputs = {n: x.float() if x.dtype == torch.bfloat16 else x for n, x in outputs.items()}
                 host = {name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
                         for name, x in outputs.items()}
                 work.synchronize()
@@ -175,19 +177,25 @@ class TensorRTEngine(Engine):
             with self._work_on(self._side, state.done) as work:
                 inputs = {name: self._to_gpu(name, x).clone() for name, x in feeds.items()}
                 self._set_shapes(state, inputs)
-                changing = [n for n, shape in state.output_shapes.items() if -1 in shape or n in self._host_outputs]
-                if changing:
-                    raise UnsupportedError(f"Output {changing[0]!r} cannot be part of a CUDA graph.",
-                                           "Its shape depends on the data, or it lives on the host.",
-                                           "Use Engine.run, or end the model before this output.")
-                outputs = {spec.name: torch.empty(state.output_shapes[spec.name], dtype=_torch_dtype(torch, spec.dtype),
-                                                  device=self.device) for spec in self.outputs}
+                outputs = {}
+                for spec in self.outputs:
+                    shape = state.output_shapes[spec.name]
+                    if -1 in shape or spec.name in self._host_outputs:
+                        raise UnsupportedError(f"Output {spec.name!r} cannot be part of a CUDA graph.",
+                                               "Its shape depends on the data, or it lives on the host.",
+                                               "Use Engine.run, or end the model before this output.")
+                    outputs[spec.name] = self._empty(shape, spec.dtype)
                 self._set_addresses(state, {**inputs, **outputs})
-                self._enqueue(state, work)  # TensorRT sets itself up in its first run, which must not be recorded
+                self._enqueue(state, work)  # in its first run TensorRT sets itself up, which is not to record
                 work.synchronize()
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, stream=work, capture_error_mode="thread_local"):
-                    self._enqueue(state, work)
+                try:
+                    with torch.cuda.graph(graph, stream=work, capture_error_mode="thread_local"):
+                        self._enqueue(state, work)
+                except RuntimeError as error:
+                    raise UnsupportedError("This engine cannot be recorded as a CUDA graph.",
+                                           f"Some layer needs the CPU while it runs: {error}",
+                                           "Use Engine.run.") from error
 
         def replay(keep=state) -> None:  # the graph uses the context's memory: the context lives as long
             graph.replay()
@@ -214,7 +222,8 @@ class TensorRTEngine(Engine):
 
     def _require_open(self) -> None:
         if self._engine is None:
-            raise CourseError("This engine is closed.", "close() gave its memory back.", "Build or load it again.")
+            raise CourseError("This engine is closed.", "close() gave its memory back.",
+                              "Build or load it again.")
 
     def _context(self, profile: int) -> _Context:
         if profile not in self._contexts:
@@ -238,8 +247,8 @@ class TensorRTEngine(Engine):
     def _work_on(self, stream: Any, done) -> Iterator[Any]:
         """Yield the stream to use, current for torch, after the context's last work and the caller's stream.
 
-        On the default stream TensorRT would synchronise the whole device, so a stream of the engine's own takes
-        the work there, ordered before and after the caller's by events.
+        On the default stream TensorRT would synchronise the whole device, so a stream of the engine's own
+        takes the work there, ordered before and after the caller's by events.
         """
         cuda = self._torch.cuda
         caller = cuda.current_stream() if stream is None else \
@@ -264,35 +273,47 @@ class TensorRTEngine(Engine):
         if not array.is_cuda:
             return array.contiguous().pin_memory().to(self.device, non_blocking=True)
         if array.get_device() != self._index:
-            raise UnsupportedError(f"Input {name!r} is on {array.device}.", f"This engine is on {self.device}.",
-                                   f"Feed {name}.to(\"{self.device}\").")
+            raise UnsupportedError(f"Input {name!r} is on {array.device}.",
+                                   f"This engine is on {self.device}.", f"Feed {name}.to(\"{self.device}\").")
         array = array.contiguous()
         return array.clone() if array.data_ptr() % _ALIGNMENT else array
 
     def _execute(self, state: _Context, inputs: dict, work) -> dict:
-        torch = self._torch
         self._set_shapes(state, inputs)
         outputs, allocators = {}, {}
         for spec in self.outputs:
-            shape, dtype = state.output_shapes[spec.name], _torch_dtype(torch, spec.dtype)
+            shape = state.output_shapes[spec.name]
             if -1 in shape:  # known only after the run: TensorRT asks for memory then
                 allocators[spec.name] = compat.output_allocator(self._trt, self._allocate)
                 state.context.set_output_allocator(spec.name, allocators[spec.name])
             else:
-                device = "cpu" if spec.name in self._host_outputs else self.device
-                outputs[spec.name] = torch.empty(shape, dtype=dtype, device=device)
+                outputs[spec.name] = self._empty(shape, spec.dtype, host=spec.name in self._host_outputs)
         self._set_addresses(state, {**inputs, **outputs})
         self._enqueue(state, work, allocators)
         for spec in self.outputs:
             if spec.name in allocators:
-                outputs[spec.name] = _cut(torch, allocators[spec.name], _torch_dtype(torch, spec.dtype))
+                outputs[spec.name] = self._filled(allocators[spec.name], spec.dtype)
             elif spec.name in self._host_outputs:
                 work.synchronize()
                 outputs[spec.name] = outputs[spec.name].to(self.device)
         return {spec.name: outputs[spec.name] for spec in self.outputs}
 
+    def _empty(self, shape: Shape, dtype: np.dtype | str, host: bool = False):
+        return self._torch.empty(shape, dtype=getattr(self._torch, str(dtype)),
+                                 device="cpu" if host else self.device)
+
     def _allocate(self, size: int):
-        return self._torch.empty(size, dtype=self._torch.uint8, device=self.device)
+        return self._empty((size,), "uint8")
+
+    def _filled(self, allocator, dtype: np.dtype | str):
+        """The tensor in an allocator's buffer. TensorRT may have asked for more bytes than it filled."""
+        if allocator.shape is None or allocator.buffer is None:
+            raise CourseError("An output has no shape after the run.",
+                              "TensorRT did not report the shape that it found.",
+                              "Read the Python logger \"course.tensorrt\".")
+        like = self._empty((), dtype)
+        size = int(np.prod(allocator.shape, dtype=np.int64)) * like.element_size()
+        return allocator.buffer[:size].view(like.dtype).reshape(allocator.shape)
 
     def _set_shapes(self, state: _Context, inputs: dict) -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
@@ -308,9 +329,10 @@ class TensorRTEngine(Engine):
         if reason or unknown or not taken:
             raise ShapeError("TensorRT cannot work with the shapes " +
                              ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) + ".",
-                             log.errors(lines) if not unknown else f"Not specified enough: {', '.join(unknown)}.",
-                             "Check that the inputs belong together (one batch size for all of them).")
-        state.output_shapes = {spec.name: tuple(state.context.get_tensor_shape(spec.name)) for spec in self.outputs}
+                             f"Not specified enough: {', '.join(unknown)}." if unknown else log.errors(lines),
+                             "Check that the inputs belong together, with one batch size.")
+        state.output_shapes = {spec.name: tuple(state.context.get_tensor_shape(spec.name))
+                               for spec in self.outputs}
         state.shapes = shapes
 
     def _set_addresses(self, state: _Context, tensors: dict) -> None:
@@ -324,23 +346,12 @@ class TensorRTEngine(Engine):
             state.shapes = None
             causes = [str(a.error) for a in allocators.values() if a.error is not None] or [log.errors(lines)]
             raise CourseError("TensorRT could not run the engine.", causes[0],
-                              "Read the Python logger \"course.tensorrt\"; if memory is short, use a smaller batch.")
-
-
-def _cut(torch, allocator, dtype):
-    """The tensor in an allocator's buffer. TensorRT may have asked for more bytes than it filled."""
-    if allocator.shape is None or allocator.buffer is None:
-        raise CourseError("An output has no shape after the run.", "TensorRT did not report the shape that it found.",
-                          "Read the Python logger \"course.tensorrt\".")
-    items = int(np.prod(allocator.shape, dtype=np.int64))
-    return allocator.buffer[:items * torch.empty((), dtype=dtype).element_size()].view(dtype).reshape(allocator.shape)
-
-
-def _torch_dtype(torch, dtype: np.dtype | str):
-    return getattr(torch, str(dtype))
+                              "Read the log \"course.tensorrt\". If memory is short, use a smaller batch.")
 
 
 def _logged_weights(lines: list[LogLine]) -> int | None:
     """Weights as 8.6 logs them while it reads a plan, in whole MiB; None if it says nothing or 0."""
-    found = [match for line in lines if (match := re.search(r"in engine deserialization: CPU \S+, GPU \+(\d+)", line.text))]
-    return (int(found[-1][1]) << 20) or None if found else None
+    for line in lines:
+        if match := re.search(r"in engine deserialization: CPU \S+, GPU \+(\d+)", line.text):
+            return (int(match[1]) << 20) or None
+    return None

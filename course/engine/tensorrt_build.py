@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan: parse, configure, build. TensorRT and TensorRT-RTX share it; `trt` is the module."""
+"""ONNX to a TensorRT plan: parse, configure, build. Shared with TensorRT-RTX; `trt` is the module."""
 from __future__ import annotations
 
 import re
@@ -18,11 +18,12 @@ from course.errors import BuildError, CourseError, UnsupportedError
 from course.files import atomic_write
 
 # What to do about a failed build, by words in TensorRT's errors.
+_FREE_MEMORY = "Free GPU memory (close other engines and processes), or use a smaller max shape."
 _ADVICE = (
-    ("out of memory", "Free GPU memory (close other engines and processes), or use a smaller max shape."),
-    ("OutOfMemory", "Free GPU memory (close other engines and processes), or use a smaller max shape."),
-    ("Could not find any implementation", "Raise workspace_bytes, allow more tactic_sources, or use another precision."),
-    ("no runners", "Leave this layer out of the model and compute it outside the engine; the runtime has no kernel for it."),
+    ("out of memory", _FREE_MEMORY),
+    ("OutOfMemory", _FREE_MEMORY),
+    ("Could not find any implementation", "Raise workspace_bytes, or use other tactic_sources or precision."),
+    ("no runners", "There is no kernel for this layer: leave it out and compute it outside the engine."),
     ("alibrat", "Check the calibrator: its batches, their shape and dtype, and where their memory is."),
     ("cudnn", "Build with tactic_sources=frozenset()."),
     ("cublas", "Build with tactic_sources=frozenset()."),
@@ -52,10 +53,10 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
     profiles.check(model.name, graph.inputs(model.proto), config.profiles)
     follow = None if compat.reports_progress(trt) else progress.follow_log
     with warnings.catch_warnings(), log.capture(also=follow) as lines, ctrl_c_waits(progress.stop):
-        warnings.simplefilter("ignore", DeprecationWarning)  # flags that old versions need and new ones deprecate
+        warnings.simplefilter("ignore", DeprecationWarning)  # of flags that old versions need
         progress.tell("Parse the model")
         builder = _builder(trt, product)
-        network, _parser = parse(trt, product, builder, model)  # the parser owns weights: keep it during the build
+        network, _parser = parse(trt, product, builder, model)  # the parser owns weights: keep it
         specs = _specs(network)
         plan = None if progress.stopped else _build(trt, builder, network, config, model, progress)
     progress.check(model.name)
@@ -90,7 +91,8 @@ def _builder(trt, product: str):
         try:
             return trt.Builder(log.trt_logger(trt))
         except TypeError as error:  # what the bindings make of a null pointer
-            raise UnsupportedError(f"{product} {trt.__version__} cannot start a build.", _short(log.errors(lines)),
+            raise UnsupportedError(f"{product} {trt.__version__} cannot start a build.",
+                                   _short(log.errors(lines)),
                                    "Run `course doctor`: it checks the GPU, the driver and CUDA.") from error
 
 
@@ -111,13 +113,15 @@ def parse(trt, product: str, builder, model: graph.Model):
     error = parser.get_error(0)
     node, operator = compat.parser_error_node(error, model.proto.graph.node)
     reason = _short(error.desc())
-    supported = not operator or parser.supports_operator(operator) and "not found in plugin registry" not in reason
+    no_plugin = "not found in plugin registry" in reason  # operators that TensorRT itself makes of plugins
+    supported = not operator or (parser.supports_operator(operator) and not no_plugin)
     if not supported:
         reason = "The operator is not in its ONNX parser, and no plugin has its name."
     raise graph.parse_error(model, node, operator, reason, supported, f"{product} {trt.__version__}")
 
 
-def _build(trt, builder, network, options: BuildConfig, model: graph.Model, progress: Progress) -> bytes | None:
+def _build(trt, builder, network, options: BuildConfig, model: graph.Model,
+           progress: Progress) -> bytes | None:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for Engine.layers()
@@ -130,9 +134,10 @@ def _build(trt, builder, network, options: BuildConfig, model: graph.Model, prog
     for profile in options.profiles:
         config.add_optimization_profile(_trt_profile(builder, profile.shapes))
     if options.calibrator is not None:
-        usual = {name: (opt, opt, opt) for name, (_, opt, _) in options.profiles[0].shapes.items()} \
-            if options.profiles else {}
-        compat.set_calibrator(trt, config, options.calibrator, _trt_profile(builder, usual) if usual else None)
+        shapes = options.profiles[0].shapes if options.profiles else {}
+        usual = {name: (opt, opt, opt) for name, (_, opt, _) in shapes.items()}  # calibration has one shape
+        profile = _trt_profile(builder, usual) if usual else None
+        compat.set_calibrator(trt, config, options.calibrator, profile)
     if options.timing_cache is not None:
         _use_timing_cache(config, options.timing_cache)
     _monitor = compat.attach_monitor(trt, config, progress)  # must live as long as the build
@@ -151,11 +156,12 @@ def _trt_profile(builder, shapes):
 
 
 def _use_timing_cache(config, path: Path) -> None:
-    """Give the builder the measured kernels of earlier builds; a foreign or damaged file is left out with a log line."""
+    """Give the builder the kernels measured in earlier builds. A foreign file is left out with a log line."""
     saved = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(saved)
     if cache is None or not config.set_timing_cache(cache, False):
-        log.record("WARNING", f"The timing cache {path} is from another GPU or TensorRT, or damaged: it is not used.")
+        log.record("WARNING",
+                   f"The timing cache {path} is from another GPU or TensorRT, or damaged: it is not used.")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -177,10 +183,11 @@ def _specs(network) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     for tensor in inputs:
         if tensor.is_shape_tensor:
             raise UnsupportedError(f"Input {tensor.name!r} decides the shape of other tensors.",
-                                   "The course's engine takes inputs in GPU memory, and this one would be on the host.",
+                                   "The course feeds inputs in GPU memory, and this one must be on the host.",
                                    "Export the model with this value as a constant.")
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
     return (tuple(spec(t.name, t.dtype, t.shape) for t in inputs),
-            tuple(spec(t.name, t.dtype, t.shape) for t in (network.get_output(i) for i in range(network.num_outputs))))
+            tuple(spec(t.name, t.dtype, t.shape) for t in outputs))
 
 
 def spec(name: str, dtype, shape) -> TensorSpec:
@@ -191,7 +198,8 @@ def spec(name: str, dtype, shape) -> TensorSpec:
     """
     known = compat.DTYPES.get(dtype.name, dtype.name)
     if known not in ("float32", "float16", "bfloat16", "int8", "int32", "int64", "bool", "uint8"):
-        raise UnsupportedError(f"Tensor {name!r} has dtype {known}.", "The course cannot feed or read this dtype.",
+        raise UnsupportedError(f"Tensor {name!r} has dtype {known}.",
+                               "The course cannot feed or read this dtype.",
                                "Let the model begin and end with a cast to float32 or float16.")
     return TensorSpec(name, known if known == "bfloat16" else np.dtype(known), tuple(shape))
 
@@ -227,8 +235,9 @@ def _shape(tensor) -> tuple[int, ...] | None:
 def _short(reason: str) -> str:
     """TensorRT's text without its own source lines and without the echo of a missing GPU driver."""
     text = " ".join(line for line in reason.splitlines() if "catchCudaError" not in line)
-    for pattern, kept in ((r'^Assertion failed: .* && "(.*)"$', r"\1"), (r"^Assertion failed: .*?\)?: (?=[A-Z])", ""),
-                          (r"^Invalid Node - \S+\s*", ""), (r"\[\w+\.\w+::\w+::\d+\] ", ""), (r"\w+::\w+: Error Code \d+: ", ""),
-                          (r"\s*In \w+ at /[^\s)]*", "")):
+    for pattern, kept in (
+            (r'^Assertion failed: .* && "(.*)"$', r"\1"), (r"^Assertion failed: .*?\)?: (?=[A-Z])", ""),
+            (r"^Invalid Node - \S+\s*", ""), (r"\[\w+\.\w+::\w+::\d+\] ", ""),
+            (r"\w+::\w+: Error Code \d+: ", ""), (r"\s*In \w+ at /[^\s)]*", "")):
         text = re.sub(pattern, kept, text)
     return graph.one_line(text) or "The parser gave no reason."

@@ -1,4 +1,4 @@
-"""Every difference between TensorRT 8.6, 10, 11 and TensorRT-RTX, each behind a feature test, never a version number.
+"""Every difference between TensorRT 8.6, 10, 11 and TensorRT-RTX, each behind a feature test, never a number.
 
     what                       test                                                  8.6  10    11   RTX
     explicit-batch flag        NetworkDefinitionCreationFlag.EXPLICIT_BATCH          yes  yes   -    -
@@ -25,9 +25,10 @@ from course.errors import BuildError, UnsupportedError
 
 # numpy 1.24 and later break trt.nptype() of 8.6, so the types are mapped here, by the names of trt.DataType.
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32",
-          "INT64": "int64", "BOOL": "bool", "UINT8": "uint8", "FP8": "float8", "INT4": "int4", "FP4": "float4"}
+          "INT64": "int64", "BOOL": "bool", "UINT8": "uint8", "FP8": "float8", "INT4": "int4",
+          "FP4": "float4"}
 
-# Tactic sources outside TensorRT: the library that 8.6 and 10 load, and a call that fails where it does not work.
+# Tactic sources outside TensorRT: the library that 8.6 and 10 load, a call that fails where it does not work.
 _LIBRARIES = {
     "CUBLAS": (("libcublas.so.12", "libcublas.so.11"), "cublasCreate_v2", "cublasDestroy_v2"),
     "CUBLAS_LT": (("libcublasLt.so.12", "libcublasLt.so.11"), "cublasLtCreate", "cublasLtDestroy"),
@@ -43,12 +44,12 @@ def network_flags(trt) -> int:
 
 
 def sets_precision_by_flag(trt) -> bool:
-    """Whether FP16 and INT8 are builder flags. Where they are not, the ONNX model itself must say its types."""
+    """Whether FP16 and INT8 are builder flags. Where they are not, the ONNX model must say its types."""
     return hasattr(trt.BuilderFlag, "FP16")
 
 
 def set_precision(trt, config, precision: str, quantised: bool) -> None:
-    """Set the flags for a precision. `quantised`: the model has Q/DQ nodes, which 8.6 and 10 take only with INT8."""
+    """Set the flags for a precision. `quantised`: it has Q/DQ nodes, which 8.6 and 10 take only with INT8."""
     if precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default
     else:
@@ -87,7 +88,7 @@ def share_profiles(trt, config) -> None:
 
 
 def reports_progress(trt) -> bool:
-    """Whether TensorRT reports its phases itself; else they are read from its log, and it cannot be cancelled."""
+    """Whether TensorRT reports its phases; else they are read from its log, and it ends when it is done."""
     return hasattr(trt, "IProgressMonitor")
 
 
@@ -97,7 +98,7 @@ def takes_calibrator(trt) -> bool:
 
 
 def attach_monitor(trt, config, progress: Progress):
-    """Let TensorRT report its phases and be cancelled. Returns the monitor, to be kept alive, or None without one."""
+    """Let TensorRT report its phases and be cancelled. Returns the monitor, to be kept alive, or None."""
     if not hasattr(trt, "IProgressMonitor"):
         return None
 
@@ -122,7 +123,7 @@ def attach_monitor(trt, config, progress: Progress):
 
 
 def set_tactic_sources(trt, config, wanted: frozenset[str] | None) -> list[str]:
-    """Choose kernel libraries; by default TensorRT's own choice without those that do not work on this machine.
+    """Choose kernel libraries; by default TensorRT's own choice without those that do not work here.
 
     Returns: the names switched off because they do not work.
 
@@ -132,7 +133,8 @@ def set_tactic_sources(trt, config, wanted: frozenset[str] | None) -> list[str]:
     known = trt.TacticSource.__members__
     if wanted is not None:
         if unknown := wanted - set(known):
-            raise UnsupportedError(f"TensorRT {trt.__version__} has no tactic source {', '.join(sorted(unknown))}.",
+            names = ", ".join(sorted(unknown))
+            raise UnsupportedError(f"TensorRT {trt.__version__} has no tactic source {names}.",
                                    f"It has {', '.join(known)}.", "Name only these in tactic_sources.")
         config.set_tactic_sources(sum(1 << int(known[name]) for name in wanted))
         return []
@@ -144,9 +146,9 @@ def set_tactic_sources(trt, config, wanted: frozenset[str] | None) -> list[str]:
     return off
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _library_works(source: str) -> bool:
-    """Whether the library loads and makes a handle. A library for another GPU or a stand-in loads, then fails."""
+    """Whether the library loads and makes a handle. A stand-in, or one for another GPU, loads and fails."""
     files, create, destroy = _LIBRARIES[source]
     for file in files:
         try:
@@ -184,7 +186,7 @@ def weights_bytes(trt, engine) -> int | None:
 
 
 def output_allocator(trt, allocate: Callable[[int], object]):
-    """An `IOutputAllocator` for one run: `buffer` is what `allocate(bytes)` gave, `shape` is known after the run."""
+    """An `IOutputAllocator` for one run: `buffer` is from `allocate(bytes)`, `shape` known after it."""
 
     class Allocator(trt.IOutputAllocator):
         def __init__(self):
