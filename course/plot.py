@@ -123,7 +123,6 @@ def fusion(before: Sequence[Layer], after: Sequence[Layer], rows: int = 10,
         before: the ONNX nodes (`network_layers`); their `kind` is the operator.
         after: the engine's layers, in order; the first `rows` are drawn.
     """
-    operator = {node.name: node.kind for node in before}
     drawn = after[:rows]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 1.15 + 0.46 * len(drawn)), layout="constrained")
@@ -133,8 +132,7 @@ def fusion(before: Sequence[Layer], after: Sequence[Layer], rows: int = 10,
         axis.text(0, -0.75, "ONNX nodes", color=MUTED, fontsize=10)
         axis.text(6.1, -0.75, "one layer of the engine", color=MUTED, fontsize=10)
         for row, layer in enumerate(drawn):
-            names = [operator.get(name, "?") for name in layer.onnx_nodes]
-            _chips(axis, row, names)
+            _chips(axis, row, [kind for kind, _ in nodes_of(layer, before)])
             axis.annotate("", (6.05, row), (5.55, row), arrowprops={"arrowstyle": "->", "color": MUTED})
             _box(axis, 6.15, row, 3.8, _shorten(layer.kind or layer.name, 27), "none", INK, edge=MUTED)
         if len(after) > rows:
@@ -142,6 +140,13 @@ def fusion(before: Sequence[Layer], after: Sequence[Layer], rows: int = 10,
                       fontsize=10)
             axis.set_ylim(len(drawn) + 0.1, -1.0)
     return figure
+
+
+def nodes_of(layer: Layer, before: Sequence[Layer]) -> list[tuple[str, str]]:
+    """Operator and name of each ONNX node that a layer does the work of, in the order of the graph."""
+    place = {node.name: (index, node.kind) for index, node in enumerate(before)}
+    found = sorted((*place.get(name, (len(before), "?")), name) for name in layer.onnx_nodes)
+    return [(kind, name) for _, kind, name in found]
 
 
 def _chips(axis, row: int, names: list[str]) -> None:

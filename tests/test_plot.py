@@ -107,5 +107,11 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert plot.number(value) == text
 
 
+def test_nodes_of_a_layer_come_in_the_order_of_the_graph() -> None:
+    nodes, _ = network()
+    layer = Layer("fused", "", onnx_nodes=("node_Relu_0", "not in the graph", "node_Conv_0", "node_Add_0"))
+    assert [kind for kind, _ in plot.nodes_of(layer, nodes)] == ["Conv", "Add", "Relu", "?"]
+
+
 def test_a_figure_shows_itself_in_a_notebook() -> None:
     assert plot.latency(groups(2))._repr_png_().startswith(b"\x89PNG")
