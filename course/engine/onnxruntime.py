@@ -153,9 +153,8 @@ def _session(model: graph.Model, optimised: Path | None = None):
     """
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)  # what it has to say comes as an exception
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # silent: what it has to say comes as an exception
     # Idle threads that spin would steal the CPU from whatever is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimised is not None:
