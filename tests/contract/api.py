@@ -5,7 +5,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from .values import FALSE, NONE, Blank, Class, Const, Instance, Items, Listing, Many, Member, Method, Package, join
+from .values import NONE, Blank, Class, Const, Instance, Items, Many, Member, Method, Package, join
 
 UNDOCUMENTED = {"get_plugin_registry": "IPluginRegistry"}
 """Return types that pybind11 documents as an inner type of its own in 10 and 11; 8.6 says the real one."""
@@ -31,8 +31,8 @@ class Api:
         self.name, self.version = name, dump["version"]
         self.modules, self.classes = dump["modules"], dump["classes"]
         own = {entry["name"] for entry in self.modules[""].values() if entry["kind"] == "class"}
-        self.members = frozenset(member for name, members in self.classes.items() if name.partition(".")[0] in own
-                                 for member in members)
+        self.members = frozenset(member for name, members in self.classes.items()
+                                 if name.partition(".")[0] in own for member in members)
 
     def get(self, value: object, name: str) -> object | None:
         """What attribute `name` of a TensorRT value is; None if there is no such attribute."""
@@ -72,7 +72,8 @@ class Api:
         """What a call gives."""
         if method.name in UNDOCUMENTED:
             return Instance(UNDOCUMENTED[method.name])
-        return join(self.type(one.returns) for one in self.signatures(method)) if self.signatures(method) else Blank.OPAQUE
+        signatures = self.signatures(method)
+        return join(self.type(one.returns) for one in signatures) if signatures else Blank.OPAQUE
 
     def elements(self, value: Instance) -> object:
         """What a loop over a TensorRT object gives."""
@@ -84,7 +85,7 @@ class Api:
         return Blank.OPAQUE
 
     def type(self, text: str) -> object:
-        """The value that a type in a signature stands for, such as `List[tensorrt_bindings.tensorrt.Dims]`."""
+        """The value that a type in a signature stands for, such as `List[int]`."""
         text = text.strip()
         inner = re.fullmatch(r"(?:[\w.]+\.)?(?:[Ll]ist|Iterator|Iterable|Sequence)\[(.*)\]", text)
         if inner:
@@ -96,16 +97,12 @@ class Api:
         if inner:
             return Items(tuple(self.type(part) for part in _split(inner[1])))
         name = re.sub(r"^tensorrt_bindings\.tensorrt\.|^nv\w+::(v_\d_\d::)?", "", text)
-        for candidate in (name, name.removeprefix("I")):  # nvonnxparser::IParserError is ParserError in Python
+        for candidate in (name, name.removeprefix("I")):  # nvonnxparser::IParserError: ParserError
             if candidate in self.classes:
                 return Instance(candidate)
         if text == "None":
             return NONE
         return Blank.OPAQUE if text in ("", "object") or "::" in text else Blank.FOREIGN
-
-    def lists(self, listing: Listing, name: str) -> object:
-        """`name in dir(x)` or `name in x.__members__`."""
-        return Const(True) if self.get(listing.of, name) is not None else FALSE
 
 
 @functools.cache
@@ -134,7 +131,7 @@ def _split(text: str) -> list[str]:
 
 
 def misfit(signatures: tuple[Signature, ...], positional: int, keywords: list[str]) -> str | None:
-    """Why a call with so many positional arguments and these keywords fits no signature; None if it fits one."""
+    """Why a call with so many positional arguments and these keywords fits none; None if it fits one."""
     problems = []
     for signature in signatures:
         names = [parameter.name for parameter in signature.parameters]

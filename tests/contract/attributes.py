@@ -1,4 +1,4 @@
-"""Values of names and attributes. Every attribute of a TensorRT object is looked up in the API of the version."""
+"""Values of names and attributes. Every attribute of a TensorRT object is looked up in the version's API."""
 from __future__ import annotations
 
 import ast
@@ -7,8 +7,8 @@ from dataclasses import replace
 from .memory import Memory
 from .scope import Frame, text
 from .values import (
-    TENSORRT, TRUE, Blank, Class, Const, Instance, Items, Listing, Many, Member, Method, OwnClass, OwnFunction,
-    OwnInstance, OwnModule, Package, Table, join, options, without_none,
+    TENSORRT, TRUE, Blank, Class, Const, Instance, Items, Listing, Many, Member, Method, OwnClass,
+    OwnFunction, OwnInstance, OwnModule, Package, Table, join, options, without_none,
 )
 
 
@@ -43,7 +43,8 @@ class Attributes(Memory):
         """`base.name` at `node`."""
         self.mention(name)
         proven = bool(frame.state.facts) and (text(getattr(node, "value", node)), name) in frame.state.facts
-        return join(self._attribute(option, name, node, frame, proven) for option in options(without_none(base)))
+        return join(self._attribute(option, name, node, frame, proven)
+                    for option in options(without_none(base)))
 
     def _attribute(self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
         if isinstance(base, TENSORRT):
@@ -62,7 +63,8 @@ class Attributes(Memory):
             return self._own_attribute(base.key, name, base, node, frame)
         return blank(base)
 
-    def _tensorrt_attribute(self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
+    def _tensorrt_attribute(
+            self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
         if isinstance(base, (Method, Listing)):
             return Blank.FOREIGN
         if name == "__members__":
@@ -77,11 +79,12 @@ class Attributes(Memory):
         if name in dir(object) or name in ("__name__", "__qualname__", "__file__", "__path__", "__spec__"):
             return Blank.FOREIGN
         if not proven:
-            self.miss(node, frame, full, "ImportError" if isinstance(node, ast.ImportFrom) else "AttributeError")
+            imported = isinstance(node, ast.ImportFrom)
+            self.miss(node, frame, full, "ImportError" if imported else "AttributeError")
         return Blank.FOREIGN if self.settled else Blank.NEVER
 
     def _unknown_attribute(self, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
-        """The object may be anything. If it is TensorRT's, then a name that only other versions have is an error."""
+        """The object may be anything. A name that TensorRT has in other versions only is an error."""
         if not frame.module.near_tensorrt:
             return Blank.FOREIGN
         if name in self.names_of_any_version:
@@ -92,14 +95,16 @@ class Attributes(Memory):
         self.forgive("AttributeError", "perhaps")
         return Blank.UNKNOWN
 
-    def _own_attribute(self, key: tuple, name: str, base: OwnClass | OwnInstance, node: ast.AST, frame: Frame) -> object:
+    def _own_attribute(
+            self, key: tuple, name: str, base: OwnClass | OwnInstance, node: ast.AST, frame: Frame) -> object:
         """An attribute of a class of the project or of an object of it, base classes included."""
         found = self.read("names", (key, name))
         if isinstance(found, OwnFunction):
             function = self.functions[found.key]
             if isinstance(base, OwnInstance) and function.is_property:
                 return self.read("results", found.key)
-            if function.takes_receiver and (isinstance(base, OwnInstance) or "classmethod" in function.decorators):
+            on_class = isinstance(base, OwnClass) and "classmethod" not in function.decorators
+            if function.takes_receiver and not on_class:
                 return replace(found, receiver=base)
             return found
         value = join([found, self.read("attributes", (key, name))])

@@ -1,4 +1,4 @@
-"""Values of calls: TensorRT's functions against their signatures, the project's own, and the built-in ones."""
+"""Values of calls: TensorRT's functions against their signatures, the project's own, built-in ones."""
 from __future__ import annotations
 
 import ast
@@ -9,15 +9,18 @@ from .attributes import blank
 from .expressions import Expressions
 from .scope import Frame, text
 from .values import (
-    FALSE, NONE, TENSORRT, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, Member, Method, OwnClass,
-    OwnFunction, OwnInstance, Package, Table, from_python, join, options, to_python, truth, without_none,
+    FALSE, NONE, TENSORRT, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, Member, Method,
+    OwnClass, OwnFunction, OwnInstance, Package, Table, from_python, join, options, to_python, truth,
+    without_none,
 )
 
 PURE = {function.__name__: function
         for function in (abs, bool, float, int, len, list, max, min, round, sorted, str, sum, tuple)}
 """Built-in functions that are computed where all arguments are known."""
+ITERATES = {"all", "any", "enumerate", "frozenset", "iter", "next", "reversed", "set", "zip"}
 TEXT_METHODS = {"capitalize", "endswith", "format", "join", "lower", "lstrip", "partition", "removeprefix",
-                "removesuffix", "replace", "rpartition", "rstrip", "split", "startswith", "strip", "title", "upper"}
+                "removesuffix", "replace", "rpartition", "rstrip", "split", "startswith", "strip", "title",
+                "upper"}
 
 
 @dataclass
@@ -71,12 +74,13 @@ class Calls(Expressions):
                 return self._call_own(function, arguments)
         return Blank.FOREIGN
 
-    def _check_call(self, method: Method, name: str, node: ast.Call, arguments: Arguments, frame: Frame) -> None:
+    def _check_call(
+            self, method: Method, name: str, node: ast.Call, arguments: Arguments, frame: Frame) -> None:
         if method.owner and method.name not in self.api.classes[method.owner]:
             return
         signatures = self.api.signatures(method)
-        problem = None if arguments.open else misfit(signatures, len(arguments.positional), list(arguments.keywords))
-        if problem is not None:
+        problem = misfit(signatures, len(arguments.positional), list(arguments.keywords))
+        if problem is not None and not arguments.open:
             self.misfit(node, frame, f"{name}()", problem)
 
     def _call_own(self, function: OwnFunction, arguments: Arguments) -> object:
@@ -107,7 +111,8 @@ class Calls(Expressions):
                     self.update("attributes", (key, name), value)
         return new
 
-    def _container_method(self, func: ast.Attribute, base: object, arguments: Arguments, frame: Frame) -> object | None:
+    def _container_method(
+            self, func: ast.Attribute, base: object, arguments: Arguments, frame: Frame) -> object | None:
         """Methods of constants, lists and dicts of which the content is known."""
         if isinstance(base, Const) and func.attr in TEXT_METHODS:
             try:
@@ -142,7 +147,9 @@ class Calls(Expressions):
                 return Many(Items((Blank.FOREIGN, Instance(base.of.name))))
             if func.attr == "get" and isinstance(base.of, Class):
                 name, *default = arguments.positional
-                found = self.api.get(base.of, name.value) if isinstance(name, Const) else Instance(base.of.name)
+                if not isinstance(name, Const):
+                    return Instance(base.of.name)
+                found = self.api.get(base.of, name.value)
                 return found if found is not None else (default or [NONE])[0]
         return None
 
@@ -171,7 +178,8 @@ class Calls(Expressions):
             return self._super(frame)
         if short == "import_module" and count == 1:
             wanted = self.value(node.args[0], frame)
-            return self.import_named(wanted.value, node, frame) if isinstance(wanted, Const) else Blank.FOREIGN
+            known = isinstance(wanted, Const)
+            return self.import_named(wanted.value, node, frame) if known else Blank.FOREIGN
         if short == "cast" and count == 2:
             kind, value = self.values(node.args, frame)
             return self.annotated(node.args[0], frame) or value
@@ -180,8 +188,7 @@ class Calls(Expressions):
             if name == "dir":
                 return Listing(value) if isinstance(value, (Package, Class, Instance)) else Blank.FOREIGN
             return Class(value.of) if isinstance(value, (Instance, Member)) else Blank.FOREIGN
-        if plain and name in ("all", "any", "enumerate", "iter", "list", "next", "reversed", "set", "frozenset", "sorted",
-                              "tuple", "zip", *PURE):
+        if plain and name in ITERATES | set(PURE):
             return self._builtin(name, self.values(node.args, frame))
         return None
 

@@ -1,9 +1,10 @@
-"""The API contract: which TensorRT names a program uses that a version lacks, with its feature tests answered.
+"""Which TensorRT names a program uses that a version lacks, with the program's feature tests answered.
 
-The program is not run. It is visited, once for each TensorRT version, with the values that can be known: modules,
-TensorRT objects and their classes (from the signatures that the bindings document), constants, functions and classes
-of the program itself. A test such as `hasattr(trt.BuilderFlag, "FP16")` has the answer that it has in that version,
-so only the branches are visited that run there, and in them every TensorRT name must exist and every call fit.
+The program is not run. It is visited, once for each TensorRT version, with the values that can be known:
+modules, TensorRT objects and their classes (from the signatures that the bindings document), constants,
+functions and classes of the program itself. A test such as `hasattr(trt.BuilderFlag, "FP16")` has the answer
+that it has in that version, so only the branches are visited that run there, and in them every TensorRT name
+must exist and every call fit. Code that no version comes to proves nothing and is reported too.
 
 What it takes for granted:
 - a parameter that no caller and no annotation tells about is what its name says (`statements.CONVENTION`);
@@ -30,7 +31,7 @@ class Checker(Statements):
     """One version's visit of a program."""
 
     def run(self) -> Checker:
-        """Visit all until nothing changes: first with what is known, then with "unknown" for what never came."""
+        """Visit all until nothing changes: with what is known, then with "unknown" for what never came."""
         for self.settled in (False, True):
             for _ in range(MOST_PASSES):
                 self._visit_all()
@@ -46,8 +47,8 @@ class Checker(Statements):
         for module in self.modules.values():
             self.run_module(module)
         self.visited = {frame.scope for frame in self.frames.values()}
-        while waiting := [key for key in self.functions if key in self.present - self.visited and self._is_live(key)]:
-            for key in waiting:
+        while waiting := [key for key in self.present - self.visited if self._is_live(key)]:
+            for key in sorted(waiting):
                 self.visited.add(key)
                 self.run_function(key, self.functions[key])
 
@@ -56,14 +57,14 @@ class Checker(Statements):
         return set().union(*(getattr(self.visits[key].findings, kind) for key in self.visited))
 
     def _is_live(self, key: tuple) -> bool:
-        """Whether anybody can call this function: it is public, or visited code mentions it (and its class)."""
+        """Whether anybody can call this function: it and its class are public, or visited code names them."""
         names = [part.partition(":")[0] for part in key[1:]]
         return all(not name.startswith("_") or name.endswith("__") or name in self.live for name in names)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `missing` and `misfits`: (place and name, versions). `unreached`: visited by no version."""
+    """What was found. `missing` and `misfits` say in which versions; `unreached` code runs in none."""
 
     missing: tuple[tuple[Finding, tuple[str, ...]], ...]
     misfits: tuple[tuple[Finding, tuple[str, ...]], ...]
@@ -73,14 +74,15 @@ class Report:
 
     @property
     def violations(self) -> list[str]:
-        unproved = [f"{finding} is never reached in any version, so nothing was proved" for finding in self.unreached]
+        unproved = [f"{one} is never reached in any version: nothing is proved" for one in self.unreached]
         return sorted([*self.violations_in(""), *unproved])
 
     def violations_in(self, version: str) -> list[str]:
         """One line for each place that is wrong in this version ("": in any)."""
         return sorted(f"{finding.path}:{finding.line}: {finding.name} {finding.detail or 'does not exist'} "
                       f"in TensorRT {', '.join(versions)}"
-                      for finding, versions in (*self.missing, *self.misfits) if not version or version in versions)
+                      for finding, versions in (*self.missing, *self.misfits)
+                      if not version or version in versions)
 
 
 def check_files(files: Iterable[Path], root: Path, apis: Sequence[Api]) -> Report:
@@ -96,16 +98,18 @@ def check_source(source: str, apis: Sequence[Api]) -> Report:
 
 def check_modules(modules: dict[str, Module], apis: Sequence[Api]) -> Report:
     names = frozenset().union(*(api.members for api in apis))
+    module_names = frozenset().union(*(api.modules[""] for api in apis))
     done = [Checker(api, names, modules).run() for api in apis]
     reached = set().union(*(checker.found("reached") for checker in done))
+    unreached = set().union(*(_unreached(one, reached, names | module_names) for one in modules.values()))
     in_annotations = _by_version(done, "missing_in_annotations")
     nowhere = tuple((finding, versions) for finding, versions in in_annotations if len(versions) == len(apis))
     return Report(
         missing=(*_by_version(done, "missing"), *nowhere),
         misfits=_by_version(done, "misfits"),
-        unreached=tuple(sorted(_unreached(modules.values(), reached), key=str)),
+        unreached=tuple(sorted(unreached, key=str)),
         unresolved=tuple(sorted(set().union(*(checker.found("unresolved") for checker in done)), key=str)),
-        used={checker.api.name: frozenset(finding.name for finding in checker.found("used")) for checker in done},
+        used={checker.api.name: frozenset(one.name for one in checker.found("used")) for checker in done},
     )
 
 
@@ -117,16 +121,26 @@ def _by_version(checkers: list[Checker], kind: str) -> tuple[tuple[Finding, tupl
     return tuple((finding, tuple(found[finding])) for finding in sorted(found, key=str))
 
 
-def _unreached(modules: Iterable[Module], reached: set[tuple[str, int, int]]) -> set[Finding]:
-    """Attributes of a name that is TensorRT in its file (`trt.X`), which no visit came to."""
-    found = set()
-    for module in modules:
-        names = _tensorrt_names(module)
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
-                place = (module.path, node.end_lineno, node.end_col_offset)
-                if place not in reached:
-                    found.add(Finding(module.path, node.lineno, text(node)))
+def _unreached(module: Module, reached: set[tuple[str, int, int]], api_names: frozenset[str]) -> set[Finding]:
+    """Code near TensorRT that no visit came to: single `trt.X`, and blocks that use a name of some API."""
+    names, found = _tensorrt_names(module), set()
+
+    def matters(node: ast.AST) -> bool:
+        return any(isinstance(inner, ast.Attribute) and inner.attr in api_names for inner in ast.walk(node))
+
+    def scan(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Attribute) and getattr(child.value, "id", None) in names:
+                if (module.path, child.end_lineno, child.end_col_offset) not in reached:
+                    found.add(Finding(module.path, child.lineno, text(child)))
+            if isinstance(child, ast.stmt) and (module.path, child.lineno, child.col_offset) not in reached:
+                if matters(child):
+                    found.add(Finding(module.path, child.lineno, text(child).partition("\n")[0]))
+            else:
+                scan(child)
+
+    if module.near_tensorrt:
+        scan(module.tree)
     return found
 
 

@@ -1,7 +1,8 @@
-"""Imports, functions, classes and annotations: what names stand for, and what the program's functions are given."""
+"""Imports, functions, classes and annotations: what names stand for, and what functions are given."""
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .attributes import qualified
@@ -9,16 +10,17 @@ from .calls import Calls
 from .memory import Findings
 from .scope import Frame, Function, Module, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, OwnModule, Package, join,
-    options,
+    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, OwnModule,
+    Package, join, options,
 )
 
-CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset", "list", "set"}
+CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset",
+              "list", "set"}
 
 CONVENTION = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
-    "engine": "ICudaEngine", "context": "IExecutionContext", "runtime": "Runtime", "inspector": "EngineInspector",
-    "layer": "ILayer", "tensor": "ITensor", "profile": "IOptimizationProfile",
+    "engine": "ICudaEngine", "context": "IExecutionContext", "runtime": "Runtime", "layer": "ILayer",
+    "inspector": "EngineInspector", "tensor": "ITensor", "profile": "IOptimizationProfile",
 }
 """The course's names for TensorRT's objects, used for parameters of files that mention TensorRT."""
 
@@ -75,7 +77,7 @@ class Definitions(Calls):
             self.mention(alias.name)
             if isinstance(module, Package):
                 self.use(node, frame, qualified(module, alias.name))
-                value = self.attribute(module, alias.name, node, frame) if alias.name != "*" else Blank.FOREIGN
+                value = self.attribute(module, alias.name, node, frame)
             elif f"{source}.{alias.name}" in self.modules:
                 value = self.import_named(f"{source}.{alias.name}", node, frame)
             elif isinstance(module, OwnModule):
@@ -109,12 +111,13 @@ class Definitions(Calls):
         key = (*frame.scope, f"{node.name}:{node.lineno}")
         arguments = node.args
         positional = [*arguments.posonlyargs, *arguments.args]
-        defaults = dict(zip((one.arg for one in positional[::-1]), self.values(arguments.defaults[::-1], frame)))
-        defaults.update((one.arg, self.value(default, frame))
-                        for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults) if default is not None)
-        decorators = last_names([one.func if isinstance(one, ast.Call) else one for one in node.decorator_list])
+        pairs = [*zip(positional[::-1], arguments.defaults[::-1]),
+                 *zip(arguments.kwonlyargs, arguments.kw_defaults)]
+        defaults = {one.arg: self.value(default, frame) for one, default in pairs if default is not None}
+        decorators = last_names(one.func if isinstance(one, ast.Call) else one for one in node.decorator_list)
         self.values(node.decorator_list, frame)
-        function = Function(node, frame, set(frame.state.facts), frame.owner if frame.is_class else None, defaults, decorators)
+        owner = frame.owner if frame.is_class else None
+        function = Function(node, frame, set(frame.state.facts), owner, defaults, decorators)
         self.functions[key] = self.defined[key] = function
         self.present.add(key)
         if "setter" not in decorators:
@@ -137,7 +140,7 @@ class Definitions(Calls):
         return True
 
     def run_function(self, key: tuple, function: Function) -> None:
-        """Visit a function's body with what its callers gave it, unless nothing changed since its last visit."""
+        """Visit a function's body with what its callers give it, unless nothing changed since last time."""
         last = self.visits.get(key)
         if last is not None and last.holds(self.known, self.settled, function):
             self.functions.update(last.defined)
@@ -150,11 +153,11 @@ class Definitions(Calls):
         arguments = node.args
         for argument in [*function.arguments, *arguments.kwonlyargs]:
             self.bind(argument.arg, self._parameter(key, function, argument), frame)
-        for argument in (arguments.vararg, arguments.kwarg):
+        for argument, value in ((arguments.vararg, Many(Blank.UNKNOWN)), (arguments.kwarg, Blank.FOREIGN)):
             if argument is not None:
                 if argument.annotation is not None:
                     self.annotated(argument.annotation, outer)
-                self.bind(argument.arg, Many(Blank.UNKNOWN) if argument is arguments.vararg else Blank.FOREIGN, frame)
+                self.bind(argument.arg, value, frame)
         if function.takes_receiver and function.arguments:
             receiver = OwnClass if "classmethod" in function.decorators else OwnInstance
             self.bind(function.arguments[0].arg, receiver(function.owner), frame)
@@ -199,7 +202,8 @@ class Definitions(Calls):
         before, self.in_annotation = self.in_annotation, True
         found = self._annotated(node, frame)
         self.in_annotation = before
-        return found if any(isinstance(option, (Instance, OwnInstance, Package, Many)) for option in options(found)) else None
+        useful = any(isinstance(option, (Instance, OwnInstance, Items, Many)) for option in options(found))
+        return found if useful else None
 
     def _in_string(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -248,7 +252,7 @@ class Definitions(Calls):
         return any(isinstance(option, (Instance, OwnInstance)) for option in options(value))
 
 
-def last_names(nodes: list[ast.expr]) -> frozenset[str]:
+def last_names(nodes: Iterable[ast.expr]) -> frozenset[str]:
     """Last parts of names and of tuples of names: `functools.cache` -> cache."""
     found: set[str] = set()
     for node in nodes:

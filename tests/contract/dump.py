@@ -1,4 +1,4 @@
-"""Write the API of one bindings wheel as JSON. Runs in a process of its own: `dump.py UNPACKED_WHEEL OUT.json`.
+"""Write the API of one bindings wheel as JSON, in a process of its own: `dump.py UNPACKED_WHEEL OUT.json`.
 
     {"version": "10.16.1.11",
      "modules": {"": {name: entry}, "plugin": {…}},        what `tensorrt` and `tensorrt.plugin` hold
@@ -24,7 +24,8 @@ classes = {}
 def main(folder, target):
     sys.path.insert(0, folder)
     sys.modules["tensorrt_libs"] = None  # an installed TensorRT must not be loaded instead of the stubs
-    tensorrt = sys.modules["tensorrt"] = importlib.import_module("tensorrt_bindings")  # its plugin module wants that name
+    tensorrt = importlib.import_module("tensorrt_bindings")
+    sys.modules["tensorrt"] = tensorrt  # its plugin module wants that name
     modules = {"": {name: entry(getattr(tensorrt, name)) for name in dir(tensorrt) if public(name)}}
     try:
         plugin = importlib.import_module("tensorrt_bindings.plugin")
@@ -65,7 +66,8 @@ def entry(value, owner=None):
         return {"kind": "module"}
     if callable(value):
         name = getattr(value, "__name__", "")
-        found = re.findall(rf"^(?:\d+\. )?{re.escape(name)}(\(.*\) -> .*)$", value.__doc__ or "", re.MULTILINE)
+        line = rf"^(?:\d+\. )?{re.escape(name)}(\(.*\) -> .*)$"
+        found = re.findall(line, value.__doc__ or "", re.MULTILINE)
         static = owner is not None and inspect.isbuiltin(value)
         return {"kind": "method", "static": static, "signatures": found}
     return {"kind": "value"}

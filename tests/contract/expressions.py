@@ -5,15 +5,16 @@ import ast
 import operator
 from collections.abc import Callable
 
-from .attributes import Attributes, blank
+from .attributes import Attributes, blank, qualified
 from .scope import Frame, State, merge, text
 from .values import (
-    NONE, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, OwnInstance, Table, each, from_python, is_none, join, options, to_python, truth,
-    without_none,
+    NONE, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, OwnInstance, Table, each,
+    from_python, is_none, join, options, to_python, truth, without_none,
 )
 
 COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-           ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+           ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda item, whole: item in whole,
+           ast.NotIn: lambda item, whole: item not in whole}
 LONGEST_UNROLL = 64
 """Loops over known items are followed item by item up to this many."""
 
@@ -65,7 +66,10 @@ class Expressions(Attributes):
 
     def value_Subscript(self, node: ast.Subscript, frame: Frame) -> object:
         base, key = self.value(node.value, frame), self.value(node.slice, frame)
-        return join(self._item(option, key, isinstance(node.slice, ast.Slice)) for option in options(without_none(base)))
+        if isinstance(base, Listing) and isinstance(key, Const) and self.api.get(base.of, key.value) is None:
+            self.miss(node, frame, qualified(base.of, key.value), "KeyError")
+        is_slice = isinstance(node.slice, ast.Slice)
+        return join(self._item(option, key, is_slice) for option in options(without_none(base)))
 
     def _item(self, base: object, key: object, is_slice: bool) -> object:
         if isinstance(base, Table):
@@ -77,8 +81,6 @@ class Expressions(Attributes):
             return Many(self.element(base)) if isinstance(base, (Items, Many)) else blank(base)
         if isinstance(base, Items) and isinstance(key, Const) and isinstance(key.value, int):
             return base.items[key.value] if -len(base.items) <= key.value < len(base.items) else Blank.FOREIGN
-        if isinstance(base, Class):  # BuilderFlag["FP16"]
-            return self.api.get(base, key.value) or Blank.OPAQUE if isinstance(key, Const) else Instance(base.name)
         return self.element(base)
 
     def element(self, value: object) -> object:
@@ -130,13 +132,14 @@ class Expressions(Attributes):
         if isinstance(node.op, ast.Not):
             answer = truth(value)
             return value if value is Blank.NEVER else Blank.FOREIGN if answer is None else Const(not answer)
-        if isinstance(node.op, ast.USub) and isinstance(value, Const) and isinstance(value.value, (int, float)):
+        if isinstance(node.op, ast.USub) and isinstance(getattr(value, "value", None), (int, float)):
             return Const(-value.value)
         return value if value is Blank.NEVER else Blank.FOREIGN
 
     def value_BinOp(self, node: ast.BinOp, frame: Frame) -> object:
         left, right = self.value(node.left, frame), self.value(node.right, frame)
-        if isinstance(node.op, ast.Add) and isinstance(left, (Items, Many)) and isinstance(right, (Items, Many)):
+        sequences = isinstance(left, (Items, Many)) and isinstance(right, (Items, Many))
+        if sequences and isinstance(node.op, ast.Add):
             if isinstance(left, Items) and isinstance(right, Items):
                 return Items(left.items + right.items, left.fixed)
             return join([left, right])
@@ -176,7 +179,7 @@ class Expressions(Attributes):
         return value
 
     def ways(self, test: ast.expr, frame: Frame) -> tuple[State | None, State | None]:
-        """What is known where `test` is true, and where it is false; None for a way that this version never goes."""
+        """What is known where `test` is true, and where it is false; None for a way that is never gone."""
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return self.ways(test.operand, frame)[::-1]
         if isinstance(test, ast.BoolOp):
@@ -212,9 +215,9 @@ class Expressions(Attributes):
             source, negative = _question(test)
             state.answers[source] = positive = answer is not negative
             match test:
-                case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[ast.Tuple() | ast.List() | ast.Set() as these]):
-                    if not positive:
-                        state.answers.update((f"{text(test.left)} == {text(this)}", False) for this in these.elts)
+                case ast.Compare(left, [ast.In() | ast.NotIn()], [whole]) if not positive:
+                    parts = getattr(whole, "elts", ())  # not in a tuple: equal to none of its items
+                    state.answers.update((f"{text(left)} == {text(part)}", False) for part in parts)
         name, none = None, False
         match test:
             case ast.Compare(ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(value=None)]):
@@ -238,11 +241,12 @@ class Expressions(Attributes):
     def value_DictComp(self, node: ast.DictComp, frame: Frame) -> object:
         found: list = []
         certain = self._comprehend(node.generators, frame,
-                                   lambda: found.append((self.value(node.key, frame), self.value(node.value, frame))))
+                                   lambda: found.append(tuple(self.values([node.key, node.value], frame))))
         return Table(tuple(found)) if certain else Blank.FOREIGN
 
-    def _comprehend(self, generators: list[ast.comprehension], frame: Frame, visit: Callable[[], None]) -> bool:
-        """Visit the element of a comprehension for each combination; True if the combinations are exactly known."""
+    def _comprehend(
+            self, generators: list[ast.comprehension], frame: Frame, visit: Callable[[], None]) -> bool:
+        """Visit a comprehension's element for each combination; True if these are exactly known."""
         if not generators:
             visit()
             return True
@@ -269,7 +273,8 @@ class Expressions(Attributes):
         frame.state = outside.copy()
         arguments = node.args
         self.values([*arguments.defaults, *arguments.kw_defaults], frame)
-        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg,
+                 arguments.kwarg]
         frame.state.names.update((one.arg, Blank.UNKNOWN) for one in given if one is not None)
         if frame.is_class and given[0] is not None:  # name = property(lambda self: …)
             frame.state.names[given[0].arg] = OwnInstance(frame.owner)

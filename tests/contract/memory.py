@@ -24,7 +24,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Finding:
-    """A place in the source, and the TensorRT name that it uses. `detail` is empty for a name that is missing."""
+    """A place in the source, and the TensorRT name there. `detail` is empty for a name that is missing."""
 
     path: str
     line: int
@@ -44,7 +44,8 @@ class Findings:
     misfits: set[Finding] = field(default_factory=set)
     unresolved: set[Finding] = field(default_factory=set)
     used: set[Finding] = field(default_factory=set)
-    reached: set[tuple[str, int, int]] = field(default_factory=set)  # (path, line, column) of every attribute visited
+    reached: set[tuple[str, int, int]] = field(default_factory=set)  # (path, line, column) of visited code:
+    # where a statement begins and where an attribute ends
 
 
 class Memory:
@@ -57,13 +58,14 @@ class Memory:
         "names"       (scope, name)    -> a finished module's, class body's or function's variables
         "bases"       class            -> its base classes
 
-    A program is visited again and again until nothing of this changes. `settled` is False while a value that is not
-    there yet may still come; then, what is still not there counts as unknown.
+    A program is visited again and again until nothing of this changes. `settled` is False while a value that
+    is not there yet may still come; then, what is still not there counts as unknown.
     """
 
     def __init__(self, api: Api, names_of_any_version: frozenset[str], modules: Mapping[str, Module]):
         self.api, self.names_of_any_version, self.modules = api, names_of_any_version, modules
-        self.known: dict[str, dict] = {"parameters": {}, "results": {}, "attributes": {}, "shared": {}, "names": {}, "bases": {}}
+        self.known: dict[str, dict] = {
+            "parameters": {}, "results": {}, "attributes": {}, "shared": {}, "names": {}, "bases": {}}
         self.functions: dict[tuple, Function] = {}
         self.present: set[tuple] = set()  # functions that this pass came to
         self.class_nodes: dict[tuple, ast.ClassDef] = {}
@@ -157,7 +159,7 @@ class Memory:
             found = [self._recall("shared", (at.scope, name))]
             if running and name in at.state.names and (at is frame or not at.is_class):
                 found.append(at.state.names[name])
-            elif not at.is_class and (not running or at.parent is None):  # a module in an import cycle: from the last pass
+            elif not at.is_class and (not running or at.parent is None):  # import cycle: last pass
                 found.append(self._recall("names", (at.scope, name)))
             found = [value for value in found if value is not None]
             if found:
@@ -176,7 +178,7 @@ class Memory:
 
 
 def _stored_attributes(modules: Iterable[Module]) -> frozenset[str]:
-    """Names of attributes that are written anywhere outside an `__init__`: their value may change at any time."""
+    """Names of attributes that are written outside an `__init__`: their value may change at any time."""
     stored = set()
 
     def visit(node: ast.AST, in_init: bool) -> None:

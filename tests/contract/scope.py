@@ -1,4 +1,4 @@
-"""The project's files, functions and classes as the checker holds them, and the variables at one point of a program."""
+"""The checked program's files, functions and classes, and the variables at one point of it."""
 from __future__ import annotations
 
 import ast
@@ -16,8 +16,8 @@ Facts = set[tuple[str, str]]
 class State:
     """What is known at one point: the value of each local name, and what tests on the way there established.
 
-    `answers` remembers tests whose answer is not known, by their source: after `if fp16 and not HAS_FP16: raise`, a
-    TensorRT without FP16 never comes into a later `if fp16:`.
+    `answers` remembers tests whose answer is not known, by their source: after `if fp16 and not HAS_FP16:
+    raise`, a TensorRT without FP16 never comes into a later `if fp16:`.
     """
 
     names: dict[str, object] = field(default_factory=dict)
@@ -59,18 +59,16 @@ class Module:
         nodes = list(ast.walk(self.tree))
         imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         imports += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-        future = [alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "__future__"
-                  for alias in node.names]
-        self.lazy_annotations = "annotations" in future
+        self.lazy_annotations = "__future__" in imports
         self.for_rtx = any(name.partition(".")[0] == "tensorrt_rtx" for name in imports)
-        self.near_tensorrt = any(isinstance(node, (ast.Name, ast.alias, ast.arg, ast.Constant)) and _names_tensorrt(node)
-                                 for node in nodes)
+        self.near_tensorrt = any(_names_tensorrt(node) for node in nodes)
 
 
 def _names_tensorrt(node: ast.AST) -> bool:
-    fields = {ast.Name: "id", ast.alias: "name", ast.arg: "arg", ast.Constant: "value"}
-    name = getattr(node, fields[type(node)])
-    return isinstance(name, str) and (name in ("trt", "tensorrt") or name.startswith(("trt.", "tensorrt.")))
+    fields = {ast.Name: "id", ast.alias: "name", ast.arg: "arg", ast.ImportFrom: "module",
+              ast.Constant: "value"}  # an annotation in quotes, an argument of import_module
+    name = getattr(node, fields.get(type(node), ""), None)
+    return isinstance(name, str) and name.partition(".")[0] in ("trt", "tensorrt")
 
 
 def text(node: ast.AST) -> str:
@@ -85,7 +83,8 @@ def read_module(path: Path, root: Path) -> Module:
     relative = path.relative_to(root)
     parts = relative.with_suffix("").parts
     package = parts[-1] == "__init__"
-    return Module(".".join(parts[:-1] if package else parts), str(relative), ast.parse(path.read_text()), package)
+    name = ".".join(parts[:-1] if package else parts)
+    return Module(name, str(relative), ast.parse(path.read_text()), package)
 
 
 @dataclass
@@ -106,8 +105,8 @@ class Frame:
     owner: tuple | None = None  # class whose body or method this is
     is_class: bool = False
     state: State = field(default_factory=State)
-    ever: dict[str, object] = field(default_factory=dict)  # join of all that a name was bound to, for inner functions
-    elsewhere: dict[str, tuple] = field(default_factory=dict)  # names declared global or nonlocal, to their scope
+    ever: dict[str, object] = field(default_factory=dict)  # all that a name was bound to, for inner functions
+    elsewhere: dict[str, tuple] = field(default_factory=dict)  # names declared global or nonlocal
     returned: list = field(default_factory=list)
     yielded: list = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)  # around the visited place

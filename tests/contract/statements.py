@@ -8,17 +8,30 @@ from .definitions import Definitions, last_names
 from .memory import Try
 from .scope import Frame, Loop, State, merge, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, join, options, without_none,
+    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, Package, join,
+    options, without_none,
 )
 
 MISSING_NAME = {"AttributeError", "ImportError", "ModuleNotFoundError"}
-"""What a missing TensorRT name raises. A handler for these is a feature test; one for any Exception is not."""
+"""What a missing TensorRT name raises. A handler for these is a feature test; one for Exception is not."""
 
 
 class Statements(Definitions):
     def block(self, body: list[ast.stmt], frame: Frame) -> bool:
         """Visit statements in order; False if the end is never reached."""
-        return all(getattr(self, f"visit_{type(statement).__name__}")(statement, frame) for statement in body)
+        for statement in body:
+            self.findings.reached.add((frame.module.path, statement.lineno, statement.col_offset))
+            if not getattr(self, f"visit_{type(statement).__name__}")(statement, frame):
+                return False
+        return True
+
+    def _excuse(self, body: list[ast.stmt], frame: Frame) -> None:
+        """This code is for a machine without TensorRT, or for a type checker: no version need come here."""
+        inside = [node for statement in body for node in ast.walk(statement)]
+        self.findings.reached |= {(frame.module.path, node.lineno, node.col_offset) for node in inside
+                                  if isinstance(node, ast.stmt)}
+        self.findings.reached |= {(frame.module.path, node.end_lineno, node.end_col_offset) for node in inside
+                                  if isinstance(node, ast.Attribute)}
 
     def _join_ways(self, frame: Frame, states: list[State]) -> bool:
         if states:
@@ -42,13 +55,13 @@ class Statements(Definitions):
 
     def visit_AnnAssign(self, node: ast.AnnAssign, frame: Frame) -> bool:
         kind = self.annotated(node.annotation, frame)
-        if node.value is not None:
-            value = self.value(node.value, frame)
-            if kind is not None and not isinstance(value, TENSORRT):
-                value = kind if isinstance(value, Blank) else join([kind, value])
+        value = kind if node.value is None else self.value(node.value, frame)
+        if kind is not None and not isinstance(value, TENSORRT):
+            value = kind if isinstance(value, Blank) else join([kind, value])
+        if frame.is_class:  # a field of a dataclass: anybody may give it a value
+            value = join([value or Blank.FOREIGN, Blank.FOREIGN])
+        if value is not None:
             self.assign(node.target, value, frame)
-        elif kind is not None or frame.is_class:
-            self.assign(node.target, kind or Blank.FOREIGN, frame)
         return True
 
     def visit_AugAssign(self, node: ast.AugAssign, frame: Frame) -> bool:
@@ -99,7 +112,7 @@ class Statements(Definitions):
         match target:
             case ast.Name(id=name):
                 self.bind(name, value, frame)
-            case ast.Attribute(attr="__class__", value=ast.Name(id=name)):  # layer.__class__ = trt.IConvolutionLayer
+            case ast.Attribute(attr="__class__", value=ast.Name(id=name)):  # a downcast
                 self.value(target.value, frame)
                 self.bind(name, Instance(value.name) if isinstance(value, Class) else Blank.FOREIGN, frame)
             case ast.Attribute():
@@ -150,7 +163,19 @@ class Statements(Definitions):
                 frame.state = state
                 if self.block(body, frame):
                     left.append(frame.state)
+            elif self._asks_for_tensorrt(node.test, frame):
+                self._excuse(body, frame)
         return self._join_ways(frame, left)
+
+    def _asks_for_tensorrt(self, test: ast.expr, frame: Frame) -> bool:
+        """`if TYPE_CHECKING`, `if trt is None`, `if not trt`."""
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=inner) | ast.Compare(
+                    left=inner, comparators=[ast.Constant(value=None)]):
+                return self._asks_for_tensorrt(inner, frame)
+            case ast.Name(id=name):
+                return name == "TYPE_CHECKING" or isinstance(self.find(name, frame), Package)
+        return False
 
     def visit_While(self, node: ast.While, frame: Frame) -> bool:
         frame.loops.append(Loop())
@@ -214,7 +239,8 @@ class Statements(Definitions):
                 name = getattr(pattern, "name", None) or getattr(pattern, "rest", None)
                 if isinstance(name, str):
                     self.bind(name, Blank.UNKNOWN, frame)
-            certain = certain or (isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and not case.guard)
+            catches_all = isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None
+            certain = certain or (catches_all and not case.guard)
             if case.guard is not None:
                 yes, _ = self.ways(case.guard, frame)
                 if yes is None:
@@ -230,9 +256,9 @@ class Statements(Definitions):
             value = self.value(item.context_expr, frame)
             if isinstance(item.context_expr, ast.Call) and text(item.context_expr.func).endswith("suppress"):
                 suppressed |= last_names(item.context_expr.args)
-            entered = [one for option in options(value) for one in self._entered(option, item.context_expr, frame)]
+            entered = join(self._entered(option, item.context_expr, frame) for option in options(value))
             if item.optional_vars is not None:
-                self.assign(item.optional_vars, join(entered), frame)
+                self.assign(item.optional_vars, entered, frame)
         if not suppressed:
             return self.block(node.body, frame)
         before = frame.state.copy()
@@ -243,17 +269,17 @@ class Statements(Definitions):
 
     visit_AsyncWith = visit_With
 
-    def _entered(self, value: object, node: ast.expr, frame: Frame) -> list:
+    def _entered(self, value: object, node: ast.expr, frame: Frame) -> object:
         """What `with value as x` binds."""
         if isinstance(value, Instance):
             self.attribute(value, "__enter__", node, frame)
-            return [value]
+            return value
         if isinstance(value, Many):  # a generator function under @contextmanager
-            return [value.item]
+            return value.item
         if isinstance(value, OwnInstance):
             method = self._own_attribute(value.key, "__enter__", value, node, frame)
-            return [self.read("results", method.key) if isinstance(method, OwnFunction) else Blank.FOREIGN]
-        return [blank(value)]
+            return self.read("results", method.key) if isinstance(method, OwnFunction) else Blank.FOREIGN
+        return blank(value)
 
     def visit_Try(self, node: ast.Try, frame: Frame) -> bool:
         caught = [last_names([handler.type] if handler.type is not None else []) for handler in node.handlers]
@@ -267,7 +293,8 @@ class Statements(Definitions):
         left = [frame.state] if ends and "surely" not in missed else []
         for handler, names in zip(node.handlers, caught):
             if names and names <= MISSING_NAME and not missed:
-                continue  # no name is missing in this version, so this handler never runs
+                self._excuse(handler.body, frame)  # no name is missing here, so this handler never runs
+                continue
             frame.state = inside.copy()
             if handler.name:
                 self.bind(handler.name, Blank.FOREIGN, frame)

@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fact:
-    """True if certain objects have certain attributes: the answer of a `hasattr` on an object of unknown class."""
+    """True if certain objects have certain attributes: a `hasattr` on an object of unknown class."""
 
     holds: frozenset[tuple[str, str]]
 
@@ -148,7 +148,7 @@ def options(value: object) -> tuple:
 def join(values: Iterable) -> object:
     """One value that stands for all of them.
 
-    A TensorRT object absorbs objects of other libraries: the checker proves what happens when TensorRT is there.
+    A TensorRT object absorbs objects of other libraries: the proof is about what happens to TensorRT's.
     """
     found = set(values) - {Blank.NEVER}
     if len(found) < 2:
@@ -160,7 +160,7 @@ def join(values: Iterable) -> object:
     vague = found & {Blank.FOREIGN, Blank.UNKNOWN}
     if vague and known:
         found -= vague
-        found = {value if value in known else NONE for value in found}  # other constants were part of the vague rest
+        found = {value if value in known else NONE for value in found}
         return Union(frozenset(found)) if len(found) > 1 else found.pop()
     if vague:
         return Blank.UNKNOWN if Blank.UNKNOWN in vague else Blank.FOREIGN

@@ -1,8 +1,8 @@
-"""The real Python bindings of three TensorRT versions, and what their APIs hold, on a machine without TensorRT.
+"""The real Python bindings of three TensorRT versions, and what they hold, on a machine without TensorRT.
 
-A bindings wheel (1 MB) holds one extension module that links against TensorRT's libraries. Here they are replaced by
-empty ones with the same names, so that the module imports and shows its classes, methods and signatures. Nothing can
-be built with it. Nothing is installed: wheels and dumps lie in `course.paths.cache_dir()/contract`.
+A bindings wheel (1 MB) holds one extension module that links against TensorRT's libraries. Here they are
+replaced by empty ones with the same names, so that the module imports and shows its classes, methods and
+signatures. Nothing can be built with it. Nothing is installed: wheels and dumps lie in the course's cache.
 """
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def _download(wheel: Wheel, tag: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = Path(scratch, "wanted.txt")
         wanted.write_text(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256[tag]}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                   "--only-binary=:all:", "--implementation=cp", f"--python-version={tag}",
-                   f"--platform={wheel.platform}", "--require-hashes", f"--requirement={wanted}", f"--dest={scratch}",
-                   "--retries=1", "--timeout=15"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+                   "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={tag}",
+                   f"--platform={wheel.platform}", "--require-hashes", f"--requirement={wanted}",
+                   f"--dest={scratch}", "--retries=1", "--timeout=15"]
         done = subprocess.run(command, capture_output=True, text=True)
         found = list(Path(scratch).glob(pattern))
         if done.returncode or not found:
@@ -116,8 +116,9 @@ def _download(wheel: Wheel, tag: str, folder: Path) -> Path:
 
 
 def _last_error(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines() or ["no message"]
-    return lines[-1].removeprefix("ERROR: ")
+    lines = text.splitlines() or ["no message"]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines)[-1].removeprefix("ERROR: ")
 
 
 def _dump(file: Path, python: str, scratch: Path) -> bytes:
@@ -128,8 +129,8 @@ def _dump(file: Path, python: str, scratch: Path) -> bytes:
     stubs.mkdir()
     _make_stubs(scratch / "tensorrt_bindings" / "tensorrt.so", stubs)
     environment = {"LD_LIBRARY_PATH": str(stubs), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([python, "-X", "utf8", "-W", "ignore", str(DUMP), str(scratch), str(scratch / "api.json")],
-                          capture_output=True, text=True, env=environment)
+    command = [python, "-X", "utf8", "-W", "ignore", DUMP, scratch, scratch / "api.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{file.name} did not import over its stub libraries:\n{done.stderr}")
     return (scratch / "api.json").read_bytes()
@@ -138,17 +139,18 @@ def _dump(file: Path, python: str, scratch: Path) -> bytes:
 def _make_stubs(extension: Path, folder: Path) -> None:
     """Compile an empty library for each TensorRT library that `extension` links to.
 
-    The first one also defines every symbol that the extension needs and that neither Python nor the C library has.
+    The first one also defines the symbols that the extension needs and that neither Python nor libc has.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not (shutil.which("readelf") and shutil.which("nm")):
         raise Unavailable("No C compiler with binutils was found. Next step: `sudo apt install gcc`.")
     dynamic = subprocess.run(["readelf", "-dW", extension], check=True, capture_output=True, text=True).stdout
     libraries = re.findall(r"NEEDED.*\[(libnv[^\]]*)\]", dynamic)
-    symbols = subprocess.run(["nm", "-D", "--undefined-only", extension], check=True, capture_output=True, text=True)
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", extension],
+                             check=True, capture_output=True, text=True).stdout
     here = ctypes.CDLL(None)  # Python itself, the C library, and all that they loaded
     missing = []
-    for kind, symbol in (line.split()[-2:] for line in symbols.stdout.splitlines()):
+    for kind, symbol in (line.split()[-2:] for line in symbols.splitlines()):
         versioned = "@" in symbol  # GLIBC, GLIBCXX
         if kind == "U" and not versioned and not re.match("_?Py", symbol) and not hasattr(here, symbol):
             missing.append(symbol)
