@@ -111,6 +111,7 @@ class _Context:
     done: Any  # torch.cuda.Event: its scratch memory is free again
     shapes: dict[str, Shape] | None = None
     output_shapes: dict[str, Shape] = dataclasses.field(default_factory=dict)
+    allocators: dict[str, Any] = dataclasses.field(default_factory=dict)  # of outputs that depend on the data
 
 
 class TensorRTEngine(Engine):
@@ -280,19 +281,18 @@ class TensorRTEngine(Engine):
 
     def _execute(self, state: _Context, inputs: dict, work) -> dict:
         self._set_shapes(state, inputs)
-        outputs, allocators = {}, {}
+        outputs = {}
         for spec in self.outputs:
             shape = state.output_shapes[spec.name]
             if -1 in shape:  # known only after the run: TensorRT asks for memory then
-                allocators[spec.name] = compat.output_allocator(self._trt, self._allocate)
-                state.context.set_output_allocator(spec.name, allocators[spec.name])
+                self._allocator(state, spec.name).reset()
             else:
                 outputs[spec.name] = self._empty(shape, spec.dtype, host=spec.name in self._host_outputs)
         self._set_addresses(state, {**inputs, **outputs})
-        self._enqueue(state, work, allocators)
+        self._enqueue(state, work)
         for spec in self.outputs:
-            if spec.name in allocators:
-                outputs[spec.name] = self._filled(allocators[spec.name], spec.dtype)
+            if spec.name in state.allocators:
+                outputs[spec.name] = self._filled(state.allocators[spec.name], spec.dtype)
             elif spec.name in self._host_outputs:
                 work.synchronize()
                 outputs[spec.name] = outputs[spec.name].to(self.device)
@@ -305,6 +305,12 @@ class TensorRTEngine(Engine):
     def _allocate(self, size: int):
         return self._empty((size,), "uint8")
 
+    def _allocator(self, state: _Context, name: str):
+        if name not in state.allocators:
+            state.allocators[name] = compat.output_allocator(self._trt, self._allocate)
+            state.context.set_output_allocator(name, state.allocators[name])
+        return state.allocators[name]
+
     def _filled(self, allocator, dtype: np.dtype | str):
         """The tensor in an allocator's buffer. TensorRT may have asked for more bytes than it filled."""
         if allocator.shape is None or allocator.buffer is None:
@@ -313,7 +319,9 @@ class TensorRTEngine(Engine):
                               "Read the Python logger \"course.tensorrt\".")
         like = self._empty((), dtype)
         size = int(np.prod(allocator.shape, dtype=np.int64)) * like.element_size()
-        return allocator.buffer[:size].view(like.dtype).reshape(allocator.shape)
+        filled = allocator.buffer[:size].view(like.dtype).reshape(allocator.shape)
+        allocator.reset()  # the memory belongs to the result now
+        return filled
 
     def _set_shapes(self, state: _Context, inputs: dict) -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
@@ -339,13 +347,13 @@ class TensorRTEngine(Engine):
         for name, tensor in tensors.items():
             state.context.set_tensor_address(name, tensor.data_ptr() or self._nothing.data_ptr())
 
-    def _enqueue(self, state: _Context, work, allocators: Mapping = {}) -> None:
+    def _enqueue(self, state: _Context, work) -> None:
         with log.capture() as lines:
             good = state.context.execute_async_v3(work.cuda_stream)
         if not good:
             state.shapes = None
-            causes = [str(a.error) for a in allocators.values() if a.error is not None] or [log.errors(lines)]
-            raise CourseError("TensorRT could not run the engine.", causes[0],
+            failed = (allocator.error for allocator in state.allocators.values() if allocator.error is not None)
+            raise CourseError("TensorRT could not run the engine.", str(next(failed, log.errors(lines))),
                               "Read the log \"course.tensorrt\". If memory is short, use a smaller batch.")
 
 

@@ -186,11 +186,14 @@ def weights_bytes(trt, engine) -> int | None:
 
 
 def output_allocator(trt, allocate: Callable[[int], object]):
-    """An `IOutputAllocator` for one run: `buffer` is from `allocate(bytes)`, `shape` known after it."""
+    """An `IOutputAllocator`. After a run `buffer` is what `allocate(bytes)` gave, `shape` what it holds."""
 
     class Allocator(trt.IOutputAllocator):
         def __init__(self):
             trt.IOutputAllocator.__init__(self)
+            self.reset()
+
+        def reset(self):
             self.buffer, self.shape, self.error = None, None, None
 
         def reallocate_output(self, tensor_name, memory, size, alignment):
