@@ -248,6 +248,8 @@ for data, _, _ in zoo.broken().values():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, which is quicker
 def test_resnet50_keeps_its_answers_and_fuses(tmp_path):
     torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(0)

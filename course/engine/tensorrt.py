@@ -352,8 +352,8 @@ class TensorRTEngine(Engine):
             good = state.context.execute_async_v3(work.cuda_stream)
         if not good:
             state.shapes = None
-            failed = (allocator.error for allocator in state.allocators.values() if allocator.error is not None)
-            raise CourseError("TensorRT could not run the engine.", str(next(failed, log.errors(lines))),
+            causes = (a.error for a in state.allocators.values() if a.error is not None)
+            raise CourseError("TensorRT could not run the engine.", str(next(causes, log.errors(lines))),
                               "Read the log \"course.tensorrt\". If memory is short, use a smaller batch.")
 
 
