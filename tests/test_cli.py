@@ -106,7 +106,7 @@ def test_build_times_every_profile_at_its_usual_shape(model, tmp_path):
     (["MODEL", "--batch", "1,many"], "--batch 1,many"),
     (["MODEL", "--batch", "1,2,4", "--profile", "x:1x4,2x4,4x4"], "--batch"),
     (["MODEL", "--profile", "x=1x4"], "x=1x4"),
-    (["MODEL", "--profile", "z:1x4,2x4,4x4"], "z"),
+    (["MODEL", "--profile", "z:1x4,2x4,4x4"], "x"),
     (["MODEL", "--batch", "1,2,4", "--precision", "fp7"], "fp7"),
     (["MODEL", "--batch", "1,2,4", "--level", "9"], "9"),
 ])
