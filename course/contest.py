@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from course import bench
+from course.conversion import Speed
 from course.data import preprocess
 from course.data.cifar10 import Images
 from course.engine import Engine
-from course.report import Speed
 
 INPUT, OUTPUT = "images", "logits"
 FEWEST_IMAGES, IMAGES_SECONDS = 64, 40.0  # a slow machine stops after so long, but not before so many images
@@ -31,14 +31,15 @@ class Runner:
     run: Callable[[Tensor], Tensor] | None = None   # None: it can be built here, but not run
     prepare: Callable[[Tensor], Tensor] = lambda x: x
     engine: Engine | None = None
+    timing_cache: bool = False                      # built with kernel timings of an earlier build
 
 
-def engine_runner(label: str, engine: Engine) -> Runner:
-    return Runner(label, lambda x: engine.run({INPUT: x})[OUTPUT], engine=engine)
+def engine_runner(label: str, engine: Engine, timing_cache: bool = False) -> Runner:
+    return Runner(label, lambda x: engine.run({INPUT: x})[OUTPUT], engine=engine, timing_cache=timing_cache)
 
 
 def pytorch_runners(model: nn.Module, device: str, half: bool) -> list[Runner]:
-    """PyTorch eager as it comes, the baseline, last; on a GPU, if `half`, also in float16, as a fair rival."""
+    """PyTorch eager as it comes, the baseline, last; on a GPU, if `half`, also in float16: a fair rival."""
     if device == "cpu":
         return [Runner("PyTorch eager fp32", _eager(model))]
     model = copy.deepcopy(model).to(device)
@@ -81,8 +82,7 @@ def race(runners: Sequence[Runner], images: Images, batch: int, device: str, sec
          progress: Callable[[float], None]) -> Speed:
     """Time all runners in turns on the same images, which are prepared and on the device already.
 
-    The last runner is the baseline. It takes `seconds`, or up to MOST_SECONDS where rounds are so slow that too few
-    would fit.
+    The last runner is the baseline. It takes `seconds`, or up to MOST_SECONDS where too few rounds would fit.
     """
     x = _input(np.resize(images.pixels, (batch, *images.pixels.shape[1:])), device)
     *others, baseline = runners

@@ -16,6 +16,7 @@ from torch import nn
 
 from course import bench, contest, engine, paths, report
 from course.contest import INPUT, OUTPUT, Runner
+from course.conversion import Contestant, Conversion, Onnx
 from course.data import cifar10, preprocess
 from course.data.cifar10 import Images
 from course.engine import BuildConfig, Profile
@@ -24,7 +25,6 @@ from course.export import check_parity, export
 from course.files import atomic_write, sha256
 from course.models import resnet50
 from course.progress import Listener, Steps, on_console
-from course.report import Contestant, Conversion, Onnx, Speed
 
 PARITY_IMAGES = 8
 CPU_IMAGES, QUICK_IMAGES = 256, 16   # on a CPU all 1 000 images would take minutes
@@ -200,14 +200,21 @@ def _build(path: Path, runtime: str, batch: int, quick: bool, tell: Callable,
             return True
 
         tell(index / len(precisions), f"{precision} engine")
-        tuning = {} if runtime == "onnxruntime" else {"optimization_level": OPTIMIZATION_LEVEL,
-                                                      "timing_cache": paths.cache_dir() / "first.timing"}
         profile = Profile.batch(path, 1, batch, batch)
-        config = BuildConfig(precision, (profile,), runtime=runtime, progress=news, **tuning)
+        config = BuildConfig(precision, (profile,), runtime=runtime, progress=news)
+        label, known = f"ONNX Runtime {precision}", False
+        if runtime == "tensorrt":
+            timings = _timing_cache(precision)
+            config = dataclasses.replace(config, optimization_level=OPTIMIZATION_LEVEL, timing_cache=timings)
+            label, known = f"TensorRT {precision}", timings.exists()
         built = stack.enter_context(engine.build(path, config))
-        label = f"{'TensorRT' if runtime == 'tensorrt' else 'ONNX Runtime'} {precision}"
-        runners.append(contest.engine_runner(label, built))
+        runners.append(contest.engine_runner(label, built, known))
     return runners
+
+
+def _timing_cache(precision: str) -> Path:
+    version = bench.machine()["packages"].get("tensorrt", "")
+    return paths.cache_dir() / f"first-{precision}-{version}.timing"
 
 
 def _rtx(path: Path, batch: int, tell: Callable) -> tuple[Contestant | None, str]:
@@ -227,5 +234,5 @@ def _contestant(runner: Runner, predictions: np.ndarray, device: str) -> Contest
         return Contestant(runner.label, predictions, "pytorch", torch.__version__, device)
     memory = built.memory()
     return Contestant(runner.label, predictions, built.runtime, built.runtime_version, built.device,
-                      built.build_seconds, memory.plan_bytes, memory.weights_bytes, memory.activation_bytes,
-                      built.layers())
+                      built.build_seconds, runner.timing_cache, memory.plan_bytes, memory.weights_bytes,
+                      memory.activation_bytes, built.layers())

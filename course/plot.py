@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PALETTE = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 INK, MUTED, LINE = "#1b1f24", "#687078", "#d5d9de"
 
+GREY = "#59626a"  # the same in light and dark, for white text on it
+
 STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 11,
     "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -69,9 +71,10 @@ def _latency_panel(axis, name: str, samples: Sequence[Samples]) -> None:
     spread = np.random.default_rng(0)
     for row, s in enumerate(samples):
         colour = _colour(row, samples)
+        size, alpha = (14, 0.8) if len(s.milliseconds) < 60 else (7, 0.45)
         shown = s.milliseconds[s.milliseconds <= limit]
-        axis.scatter(shown, row + 0.16 + spread.uniform(-0.13, 0.13, len(shown)), s=7, color=colour,
-                     alpha=0.45, linewidths=0, rasterized=len(shown) > 400)  # as SVG each dot costs 60 bytes
+        axis.scatter(shown, row + 0.16 + spread.uniform(-0.13, 0.13, len(shown)), s=size, color=colour,
+                     alpha=alpha, linewidths=0, rasterized=len(shown) > 400)  # as SVG each dot costs 60 bytes
         axis.plot([s.p50, s.p99], [row + 0.16] * 2, color=INK, linewidth=1)
         axis.plot([s.p50] * 2, [row - 0.04, row + 0.36], color=INK, linewidth=3, solid_capstyle="butt")
         for percentile in (s.p90, s.p99):
@@ -156,7 +159,7 @@ def _chips(axis, row: int, names: list[str]) -> None:
         return
     shown = names if len(names) <= 3 else [*names[:2], f"+{len(names) - 2}"]
     for column, name in enumerate(shown):
-        _box(axis, 1.8 * column, row, 1.68, _shorten(name, 12), OPERATOR_COLOURS.get(name, MUTED), "white")
+        _box(axis, 1.8 * column, row, 1.68, _shorten(name, 12), OPERATOR_COLOURS.get(name, GREY), "white")
 
 
 def _box(axis, x: float, row: float, width: float, text: str, fill: str, ink: str, edge: str = "none"):

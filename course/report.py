@@ -10,7 +10,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,97 +21,12 @@ from rich import box
 from rich.table import Table
 
 from course import bench, plot
+from course.conversion import Conversion
 from course.files import atomic_write
 
 if TYPE_CHECKING:
-    from course.bench import Comparison, Samples
-    from course.data.cifar10 import Images
+    from course.bench import Comparison
     from course.engine import Layer
-    from course.export import Parity
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One way to run the model. PyTorch has no layers, build time or memory of an engine: those stay empty.
-
-    `predictions` int64 [N]: the class it gave each image.
-    """
-
-    label: str
-    predictions: np.ndarray
-    runtime: str = ""
-    version: str = ""
-    device: str = "cpu"
-    build_seconds: float = 0.0
-    plan_bytes: int = 0
-    weights_bytes: int | None = None
-    activation_bytes: int | None = None
-    layers: Sequence[Layer] = ()
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Interleaved timings at one batch size: by label, each contestant (a) against PyTorch eager (b).
-
-    `others`: the part of the machine's CPU time, 0 to 1, that other programs used meanwhile.
-    """
-
-    batch: int
-    comparisons: Mapping[str, Comparison]
-    others: float = 0.0
-
-    @property
-    def samples(self) -> list[Samples]:
-        """Of every contestant, PyTorch eager last."""
-        pairs = list(self.comparisons.values())
-        return [*(pair.a for pair in pairs), pairs[0].b]
-
-
-@dataclass(frozen=True)
-class Onnx:
-    """The exported graph. `nodes` are its operators in order."""
-
-    bytes: int
-    opset: int
-    exporter: str
-    seconds: float
-    cached: bool
-    nodes: Sequence[Layer]
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """Everything that one run of `course first` measured. Times are in seconds unless named otherwise."""
-
-    model: str
-    parameters: int
-    parameter_bytes: int
-    modules: int
-    onnx: Onnx
-    parity: Parity
-    images: Images
-    images_source: str                       # in words
-    why_cpu: str                             # in words; "" on a GPU
-    contestants: Sequence[Contestant]        # the main engine first, PyTorch eager last
-    speeds: Sequence[Speed]
-    rtx: Contestant | None                   # what TensorRT-RTX makes of the graph on a machine without GPU
-    rtx_note: str                            # why it is not there
-    machine: dict
-    seconds: dict[str, float]                # by step
-
-    @property
-    def engine(self) -> Contestant:
-        return self.contestants[0]
-
-    @property
-    def pytorch(self) -> Contestant:
-        return self.contestants[-1]
-
-    def correct(self, contestant: Contestant) -> int:
-        return int((contestant.predictions == self.images.labels).sum())
-
-    def agreeing(self, contestant: Contestant) -> int:
-        return int((contestant.predictions == self.pytorch.predictions).sum())
 
 
 def place(run: Conversion) -> str:
@@ -266,7 +180,7 @@ def page(run: Conversion, drawn: dict[str, plot.Figure]) -> str:
     listings = [(c, fusion_rows(run.onnx.nodes, c.layers), fusion_patterns(run.onnx.nodes, c.layers))
                 for c in (*run.contestants, run.rtx) if c is not None and c.layers]
     return environment.get_template("report.html.jinja").render(
-        run=run, on_cpu=run.engine.device == "cpu",
+        run=run, device_name=run.speeds[0].samples[0].device_name, on_cpu=run.engine.device == "cpu",
         headline=headline(run), device=device_sentence(run), busy=disturbance(run),
         accuracy=accuracy_rows(run), speeds=speed_rows(run), listings=listings, samples=_sample_cards(run),
         figures={name: Markup(plot.svg(figure, name)) for name, figure in drawn.items()},
@@ -285,7 +199,12 @@ def _sample_cards(run: Conversion, count: int = 12) -> list[dict]:
 
 
 def _words(value: object) -> str:
-    return (", ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else str(value)
+    """A value of the machine's description as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_words(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(_words, value)) or "none"
+    return str(value)
 
 
 def _data_uri(pixels: np.ndarray) -> str:
@@ -302,7 +221,8 @@ def _json(run: Conversion) -> dict:
                  "nodes": len(run.onnx.nodes)},
         "parity": {"max_abs": run.parity.max_abs, "cosine": run.parity.cosine, "top1": run.parity.top1},
         "contestants": [{"label": c.label, "runtime": c.runtime, "version": c.version, "device": c.device,
-                         "build_seconds": c.build_seconds, "plan_bytes": c.plan_bytes,
+                         "build_seconds": c.build_seconds, "timing_cache": c.timing_cache,
+                         "plan_bytes": c.plan_bytes,
                          "weights_bytes": c.weights_bytes, "activation_bytes": c.activation_bytes,
                          "layers": len(c.layers), "correct": run.correct(c), "agree": run.agreeing(c),
                          "predictions": c.predictions.tolist()} for c in run.contestants],

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from course import bench, contest, first, paths, plot, report
+from course import bench, contest, conversion, first, paths, plot, report
 from course.data import cifar10
 from course.errors import CourseError, MissingFileError, ParityError, UnsupportedError
 from course.files import atomic_write, sha256
@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, step: int, fraction: float) -> N
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CourseError("Disk full", "No space.", "Clear it.")])
 def test_an_interrupted_write_keeps_the_old_page_and_nothing_new(tmp_path, monkeypatch, error) -> None:
-    conversion = small_conversion()
+    made = small_conversion()
     written = []
 
     def stops_at_the_fourth(path, data):
@@ -253,7 +253,7 @@ def test_an_interrupted_write_keeps_the_old_page_and_nothing_new(tmp_path, monke
 
     monkeypatch.setattr(report, "atomic_write", stops_at_the_fourth)
     with pytest.raises(type(error)):
-        report.write(conversion, tmp_path / "new")
+        report.write(made, tmp_path / "new")
     assert len(written) == 3 and not list(tmp_path.iterdir())
 
     old = tmp_path / "old"
@@ -262,12 +262,12 @@ def test_an_interrupted_write_keeps_the_old_page_and_nothing_new(tmp_path, monke
     (old / "notes.txt").write_text("the learner's own")
     written.clear()
     with pytest.raises(type(error)):
-        report.write(conversion, old)
+        report.write(made, old)
     assert {path.name for path in old.iterdir()} == {"index.html", "notes.txt"}
     assert (old / "index.html").read_text() == "old page"
 
 
-def small_conversion(slower: float = 2.0, device: str = "cpu", others: float = 0.0) -> report.Conversion:
+def small_conversion(slower: float = 2.0, device: str = "cpu", others: float = 0.0) -> conversion.Conversion:
     """A conversion made of invented numbers, to test how they are told."""
     rng = np.random.default_rng(0)
     a, b = (bench.Samples(label, "cpu", "CPU", t * (1 + 0.01 * rng.random(50)), 1, 8)
@@ -276,14 +276,15 @@ def small_conversion(slower: float = 2.0, device: str = "cpu", others: float = 0
     images = cifar10.images("public")
     images = dataclasses.replace(images, pixels=images.pixels[:4], labels=images.labels[:4])
     layers = (first.engine.Layer("conv", "Conv", onnx_nodes=("conv",)),)
-    engine = report.Contestant("TensorRT fp16", images.labels, "tensorrt", "10.16", device, layers=layers)
+    engine = conversion.Contestant("TensorRT fp16", images.labels, "tensorrt", "10.16", device, layers=layers)
     wrong = images.labels.copy()
     wrong[2] = (wrong[2] + 1) % 10
     parity = SimpleNamespace(max_abs=1e-6, cosine=1.0, top1=1.0, samples=4)
-    return report.Conversion(
-        "ResNet-50", 10, 40, 2, report.Onnx(9, 17, "dynamo", 1.0, False, layers), parity, images, "yours", "No GPU here",
-        [engine, report.Contestant("PyTorch eager fp32", wrong)],
-        [report.Speed(8, {"TensorRT fp16": bench.Comparison(a, b, *ratio)}, others)], None, "", {}, {})
+    graph = conversion.Onnx(9, 17, "dynamo", 1.0, False, layers)
+    return conversion.Conversion(
+        "ResNet-50", 10, 40, 2, graph, parity, images, "yours", "No GPU",
+        [engine, conversion.Contestant("PyTorch eager fp32", wrong)],
+        [conversion.Speed(8, {"TensorRT fp16": bench.Comparison(a, b, *ratio)}, others)], None, "", {}, {})
 
 
 def test_the_headline_does_not_claim_what_was_not_measured() -> None:
@@ -293,7 +294,7 @@ def test_the_headline_does_not_claim_what_was_not_measured() -> None:
     assert "it is 0.5" in report.headline(small_conversion(0.5))
     few = small_conversion()
     pair = dataclasses.replace(few.speeds[0].comparisons["TensorRT fp16"], low=0.0, high=float("inf"))
-    few = dataclasses.replace(few, speeds=[report.Speed(8, {"TensorRT fp16": pair})])
+    few = dataclasses.replace(few, speeds=[conversion.Speed(8, {"TensorRT fp16": pair})])
     assert "too few runs" in report.headline(few) and "inf" not in report.page(few, report.figures(few))
 
 
