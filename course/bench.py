@@ -1,8 +1,9 @@
 """The one way to time anything in the course.
 
-`measure` times one function. `compare` times two, `compare_many` any number: each is warmed up until its times
-settle, then all are called in turn, in a random order that changes from round to round, so that a machine that slows
-down or speeds up hits all of them alike. A ratio always comes with an interval; without one it says nothing.
+`measure` times one function. `compare` times two, `compare_many` any number: each is warmed up until its
+times settle, then all are called in turn, in a random order that changes from round to round, so that a
+machine that slows down or speeds up hits all of them alike. A ratio always comes with an interval; without
+one it says nothing.
 
 How ratio and interval are made: see `ratio_interval`.
 """
@@ -27,16 +28,16 @@ from course.files import atomic_write
 FEWEST_ROUNDS = 8
 """With fewer rounds a 95 % interval cannot be had from resampling; it is then 0 to infinity."""
 RESOLUTION = {"cpu": 0.01, "cuda": 0.005}
-"""Half-width that every interval has at least, as a part of the ratio. It stands for what repeating inside one process
-cannot show: where code and data happen to lie in memory and caches (Mytkowicz et al., "Producing wrong data without
-doing anything obviously wrong!", ASPLOS 2009). We do not claim smaller differences."""
+"""Half-width that every interval has at least, as a part of the ratio. It stands for what repeating inside
+one process cannot show: where code and data happen to lie in memory and caches (Mytkowicz et al., "Producing
+wrong data without doing anything obviously wrong!", ASPLOS 2009). We do not claim smaller differences."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Times of one function.
 
-    milliseconds: float64 [N], one per sample, per call of the function, in the order in which they were taken.
+    milliseconds: float64 [N], time per call, one per sample, in the order in which they were taken.
     calls: calls per sample (more than 1 for a short function; each sample is then their mean).
     items: what one call processes, for example the images of a batch.
     device: "cpu" or "cuda"; device_name: in words.
@@ -71,7 +72,8 @@ class Samples:
 
     def __str__(self) -> str:
         return (f"{self.label}: median {_ms(self.p50)}, p90 {_ms(self.p90)}, p99 {_ms(self.p99)}, "
-                f"{self.items_per_second:,.4g} items/s ({len(self.milliseconds)} samples on the {self.device_name})")
+                f"{self.items_per_second:,.4g} items/s "
+                f"({len(self.milliseconds)} samples on the {self.device_name})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """True if the interval holds 1: the data show no difference (they do not prove that there is none)."""
+        """True if the interval holds 1: no difference was shown. That is no proof that there is none."""
         return self.low <= 1 <= self.high
 
     def __str__(self) -> str:
@@ -98,8 +100,8 @@ class Comparison:
         times = (f"median {_ms(self.a.p50 / (self.a.items if per else 1))} against "
                  f"{_ms(self.b.p50 / (self.b.items if per else 1))}{per}, on the {self.a.device_name}")
         if not math.isfinite(self.high):
-            return (f"{self.a.label} against {self.b.label}: too few rounds ({len(self.a.milliseconds)}) to say "
-                    f"which is faster ({times})")
+            return (f"{self.a.label} against {self.b.label}: too few rounds ({len(self.a.milliseconds)}) "
+                    f"to say which is faster ({times})")
         if self.equal:
             return (f"{self.a.label} and {self.b.label}: no difference shown, ratio {self.ratio:.3f} "
                     f"(95 % CI {self.low:.3f} to {self.high:.3f}; {times})")
@@ -121,8 +123,9 @@ class Record:
     date: str
 
 
-def measure(fn: Callable[[], object], *, label: str = "", device: str = "cpu", items: int = 1, warmup_s: float = 0.3,
-            min_samples: int = 100, max_seconds: float = 10.0, clock: Clock | None = None) -> Samples:
+def measure(fn: Callable[[], object], *, label: str = "", device: str = "cpu", items: int = 1,
+            warmup_s: float = 0.3, min_samples: int = 100, max_seconds: float = 10.0,
+            clock: Clock | None = None) -> Samples:
     """Time one function: `min_samples` samples, fewer if `max_seconds` (warm-up included) is over before.
 
     To say that one thing is faster than another use `compare`: two separate measurements share no weather.
@@ -131,7 +134,8 @@ def measure(fn: Callable[[], object], *, label: str = "", device: str = "cpu", i
         CourseError: `fn` failed (the label is named), or is too fast to be timed.
         UnsupportedError: device="cuda" without a GPU.
     """
-    return _collect({label or "function": fn}, [items], device, warmup_s, min_samples, max_seconds, None, clock)[0]
+    return _collect({label or "function": fn}, [items], device, warmup_s, min_samples, max_seconds, None,
+                    clock)[0]
 
 
 def compare(a: Callable[[], object], b: Callable[[], object], *, labels: tuple[str, str] = ("a", "b"),
@@ -144,13 +148,15 @@ def compare(a: Callable[[], object], b: Callable[[], object], *, labels: tuple[s
         a, b: functions without arguments. On a GPU they only need to enqueue work on the current stream.
         items: what one call processes; with different numbers the ratio is per item.
         device: "cpu" (perf_counter_ns) or "cuda" (CUDA events).
-        rounds: how often each is sampled, fewer if `max_seconds` (warm-up included) is over before. The number does
-            not depend on what the samples say: to stop as soon as a difference shows is how false ones are found.
+        rounds: how often each is sampled, fewer if `max_seconds` (warm-up included) is over before. The
+            number does not depend on what the samples say: to stop as soon as a difference shows is how false
+            ones are found.
         progress: called with the part that is done, 0 to 1.
         clock: another clock than the device's own, for simulations.
 
     Raises:
-        CourseError: a function failed (its label is named), is too fast to be timed, or works on another CUDA stream.
+        CourseError: a function failed (its label is named), is too fast to be timed, or works on another CUDA
+            stream.
         UnsupportedError: device="cuda" without a GPU.
     """
     first, second = labels
@@ -163,31 +169,34 @@ def compare(a: Callable[[], object], b: Callable[[], object], *, labels: tuple[s
 
 def compare_many(fns: Mapping[str, Callable[[], object]], *, items: Mapping[str, int] | None = None,
                  device: str = "cpu", warmup_s: float = 0.3, rounds: int = 200, max_seconds: float = 60.0,
-                 progress: Callable[[float], None] | None = None, clock: Clock | None = None) -> dict[str, Comparison]:
+                 progress: Callable[[float], None] | None = None,
+                 clock: Clock | None = None) -> dict[str, Comparison]:
     """Compare any number of functions with the first one, all interleaved.
 
-    Returns, for every label but the first, a Comparison with a = that function and b = the first one: `ratio` is the
-    speed-up over the first. Each interval is a 95 % one by itself, with no correction for their number.
-    Arguments and errors as for `compare`; `items` gives each label's number (default 1).
+    Returns, for every label but the first, a Comparison with a = that function and b = the first one: `ratio`
+    is the speed-up over the first. Each interval is a 95 % one by itself, with no correction for their
+    number. Arguments and errors as for `compare`; `items` gives each label's number (default 1).
     """
     if len(fns) < 2:
         raise CourseError("compare_many got fewer than two functions.", f"It got {list(fns)}.",
                           "Give at least two, or use measure() for one.")
     unknown = set(items or {}) - set(fns)
     if unknown:
-        raise CourseError(f"items names {sorted(unknown)}, which is no function's label.", f"Labels are {list(fns)}.",
-                          "Use the same labels in both.")
+        raise CourseError(f"items names {sorted(unknown)}, which is no function's label.",
+                          f"Labels are {list(fns)}.", "Use the same labels in both.")
     counts = [(items or {}).get(label, 1) for label in fns]
     first, *others = _collect(fns, counts, device, warmup_s, rounds, max_seconds, progress, clock)
     return {samples.label: _comparison(samples, first) for samples in others}
 
 
-def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, rounds: int, max_seconds: float,
-             progress: Callable[[float], None] | None, clock: Clock | None) -> list[Samples]:
-    """Warm up, then sample all functions once per round, in random order; a round's reverse follows it, so that no
-    function follows another one more often than the other way round."""
+def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, rounds: int,
+             max_seconds: float, progress: Callable[[float], None] | None,
+             clock: Clock | None) -> list[Samples]:
+    """Warm up, then sample all functions once per round, in random order; a round's reverse follows it, so
+    that no function follows another one more often than the other way round."""
     if rounds < 1 or max_seconds <= 0 or any(count < 1 for count in items):
-        raise CourseError("Nothing to measure.", f"rounds={rounds}, max_seconds={max_seconds}, items={list(items)}.",
+        raise CourseError("Nothing to measure.",
+                          f"rounds={rounds}, max_seconds={max_seconds}, items={list(items)}.",
                           "Each must be at least 1 (seconds: above 0).")
     clock, device_name = clock_of(device, clock)
     begin = time.perf_counter()
@@ -208,8 +217,8 @@ def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, r
             if spent >= 1:
                 break
     for label, values in zip(labels, times):
-        if not np.median(values) > 0:
-            raise CourseError(f"{label!r} is too fast to be timed.", "Its median time is 0 ms.",
+        if not min(values) > 0:
+            raise CourseError(f"{label!r} is too fast to be timed.", "A sample took 0 ms.",
                               "On a GPU, check that the function does work on the current stream.")
     return [Samples(label, device, device_name, np.array(values), count, item)
             for label, values, count, item in zip(labels, times, calls, items)]
@@ -217,19 +226,21 @@ def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, r
 
 def ratio_interval(a: np.ndarray, b: np.ndarray, *, resolution: float = 0.0, draws: int = 1000,
                    seed: int = 0) -> tuple[float, float, float]:
-    """How many times as long b takes as a: the median over the rounds of b/a, with its 95 % confidence interval.
+    """How many times as long b takes as a: the median over the rounds of b/a, and its 95 % interval.
 
     a, b: float [N], paired: a[i] and b[i] were taken in the same round. Returns (ratio, low, high).
 
-    The median of the paired ratios, not the ratio of the two medians: on a quiet machine they are the same, but when
-    another program comes and goes, a median jumps between two levels, while what hits a whole round leaves its ratio.
+    The median of the paired ratios, not the ratio of the two medians: on a quiet machine they are the same,
+    but when another program comes and goes, a median jumps between two levels, while what hits a whole round
+    leaves its ratio.
 
-    Percentile bootstrap of the logarithm of the ratio (Efron & Tibshirani, An Introduction to the Bootstrap, 1993,
-    ch. 13) that draws blocks of neighbouring rounds (Künsch 1989; circular, Politis & Romano 1992). How long the
-    machine's moods last is unknown, so block lengths 1, N^(1/3) and N^(1/2) are all tried and the widest limit on each
-    side is kept. Each is widened by t(0.975, blocks - 1) / 1.96 for the small number of blocks, and all by
-    `resolution`. Checked by simulation (400 comparisons of equal functions for each of 8 kinds of noise and 20, 60 and
-    200 rounds): 0 to 4.8 % of the intervals excluded 1 without `resolution`, at most 1.0 % with 1 % of it.
+    Percentile bootstrap of the logarithm of the ratio (Efron & Tibshirani, An Introduction to the Bootstrap,
+    1993, ch. 13) that draws blocks of neighbouring rounds (Künsch 1989, circular by Politis & Romano 1992).
+    How long the machine's moods last is unknown, so block lengths 1, N^(1/3) and N^(1/2) are all tried and
+    the widest limit on each side is kept. Each is widened by t(0.975, blocks - 1) / 1.96 for the small number
+    of blocks, and all by `resolution`. Checked by simulation (400 comparisons of equal functions for each of
+    8 kinds of noise and 20, 60 and 200 rounds): 0 to 4.8 % of the intervals excluded 1 without `resolution`,
+    at most 1.0 % with 1 % of it.
     """
     ratios, rng = np.log(b / a), np.random.default_rng(seed)
     count, centre = len(ratios), float(np.median(ratios))
@@ -247,14 +258,15 @@ def ratio_interval(a: np.ndarray, b: np.ndarray, *, resolution: float = 0.0, dra
 
 
 def _t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t (Cornish-Fisher series, Abramowitz & Stegun 26.7.5; within 1 % from 3 on)."""
+    """97.5 % quantile of Student's t (series of Abramowitz & Stegun 26.7.5; within 1 % from 3 on)."""
     z = 1.959964
     return (z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
             + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3))
 
 
 def _comparison(a: Samples, b: Samples) -> Comparison:
-    ratio = ratio_interval(a.milliseconds / a.items, b.milliseconds / b.items, resolution=RESOLUTION[a.device])
+    ratio = ratio_interval(a.milliseconds / a.items, b.milliseconds / b.items,
+                           resolution=RESOLUTION[a.device])
     return Comparison(a, b, *ratio)
 
 
@@ -266,7 +278,7 @@ def machine() -> dict:
 
 
 def save(result: Samples | Comparison | Mapping[str, Comparison], path: str | Path) -> Path:
-    """Write a result with its raw samples, the machine, the command line, the course's version and the date as JSON.
+    """Write a result as JSON, with its raw samples, the machine, the command line, our version and the date.
 
     Raises:
         CourseError: the file cannot be written; no partial file is left.
@@ -310,7 +322,8 @@ def load(path: str | Path) -> Record:
                   "comparisons": lambda: {p.a.label: p for p in pairs}}[record["kind"]]()
         return Record(result, record["machine"], record["command"], record["course"], record["date"])
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing.", "There is no such file.", "Measure again, or check the path.") from error
+        raise MissingFileError(f"{path} is missing.", "There is no such file.",
+                               "Measure again, or check the path.") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DamagedFileError(f"{path} is not a saved measurement.", f"{type(error).__name__}: {error}",
                                "Use a file that course.bench.save wrote.") from error

@@ -16,7 +16,7 @@ import numpy as np
 from course.errors import CourseError, UnsupportedError
 
 SHORTEST_SAMPLE_MS = 0.2
-"""A shorter function is called several times per sample, so that the clock's own cost (some 0.1 us) is lost in it."""
+"""A shorter function is called several times per sample: the clock itself costs some 0.1 us."""
 MOST_CALLS_PER_SAMPLE = 10_000
 
 
@@ -36,13 +36,14 @@ def clock_of(device: str, clock: Clock | None) -> tuple[Clock, str]:
 
     if not torch.cuda.is_available():
         raise UnsupportedError("A GPU time was asked for.", "PyTorch finds no CUDA GPU on this machine.",
-                               'Use device="cpu", and call the result a CPU number; or run on a machine with a GPU.')
+                               'Use device="cpu" and call the result a CPU number, or use a GPU machine.')
     return clock or CudaClock(), f"GPU {torch.cuda.get_device_name()}"
 
 
 def warm_up(label: str, fn: Callable, clock: Clock, warmup_s: float, patience: float) -> int:
-    """Call `fn` for at least `warmup_s` and until its times settle (the last quarter's median within 5 % of the
-    quarter's before), at least twice, at most 4 x warmup_s or `patience` seconds. Returns the calls per sample."""
+    """Call `fn` for at least `warmup_s` and until its times settle (the last quarter's median within 5 % of
+    the quarter's before), at least twice, at most 4 x warmup_s or `patience` seconds. Returns the calls per
+    sample."""
     take_sample(label, fn, clock, 1)  # the first call may load modules, compile and allocate: not a time
     if isinstance(clock, CudaClock):
         clock.check(label, fn)
@@ -72,10 +73,11 @@ def take_sample(label: str, fn: Callable, clock: Clock, calls: int) -> float:
     try:
         return clock.sample(fn, calls)
     except CourseError as error:
-        raise type(error)(f"{label!r}, while it was timed: {error.what}", error.cause, error.next_step) from error
+        raise type(error)(f"{label!r}, while it was timed: {error.what}", error.cause,
+                          error.next_step) from error
     except Exception as error:
         raise CourseError(f"{label!r} failed while it was timed.", f"{type(error).__name__}: {error}",
-                          "Call the function once by itself and repair it; its traceback is above.") from error
+                          "Call it once by itself and repair it; its traceback is above.") from error
 
 
 @contextlib.contextmanager
@@ -100,8 +102,8 @@ class CpuClock:
 class CudaClock:
     """CUDA events on the current stream (resolution about 0.5 us).
 
-    The host waits after the end event, never between the two. So every sample begins on an idle GPU and holds the
-    launch cost that a caller sees; work queued by the function before it cannot hide that cost.
+    The host waits after the end event, never between the two. So every sample begins on an idle GPU and holds
+    the launch cost that a caller sees; work queued by the function before it cannot hide that cost.
     """
 
     def __init__(self):
@@ -129,5 +131,5 @@ class CudaClock:
             unseen.append((time.perf_counter() - begin) * 1e3 - event_ms > max(0.2, event_ms))
         if all(unseen):
             raise CourseError(f"{label!r} works where the timer does not see it.",
-                              "The device was busy long after the current CUDA stream was done: other streams are used.",
-                              "Run it on torch.cuda.current_stream(), or let that stream wait for the others.")
+                              "The GPU was busy long after the current stream was done.",
+                              "Run it on torch.cuda.current_stream(), or let that one wait for its streams.")

@@ -71,14 +71,16 @@ def run_exporter(exporter: str, job: Job) -> onnx.ModelProto:
 
 
 def _dynamo(job: Job, path: Path) -> None:
-    # AUTO: torch finds out itself how sizes hang together; export.py looks afterwards whether an axis was made fixed.
-    # A named Dim would refuse a net that needs, say, multiples of 32.
-    shapes = tuple({axis: torch.export.Dim.AUTO for axis in job.dynamic.get(name, {})} for name in job.input_names)
+    # AUTO: torch finds out itself how sizes hang together; export.py looks afterwards whether an axis was
+    # made fixed. A named Dim would refuse a net that needs, say, multiples of 32.
+    auto = torch.export.Dim.AUTO
+    shapes = tuple({axis: auto for axis in job.dynamic.get(name, {})} for name in job.input_names)
     program = torch.export.export(job.model, job.args, dynamic_shapes=shapes, strict=False)
     try:
         _call_torch(program, job, path, dynamo=True, external_data=False)
     except Exception:
-        # The error does not say where the operator comes from; the graph does. It goes to the log and to `_translated`.
+        # The error does not say where the operator comes from; the graph does. It goes to the log and to
+        # `_translated`.
         print(program.run_decompositions().graph_module.print_readable(print_output=False))
         raise
 
@@ -97,12 +99,13 @@ def _call_torch(model, job: Job, path: Path, **options) -> None:
     if missing:
         raise UnsupportedError(f"PyTorch {torch.__version__} has another ONNX exporter.",
                                f"torch.onnx.export has no {sorted(missing)}.", "Install torch 2.6 or newer.")
-    torch.onnx.export(model, job.args, str(path), **{key: value for key, value in options.items() if key in known})
+    torch.onnx.export(model, job.args, str(path),
+                      **{key: value for key, value in options.items() if key in known})
 
 
 def _refuse_data_branches(job: Job, said: Said) -> None:
-    """Tracing follows one side of an `if` for ever and only warns. torch.export knows whether the condition hangs on
-    the data (then the file would be wrong) or only on a shape (then it is right for that shape)."""
+    """Tracing follows one side of an `if` for ever and only warns. torch.export knows whether the condition
+    hangs on the data (then the file would be wrong) or only on a shape (then it is right for that shape)."""
     branches = [w for w in said.warnings if "Python boolean" in str(w.message)]
     if not branches:
         return
@@ -113,7 +116,8 @@ def _refuse_data_branches(job: Job, said: Said) -> None:
             if "DataDependent" not in " ".join(type(e).__name__ for e in _chain(error)):
                 log.info("torch.export could not check the branches: %s", last_line(error))
                 return
-            raise _data_branch(type(job.model).__name__, f"line {branches[0].lineno} of {branches[0].filename}") from error
+            raise _data_branch(type(job.model).__name__,
+                               f"line {branches[0].lineno} of {branches[0].filename}") from error
 
 
 def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseError:
@@ -125,23 +129,24 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
         if found := pattern.search(text):
             where = where or _where_in_graph(found[1], said)
             return UnsupportedError(
-                f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX (opset {job.opset}).",
+                f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX {job.opset}.",
                 f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
-                "Write this part with other operators, or leave it out of the model and compute it after the engine.")
+                "Write this part with other operators, or leave it out and compute it after the engine.")
     if any("DataDependent" in type(e).__name__ for e in _chain(error)):
         return _data_branch(name, where.removeprefix(", at "))
     if isinstance(error, ModuleNotFoundError):
-        return CourseError(f"The {exporter} exporter is not complete.", str(error), f"Run `pip install {error.name}`.")
+        return CourseError(f"The {exporter} exporter is not complete.", str(error),
+                           f"Run `pip install {error.name or 'onnxscript'}`.")
     other = "torchscript" if exporter == "dynamo" else "dynamo"
     return CourseError(f"{name} could not be exported by the {exporter} exporter.",
                        f"{_ANSI.sub('', _first_line(_chain(error)[-1]))}{where}.",
-                       f'Try exporter="{other}". All that the exporter said is in the log "course.export" (level DEBUG).')
+                       f'Try exporter="{other}". The log "course.export" (level DEBUG) has all that it said.')
 
 
 def _data_branch(name: str, where: str) -> UnsupportedError:
     return UnsupportedError(f"{name} takes a Python branch that depends on the data.",
-                            f"{where or 'A condition in forward()'}: an ONNX graph has no Python `if`; the exporter "
-                            "would keep the side that the example took.",
+                            f"{where or 'A condition in forward()'}: an ONNX graph has no Python `if`; the "
+                            "exporter would keep the side that the example took.",
                             "Use torch.where(condition, a, b), or move the decision out of the model.")
 
 
@@ -159,27 +164,30 @@ def _first_line(error: BaseException) -> str:
 
 
 def _where(error: Exception, text: str) -> str:
-    """The learner's own line that the exporter was at: what the message names, else the deepest frame of theirs."""
+    """The learner's own line that failed: what the message names, else the deepest frame of theirs."""
     named = [(file, line, code) for file, line, code in _CODE_LINE.findall(text) if _is_theirs(file)]
-    frames = [(f.filename, f.lineno, f.line) for e in _chain(error) for f in traceback.extract_tb(e.__traceback__)
-              if _is_theirs(f.filename)]
+    stack = [frame for e in _chain(error) for frame in traceback.extract_tb(e.__traceback__)]
+    frames = [(frame.filename, frame.lineno, frame.line) for frame in stack if _is_theirs(frame.filename)]
     if not named and not frames:
         return ""
     file, line, code = (named or frames)[-1]
-    return f", at line {line} of {file}: {code}"
+    return f", at line {line} of {file}: {(code or '').rstrip(':')}"
 
 
 def _where_in_graph(operator: str, said: str) -> str:
     """The line that made an operator, from the graph that was printed when the export failed."""
-    name = re.escape(operator)
-    line = (re.search(rf"= {name}\(.*# (\S+):(\d+):\d+", said)  # torchscript: %9 : ... = aten::eig(...) # net.py:9:0
-            or re.search(rf"# File: (\S+):(\d+) in (?:(?!# File: )[\s\S])*torch\.ops\.{name}\b", said))  # dynamo
+    name = re.split("[.:]", operator)[-1]
+    # torchscript prints "%9 : Float(...) = aten::eig(%8), scope: Net:: # net.py:9:0"
+    line = re.search(rf"::{name}\(.*# (\S+):(\d+):\d+", said)
+    # dynamo prints "# File: net.py:9 in forward, code: ..." above the operators of that line
+    same_line = r"(?:(?!# File: )[\s\S])*"
+    line = line or re.search(rf"# File: (\S+):(\d+) in {same_line}torch\.ops\.\w+\.{name}\b", said)
     return f", at line {line[2]} of {line[1]}" if line else ""
 
 
 def _is_theirs(file: str) -> bool:
     library = "site-packages" in file or "dist-packages" in file or file.startswith("<")
-    return not library and Path(file).parent != Path(__file__).parent  # course/models is a learner's model too
+    return not library and Path(file).parent != Path(__file__).parent  # but course/models counts as theirs
 
 
 @dataclass
@@ -190,7 +198,7 @@ class Said:
     text: Callable[[], str] = str
 
 
-class _Diverted(io.TextIOBase):
+class _Diverted:
     """Takes what this thread writes; other threads (a progress bar) still reach the real stream."""
 
     def __init__(self, real, diverted: io.StringIO):
@@ -200,19 +208,16 @@ class _Diverted(io.TextIOBase):
         mine = threading.get_ident() == self.thread and self.diverted is not None
         return (self.diverted if mine else self.real).write(text)
 
-    def flush(self) -> None:
-        self.real.flush()
-
     def __getattr__(self, name: str):
         return getattr(self.real, name)
 
 
 @contextlib.contextmanager
 def quiet(descriptors: tuple[int, ...] = (2,)) -> Iterator[Said]:
-    """Send what the exporters print, warn and log into the logger "course.export" (level DEBUG) and nowhere else.
+    """Send what libraries print, warn and log to the logger "course.export" (level DEBUG), nowhere else.
 
     A notebook that is graded must have an empty stderr, native code's included (nbgrader scores it 0 else).
-    descriptors: file descriptors whose native output is taken too; what other threads print there is then taken as well.
+    descriptors: file descriptors whose native output is taken too, that of other threads included.
     """
     said, python = Said(), io.StringIO()
     streams = [_Diverted(sys.stdout, python), _Diverted(sys.stderr, python)]
@@ -234,16 +239,16 @@ def quiet(descriptors: tuple[int, ...] = (2,)) -> Iterator[Said]:
                     stream.diverted = None
                 lines = said.text()
     finally:
-        for line in _ANSI.sub("", lines).splitlines():  # only now: a handler of the learner's may write to stderr
+        for line in _ANSI.sub("", lines).splitlines():  # only now: the learner's handler may write to stderr
             log.debug("%s", line)
 
 
 def _divert_handlers(stack: contextlib.ExitStack, streams: set[int], target: _Diverted) -> None:
-    """Log handlers keep the stream that they were made with, so redirecting sys.stderr does not reach them."""
+    """Log handlers keep the stream that they were made with: redirecting sys.stderr does not reach them."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         for handler in getattr(logger, "handlers", []) if name.startswith(_NOISY) else []:
             if isinstance(handler, logging.StreamHandler) and id(handler.stream) in streams:
-                with contextlib.suppress(AttributeError):  # a handler that looks sys.stderr up each time needs nothing
+                with contextlib.suppress(AttributeError):  # one that looks sys.stderr up each time
                     stack.callback(handler.setStream, handler.setStream(target))
 
 

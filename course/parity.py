@@ -12,8 +12,8 @@ import torch
 
 from course.errors import CourseError, DtypeError, MissingFileError, ParityError, ParseError, ShapeError
 
-_LIKELY = ("Usual reasons: another preprocessing than in training (RGB or BGR, 0-1 or 0-255, mean and std), a model "
-           "that was changed after the export, random layers, or float16 (then give limits that fit it).")
+_LIKELY = ("Usual reasons: another preprocessing than in training (RGB or BGR, 0-1 or 0-255, mean and std), "
+           "a model that was changed after the export, random layers, or float16 (give limits that fit it).")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Parity:
 
     max_abs: largest absolute difference of any value.
     cosine: smallest cosine similarity of any sample of any output.
-    top1: part of the samples whose largest class is the same, over outputs [N, classes]; None if there are none.
+    top1: part of the samples whose largest class is the same, over outputs [N, classes]; None if there are
+        none.
     """
 
     max_abs: float
@@ -42,23 +43,26 @@ def check_parity(model: torch.nn.Module, onnx: Any, feeds: Mapping[str, Any] | I
 
     Args:
         model: in eval mode; called with one tensor per input, in the order of the converted model's inputs.
-        onnx: a path, bytes or ModelProto (run by ONNX Runtime on the CPU), or anything with run(dict) -> dict,
-            such as a course Engine.
+            Best on the CPU: on a GPU, PyTorch's convolutions use TF32, which is off by some 1e-3.
+        onnx: a path, bytes or ModelProto (run by ONNX Runtime on the CPU), or anything with run(dict) ->
+            dict, such as a course Engine.
         feeds: input name -> array or tensor, axis 0 is the samples; or several such dicts.
-        max_abs, min_cosine, min_top1: the limits. The defaults fit float32 on both sides; an fp16 engine needs wider
-            ones, for example max_abs=0.05, min_cosine=0.999.
+        max_abs, min_cosine, min_top1: the limits. The defaults fit float32 on both sides; an fp16 engine
+            needs wider ones, for example max_abs=0.05, min_cosine=0.999.
 
     Raises:
-        ParityError: the answers differ by more than a limit, or hold a NaN; says the numbers and likely reasons.
+        ParityError: the answers differ by more than a limit, or hold a NaN; says the numbers and likely
+            reasons.
         ShapeError, DtypeError, MissingFileError, ParseError: the inputs or the file do not fit.
     """
     if model.training or any(module.training for module in model.modules()):
         raise ParityError(f"{type(model).__name__} is in training mode.",
-                          "Dropout and batch normalisation act differently there, so no comparison makes sense.",
+                          "Dropout and batch normalisation act differently there: nothing can be compared.",
                           "Call model.eval() first, and export again if the export was made in this mode.")
     feeds = [feeds] if isinstance(feeds, Mapping) else list(feeds)
     if not feeds:
-        raise CourseError("check_parity got no inputs.", "The list of feeds is empty.", "Give at least one real input.")
+        raise CourseError("check_parity got no inputs.", "The list of feeds is empty.",
+                          "Give at least one real input.")
     runner = onnx if hasattr(onnx, "run") else OnnxRunner(onnx)
     name = str(onnx) if isinstance(onnx, (str, Path)) else "The converted model"
     results = []
@@ -73,7 +77,8 @@ def check_parity(model: torch.nn.Module, onnx: Any, feeds: Mapping[str, Any] | I
     top1 = [r.top1 for r in results if r.top1 is not None]
     weights = [r.samples for r in results if r.top1 is not None]
     parity = Parity(max(r.max_abs for r in results), min(r.cosine for r in results),
-                    float(np.average(top1, weights=weights)) if top1 else None, sum(r.samples for r in results))
+                    float(np.average(top1, weights=weights)) if top1 else None,
+                    sum(r.samples for r in results))
     broken = [text for text, bad in [
         (f"largest difference {parity.max_abs:.3g}, allowed {max_abs:g}", parity.max_abs > max_abs),
         (f"cosine {parity.cosine:.6f}, at least {min_cosine:g} is needed", parity.cosine < min_cosine),
@@ -95,17 +100,18 @@ class OnnxRunner:
         import onnxruntime
 
         if isinstance(source, (str, Path)) and not Path(source).is_file():
-            raise MissingFileError(f"{source} is missing.", "There is no such file.", "Export the model first.")
+            raise MissingFileError(f"{source} is missing.", "There is no such file.",
+                                   "Export the model first.")
         data = source.SerializeToString() if isinstance(source, onnx_library.ModelProto) else source
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # it would print to stderr; we raise its errors instead
         try:
-            self.session = onnxruntime.InferenceSession(data if isinstance(data, bytes) else str(data), options,
-                                                        providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(data if isinstance(data, bytes) else str(data),
+                                                        options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class but Exception
             label = str(source) if isinstance(source, (str, Path)) else "The ONNX model"
             raise ParseError(f"{label} cannot be run by ONNX Runtime.", last_line(error),
-                             "Export again, with another exporter or opset; see the log of course.export.") from error
+                             "Export it again, with another exporter or opset.") from error
         self.inputs = tuple(value.name for value in self.session.get_inputs())
         self._types = {value.name: value.type for value in self.session.get_inputs()}
         self._outputs = [value.name for value in self.session.get_outputs()]
@@ -116,25 +122,27 @@ class OnnxRunner:
             wanted = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(
                 self._types[name], self._types[name][len("tensor("):-1])
             if array.dtype.name != wanted:
-                raise DtypeError(f"Input {name!r} has the wrong dtype.", f"It is {array.dtype}, the model takes {wanted}.",
+                raise DtypeError(f"Input {name!r} has the wrong dtype.",
+                                 f"It is {array.dtype}, the model takes {wanted}.",
                                  f"Convert it: {name}.astype('{wanted}').")
         try:
             return dict(zip(self._outputs, self.session.run(None, arrays)))
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
             raise ShapeError(f"The ONNX model fails on {shapes}.", last_line(error),
-                             "Give the shape that the model was exported for, or make that axis dynamic.") from error
+                             "Give the shape of the export, or make that axis dynamic.") from error
 
 
 def run_torch(model: torch.nn.Module, args: Iterable[Any]) -> list[np.ndarray]:
-    """Call `model` on its own device without gradients; its output tensors in order, as numpy arrays."""
+    """Call `model` on its own device, on copies, without gradients; its output tensors in order as arrays."""
     place = next((p for p in [*model.parameters(), *model.buffers()]), torch.zeros(0)).device
+    copies = [torch.as_tensor(arg).to(place, copy=True) for arg in args]
     with torch.no_grad():
-        return [to_numpy(t) for t in flatten(model(*(torch.as_tensor(arg).to(place) for arg in args)))]
+        return [to_numpy(tensor) for tensor in flatten(model(*copies))]
 
 
 def flatten(output: Any) -> list[torch.Tensor]:
-    """The tensors of a model's output (tensor, or tuples, lists and dicts of them), in the exporters' order."""
+    """The tensors of a model's output (one, or tuples, lists and dicts of them), in the exporters' order."""
     if isinstance(output, torch.Tensor):
         return [output]
     if isinstance(output, Mapping):
@@ -182,9 +190,9 @@ def _compare(name: str, expected: list[np.ndarray], answers: Mapping[str, np.nda
         if np.isnan(x).any() or np.isnan(y).any() or (x[infinite] != y[infinite]).any():
             bad = [int((~np.isfinite(values)).sum()) for values in (x, y)]
             raise ParityError(f"{name}: output {output!r} holds NaN or infinity.",
-                              f"{bad[0]} such values in the converted model, {bad[1]} in PyTorch, of {x.size}.",
-                              "Check the inputs for NaN and their range first. In float16, values above 65504 overflow: "
-                              "keep the layers that make them in float32.")
+                              f"{bad[0]} such values in the converted model, {bad[1]} in PyTorch.",
+                              "Check the inputs for NaN and their range first. In float16, values above "
+                              "65504 are infinite: keep the layers that make them in float32.")
         x[infinite], y[infinite] = 0, 0  # equal ones, such as the -inf of a mask
         worst = max(worst, float(np.abs(x - y).max(initial=0.0)))
         cosine = min(cosine, _lowest_cosine(x, y))

@@ -76,8 +76,8 @@ def dims(path, outputs: bool = False) -> list[list]:
 
 
 def write(model, x, path, **options):
-    options = {"input_names": ["x"], "output_names": ["y"], "dynamic": {"x": {0: "batch"}}, "target": "onnxruntime",
-               **options}
+    options = {"input_names": ["x"], "output_names": ["y"], "dynamic": {"x": {0: "batch"}},
+               "target": "onnxruntime", **options}
     return export(model, (x,), path, **options)
 
 
@@ -121,7 +121,7 @@ def test_resnet18_for_tensorrt_8_6_is_opset_17_and_for_10_comes_from_dynamo(tmp_
         done = write(model, image(1, 3, 64, 64), path, target=target)
         assert (done.opset, done.exporter, done.notes) == (opset, exporter, ())
         assert check_parity(model, path, {"x": image(4, 3, 64, 64)}).top1 == 1.0
-    assert done.nodes_after == 49  # 20 convolutions with batch normalisation folded in, 17 ReLU, 8 Add, 4 others
+    assert done.nodes_after == 49  # 20 Conv with batch normalisation folded in, 17 Relu, 8 Add, 4 others
 
 
 @BOTH
@@ -136,12 +136,26 @@ def test_several_inputs_integers_and_a_fixed_size(tmp_path, exporter):
 
     model, path = build(Two), tmp_path / "two.onnx"
     args = torch.arange(6).reshape(2, 3), image(2, 3)
-    names = {"input_names": ["tokens", "scale"], "output_names": ["sum"], "exporter": exporter, "target": "10"}
+    names = {"input_names": ["tokens", "scale"], "output_names": ["sum"], "exporter": exporter,
+             "target": "10"}
     export(model, args, path, dynamic={"tokens": {0: "batch"}, "scale": {0: "batch"}}, **names)
     assert dims(path) == [["batch", 3], ["batch", 3]] and dims(path, outputs=True) == [["batch", 4]]
     check_parity(model, path, {"scale": image(5, 3), "tokens": torch.arange(15).reshape(5, 3) % 10})
     export(model, args, path, **names)
     assert dims(path) == [[2, 3], [2, 3]] and dims(path, outputs=True) == [[2, 4]]
+
+
+@BOTH
+def test_a_model_that_works_in_place_on_its_input_is_checked_on_the_same_input(tmp_path, exporter):
+    class InPlace(Classifier):
+        def forward(self, x):
+            return super().forward(x.relu_())
+
+    model, x, path = build(InPlace), image(2, 3, 8, 8), tmp_path / "net.onnx"
+    before = x.clone()
+    write(model, x, path, exporter=exporter)
+    check_parity(model, path, {"x": x})
+    assert torch.equal(x, before)
 
 
 def test_a_branch_on_a_shape_is_no_branch_on_the_data(tmp_path):
@@ -153,8 +167,8 @@ def test_a_branch_on_a_shape_is_no_branch_on_the_data(tmp_path):
 
 
 def test_without_simplification_the_graph_stays_as_exported(tmp_path):
-    done = write(build(Detector), image(2, 3, 32, 32), tmp_path / "net.onnx", exporter="torchscript", simplify=False,
-                 output_names=["boxes", "scores"])
+    done = write(build(Detector), image(2, 3, 32, 32), tmp_path / "net.onnx", exporter="torchscript",
+                 simplify=False, output_names=["boxes", "scores"])
     assert done.nodes_before == done.nodes_after
 
 
@@ -206,12 +220,13 @@ def test_nothing_reaches_stdout_or_stderr_in_success_and_failure(tmp_path):
 
 def test_what_the_exporters_say_is_in_the_log_and_streams_are_given_back(tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG, logger="course.export")
-    out, err, filters = sys.stdout, sys.stderr, list(warnings.filters)
-    handlers = [h.stream for h in logging.getLogger("torch").handlers if isinstance(h, logging.StreamHandler)]
+    def handler_streams():
+        return [h.stream for h in logging.getLogger("torch").handlers if isinstance(h, logging.StreamHandler)]
+
+    before = sys.stdout, sys.stderr, list(warnings.filters), handler_streams()
     write(build(Classifier), image(2, 3, 8, 8), tmp_path / "x.onnx", exporter="torchscript")
     assert any("legacy TorchScript" in text or "deprecated" in text.lower() for text in caplog.messages)
-    assert (sys.stdout, sys.stderr, list(warnings.filters)) == (out, err, filters)
-    assert handlers == [h.stream for h in logging.getLogger("torch").handlers if isinstance(h, logging.StreamHandler)]
+    assert (sys.stdout, sys.stderr, list(warnings.filters), handler_streams()) == before
     os.write(2, b"still here")
     assert capfd.readouterr().err == "still here"
 
@@ -279,6 +294,19 @@ def test_a_built_in_batch_size_is_refused_and_the_node_named(tmp_path, exporter)
         assert line_of("return y.reshape(int(x.shape[0]), 8, -1)") in text
 
 
+def test_an_exporter_that_fixed_a_dynamic_axis_is_found_out(tmp_path, monkeypatch):
+    real = export_module.run_exporter
+
+    def fixing(choice, job):
+        proto = real(choice, job)
+        proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        return proto
+
+    monkeypatch.setattr(export_module, "run_exporter", fixing)
+    assert "Axis 0 ('batch') of 'x' became a fixed size" in refused(Classifier, tmp_path,
+                                                                    exporter="torchscript")
+
+
 @BOTH
 def test_a_batch_size_built_in_by_an_in_place_call_is_refused(tmp_path, exporter):
     assert "Next step" in refused(BuiltInPlace, tmp_path, exporter=exporter)
@@ -287,7 +315,8 @@ def test_a_batch_size_built_in_by_an_in_place_call_is_refused(tmp_path, exporter
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript", "auto"])
 def test_a_branch_on_the_data_is_refused(tmp_path, exporter):
     text = refused(Branch, tmp_path, UnsupportedError, exporter=exporter)
-    assert "branch that depends on the data" in text and line_of("if y.sum() > 0:") in text and "torch.where" in text
+    assert "branch that depends on the data" in text and "torch.where" in text
+    assert line_of("if y.sum() > 0:") in text
 
 
 def test_a_value_taken_out_of_a_tensor_is_refused(tmp_path):
@@ -404,7 +433,8 @@ def test_parity_reads_paths_bytes_models_and_engines(exported):
 def test_parity_numbers_are_those_of_a_direct_calculation(exported):
     model, path = exported
     x = image(6, 3, 16, 16)
-    broken = Scaled(path, lambda out: {"y": out["y"] + np.linspace(0, 0.5, 60, dtype=np.float32).reshape(6, 10)})
+    broken = Scaled(path,
+                    lambda out: {"y": out["y"] + np.linspace(0, 0.5, 60, dtype=np.float32).reshape(6, 10)})
     got = check_parity(model, broken, {"x": x}, max_abs=9, min_cosine=-1, min_top1=0)
     wanted = model(x).detach().double().numpy()
     answer = broken.run({"x": x.numpy()})["y"].astype(np.float64)
@@ -500,6 +530,7 @@ def test_files_that_are_no_model_are_refused(tmp_path):
 
 def test_outputs_that_do_not_fit_are_refused(exported):
     model, path = exported
-    for change, message in ((lambda out: {}, "has 0 outputs"), (lambda out: {"y": out["y"][:, :5]}, r"shape \[2, 5\]")):
+    for change, message in ((lambda out: {}, "has 0 outputs"),
+                            (lambda out: {"y": out["y"][:, :5]}, r"shape \[2, 5\]")):
         with pytest.raises(ParityError, match=message):
             check_parity(model, Scaled(path, change), {"x": image(2, 3, 16, 16)})
