@@ -58,8 +58,10 @@ def torch_contestants(model: torch.nn.Module) -> dict[str, Callable[[torch.Tenso
 
 # ---------------------------------------------------------------- TensorRT
 
-def build_engines(onnx_path: Path, work: Path, level: int, log: list[dict]) -> dict[str, engine.Engine]:
-    """One engine a precision, each with a profile for batch 1–8 and one for 16–256; build times go to `log`."""
+def build_engines(onnx_path: Path, work: Path, level: int) -> tuple[dict[str, engine.Engine], list[dict]]:
+    """One engine a precision, each with a profile for batch 1–8 and one for 16–256; and how long each build took."""
+    record = work / "builds.json"
+    log = json.loads(record.read_text()) if record.exists() else []
     profiles = (engine.Profile.batch(onnx_path, 1, 1, 8), engine.Profile.batch(onnx_path, 16, PEAK_BATCH, 256))
     engines = {}
     for precision in PRECISIONS:
@@ -77,10 +79,11 @@ def build_engines(onnx_path: Path, work: Path, level: int, log: list[dict]) -> d
             log.append({"precision": precision, "attempt": attempt, "optimization_level": level, "profiles": 2,
                         "seconds": built.build_seconds, "plan_bytes": built.memory().plan_bytes,
                         "layers": len(built.layers())})
+            record.write_text(json.dumps(log))
             say(f"{precision} {attempt}: {built.build_seconds:.1f} s, {log[-1]['layers']} layers")
         built.save(path)
         engines[precision] = built
-    return engines
+    return engines, log
 
 
 def tensorrt_contestants(engines: dict[str, engine.Engine], batch: torch.Tensor) -> dict[str, Callable]:
@@ -164,12 +167,11 @@ def main() -> None:
                dynamic={"images": {0: "batch"}, "logits": {0: "batch"}}, target="8.6")
 
     not_run: dict[str, str] = {}
-    builds: list[dict] = []
     in_torch = torch_contestants(model)
     if args.no_compile:
         in_torch.pop("torch.compile fp16 (CUDA graphs)")
     reason = engine.available_runtimes()["tensorrt"]
-    engines = {} if reason else build_engines(onnx_path, args.work, args.level, builds)
+    engines, builds = ({}, []) if reason else build_engines(onnx_path, args.work, args.level)
     if reason:
         not_run["TensorRT"] = reason
 
