@@ -184,9 +184,8 @@ def test_inputs_that_do_not_belong_together(config):
     with build(zoo.two_inputs(), config(profiles=profile)) as engine:
         ones = np.ones((4, 4), np.float32)
         np.testing.assert_array_equal(engine.run({"a": ones, "b": ones})["y"], ones * 2)
-        with pytest.raises(CourseError) as error:
+        with pytest.raises(ShapeError, match="'batch' is 2 in a"):  # TensorRT 8.6 itself crashes on these shapes
             engine.run({"a": ones[:2], "b": ones[:3]})
-        assert "a [2, 4]" in str(error.value) or "could not run" in str(error.value)
         np.testing.assert_array_equal(engine.run({"a": ones, "b": ones})["y"], ones * 2)
 
 

@@ -135,11 +135,16 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output. `dtype` is a NumPy dtype or "bfloat16"; -1 in `shape` is a dynamic dimension."""
+    """An input or output.
+
+    `dtype` is a NumPy dtype or "bfloat16"; -1 in `shape` is a dynamic dimension. `dims` has the ONNX name of each
+    dimension, "" without one (outputs: empty): dimensions of one name must have one size.
+    """
 
     name: str
     dtype: np.dtype | str
     shape: Shape
+    dims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -136,12 +136,12 @@ def require_same_machine(path: str | Path, header: Header, version: str, capabil
 
 
 def _spec_to_json(spec: TensorSpec) -> dict:
-    return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
+    return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape), "dims": list(spec.dims)}
 
 
 def _spec_from_json(fields: dict) -> TensorSpec:
     dtype = fields["dtype"] if fields["dtype"] == "bfloat16" else np.dtype(fields["dtype"])
-    return TensorSpec(fields["name"], dtype, tuple(fields["shape"]))
+    return TensorSpec(fields["name"], dtype, tuple(fields["shape"]), tuple(fields["dims"]))
 
 
 def _cut_short(path: Path, size: int) -> DamagedFileError:

@@ -35,6 +35,8 @@ def check(inputs: tuple[TensorSpec, ...], profiles: tuple[Profile, ...], feeds: 
     for spec in inputs:
         _check_dtype(spec, feeds[spec.name], kind)
         _check_shape(spec, tuple(feeds[spec.name].shape), kind)
+    if len(inputs) > 1:
+        _check_agreement(inputs, feeds)
     if profiles:
         _check_profile(profiles, profile, {spec.name: tuple(feeds[spec.name].shape) for spec in inputs})
     return kind
@@ -100,6 +102,19 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], kind: str) -> None:
     axis = next(i for i, (got, want) in enumerate(zip(shape, spec.shape)) if want not in (-1, got))
     raise ShapeError(what, takes, f"Dimension {axis} is {shape[axis]} and must be {spec.shape[axis]}; "
                                   "check the preprocessing, or export the model for this size.")
+
+
+def _check_agreement(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Any]) -> None:
+    """Dimensions of one name have one size. TensorRT 8.6 crashes the process where they have not."""
+    first: dict[str, tuple[str, int]] = {}
+    for spec in inputs:
+        for name, size in zip(spec.dims, feeds[spec.name].shape):
+            other, expected = first.setdefault(name, (spec.name, size)) if name else (spec.name, size)
+            if size != expected:
+                shapes = [f"{n} {list(feeds[n].shape)}" for n in (other, spec.name)]
+                raise ShapeError(f"Inputs {other!r} and {spec.name!r} do not belong together.",
+                                 f"Dimension {name!r} is {expected} in {shapes[0]} and {size} in {shapes[1]}.",
+                                 f"Feed both with the same {name!r}.")
 
 
 def _fits(shape: tuple[int, ...], spec: tuple[int, ...]) -> bool:

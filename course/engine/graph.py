@@ -1,6 +1,7 @@
 """The ONNX model before any runtime sees it: read, described, prepared, and explained when it is wrong."""
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from course.engine.api import Layer, TensorInfo
+from course.engine.api import Layer, TensorInfo, TensorSpec
 from course.errors import BuildError, MissingFileError, ParseError, UnsupportedError
 
 _EXPORT_AGAIN = "Export the model again with course.export.export()."
@@ -126,6 +127,12 @@ def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
                              "A runtime must know how many dimensions it has.", _EXPORT_AGAIN)
         shapes[value.name] = _dims(value)
     return shapes
+
+
+def with_dim_names(specs: tuple[TensorSpec, ...], proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """The same inputs with the names that their dimensions have in the model."""
+    names = {value.name: tuple(dim.dim_param for dim in value.type.tensor_type.shape.dim) for value in proto.graph.input}
+    return tuple(dataclasses.replace(spec, dims=names[spec.name]) for spec in specs)
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -56,7 +56,8 @@ def build(onnx, config: BuildConfig) -> Engine:
     ready = graph.prepared(model, config.keep_outputs, float16=config.precision == "fp16")
     progress.tell("Optimise the graph")
     session = _session(ready)
-    inputs, outputs = _specs(session.get_inputs()), _specs(session.get_outputs())
+    inputs = graph.with_dim_names(_specs(session.get_inputs()), model.proto)
+    outputs = _specs(session.get_outputs())
     progress.tell("Try it once")
     if not progress.stopped:
         _try(session, ready, inputs, config)

@@ -57,7 +57,7 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
         progress.tell("Parse the model")
         builder = _builder(trt, product)
         network, _parser = parse(trt, product, builder, model)  # the parser owns weights: keep it
-        specs = _specs(network)
+        inputs, outputs = _specs(network)
         plan = None if progress.stopped else _build(trt, builder, network, config, model, progress)
     progress.check(model.name)
     if plan is None:
@@ -66,7 +66,7 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
                       "Read Engine.build_log's errors in the Python logger \"course.tensorrt\".")
         raise BuildError(f"{product} {trt.__version__} could not build {model.name}.", _short(reason), advice)
     progress.tell("Done")
-    return Built(plan, model, *specs, progress.seconds, tuple(lines))
+    return Built(plan, model, graph.with_dim_names(inputs, model.proto), outputs, progress.seconds, tuple(lines))
 
 
 def _prepare(trt, product: str, model: graph.Model, config: BuildConfig) -> graph.Model:
