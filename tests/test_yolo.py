@@ -247,7 +247,7 @@ def test_ideal_output_has_nearly_no_loss():
     raw = ideal_raw(objects).requires_grad_()
     good = detection_loss(raw, (64, 64), *targets(*objects))
     assert good.box < 0.01
-    # The two bins beside the true distance carry it in the right shares: the distribution loss is at its minimum.
+    # The two bins beside the true distance hold the right shares: the distribution loss is at its minimum.
     slope, = torch.autograd.grad(good.distribution, raw)
     assert slope.abs().max() < 1e-3
     shifted = [(8, 6, 44, 30, 3), (44, 36, 62, 60, 11)]
