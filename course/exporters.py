@@ -239,6 +239,7 @@ def quiet(descriptors: tuple[int, ...] = (2,)) -> Iterator[Said]:
                     stream.diverted = None
                 lines = said.text()
     finally:
+        said.text = lambda: lines
         for line in _ANSI.sub("", lines).splitlines():  # only now: the learner's handler may write to stderr
             log.debug("%s", line)
 

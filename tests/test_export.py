@@ -1,10 +1,12 @@
 """course.export: what is written works at every size, and what cannot work is refused with a reason."""
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -18,6 +20,7 @@ from course import export as export_module
 from course.errors import (CourseError, DtypeError, MissingFileError, ParityError, ParseError, ShapeError,
                            UnsupportedError)
 from course.export import Parity, check_parity, export
+from course.exporters import quiet
 from course.parity import OnnxRunner
 
 torch.set_num_threads(2)
@@ -229,6 +232,28 @@ def test_what_the_exporters_say_is_in_the_log_and_streams_are_given_back(tmp_pat
     assert (sys.stdout, sys.stderr, list(warnings.filters), handler_streams()) == before
     os.write(2, b"still here")
     assert capfd.readouterr().err == "still here"
+
+
+def test_in_a_notebook_log_handlers_are_silenced_too_but_not_other_threads(monkeypatch):
+    # A Jupyter kernel's sys.stderr is an object of its own, which file descriptor 2 does not know.
+    notebook = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", notebook)
+    logger, handler = logging.getLogger("torch.made_for_this_test"), logging.StreamHandler()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with quiet() as said:
+            logger.warning("from the library")
+            print("from this thread", file=sys.stderr)
+            other = threading.Thread(target=lambda: print("progress 50 %", file=sys.stderr))
+            other.start()
+            other.join()
+        assert notebook.getvalue() == "progress 50 %\n"
+        assert said.text().split("\n")[:2] == ["from the library", "from this thread"]
+        logger.warning("afterwards")
+        assert notebook.getvalue().endswith("afterwards\n") and sys.stderr is notebook
+    finally:
+        logger.removeHandler(handler)
 
 
 # ------------------------------------------------------------------ what is refused
