@@ -35,7 +35,7 @@ class MAP:
 
 
 def top1(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows of logits [N, C] whose largest value is at the label [N]: 0 to 1. Rows with NaN are wrong.
+    """Share (0 to 1) of rows of logits [N, C] whose largest value is at the label [N]. NaN is wrong.
 
     Raises:
         ShapeError: the two do not fit, or N is 0.

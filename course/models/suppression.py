@@ -54,8 +54,8 @@ class WithNMS(nn.Module):
     """The detector with non-maximum suppression inside the graph: one ONNX NonMaxSuppression node.
 
     Image [N, 3, H, W] -> boxes float32 [N, D, 4], scores float32 [N, D], labels int64 [N, D], best first.
-    D is `max_detections`, always: where fewer were found, the rest is 0. The answer is that of `nms`. `score` is
-    higher by default: among very low scores, nearly equal ones change places from one runtime to the next
+    D is `max_detections`, always: where fewer were found, the rest is 0. The answer is that of `nms`. `score`
+    is higher by default: among very low scores, nearly equal ones change places from one runtime to the next
     (0.01 instead of 0.001 costs 0.2 points of mAP on our scenes).
 
     Export it with the TorchScript exporter; the dynamo exporter has no translation for this node.
