@@ -7,8 +7,8 @@ from dataclasses import replace
 from .memory import Memory
 from .scope import Frame, text
 from .values import (
-    TENSORRT, TRUE, Blank, Class, Const, Instance, Items, Listing, Many, Member, Method, OwnClass,
-    OwnFunction, OwnInstance, OwnModule, Package, Table, join, options, without_none,
+    TENSORRT, TRUE, Blank, Class, Instance, Listing, Member, Method, OwnClass,
+    OwnFunction, OwnInstance, OwnModule, Package, join, loosened, options, without_none,
 )
 
 
@@ -109,8 +109,7 @@ class Attributes(Memory):
             return found
         value = join([found, self.read("attributes", (key, name))])
         if value is not Blank.NEVER:
-            plain = all(isinstance(option, (Const, Items, Many, Table)) for option in options(value))
-            return Blank.FOREIGN if plain and name in self.stored else value
+            return join(map(loosened, options(value))) if name in self.stored else value
         for parent in self.bases(key):
             if isinstance(parent, OwnClass):
                 value = self._own_attribute(parent.key, name, base, node, frame)

@@ -9,13 +9,13 @@ from .attributes import blank
 from .expressions import Expressions
 from .scope import Frame, text
 from .values import (
-    FALSE, NONE, TENSORRT, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, Member, Method,
-    OwnClass, OwnFunction, OwnInstance, Package, Table, from_python, join, options, to_python, truth,
-    without_none,
+    FALSE, NONE, TENSORRT, TRUE, Blank, Class, Const, Dict, Fact, Instance, Items, Listing, Many, Member,
+    Method, OwnClass, OwnFunction, OwnInstance, Package, Table, from_python, join, loosened, options,
+    to_python, truth, without_none,
 )
 
 PURE = {function.__name__: function
-        for function in (abs, bool, float, int, len, list, max, min, round, sorted, str, sum, tuple)}
+        for function in (abs, bool, int, len, list, max, min, round, sorted, str, sum, tuple)}
 """Built-in functions that are computed where all arguments are known."""
 ITERATES = {"all", "any", "enumerate", "frozenset", "iter", "next", "reversed", "set", "zip"}
 TEXT_METHODS = {"capitalize", "endswith", "format", "join", "lower", "lstrip", "partition", "removeprefix",
@@ -126,20 +126,8 @@ class Calls(Expressions):
             grown = Many(join([self.element(base), *new]))
             self.assign(func.value, grown, frame)
             return NONE
-        if isinstance(base, Table):
-            every = join(value for _, value in base.pairs)
-            match func.attr, arguments.positional:
-                case "items", []:
-                    return Items(tuple(Items(pair) for pair in base.pairs))
-                case "keys", []:
-                    return Items(tuple(key for key, _ in base.pairs))
-                case "values", []:
-                    return Items(tuple(value for _, value in base.pairs))
-                case "get", [key, *default]:
-                    return join([self._item(base, key, False), *(default or [NONE])])
-            if func.attr in ("update", "setdefault", "pop", "clear"):
-                self.assign(func.value, Blank.FOREIGN, frame)
-            return join([every, Blank.FOREIGN])
+        if isinstance(base, (Table, Dict)):
+            return self._dict_method(func, base, arguments.positional, frame)
         if isinstance(base, Listing):
             if func.attr == "values" and isinstance(base.of, Class):
                 return Many(Instance(base.of.name))
@@ -152,6 +140,28 @@ class Calls(Expressions):
                 found = self.api.get(base.of, name.value)
                 return found if found is not None else (default or [NONE])[0]
         return None
+
+    def _dict_method(self, func: ast.Attribute, base: Table | Dict, given: list, frame: Frame) -> object:
+        every = loosened(base).value
+        pairs = base.pairs if isinstance(base, Table) else None
+        match func.attr, given:
+            case "items", []:
+                if pairs is None:
+                    return Many(Items((Blank.FOREIGN, every)))
+                return Items(tuple(Items(pair) for pair in pairs), fixed=False)
+            case "values", []:
+                if pairs is None:
+                    return Many(every)
+                return Items(tuple(value for _, value in pairs), fixed=False)
+            case "keys", [] if pairs is not None:
+                return Items(tuple(key for key, _ in pairs), fixed=False)
+            case "get", [key, *default]:
+                return join([self._item(base, key, False), *(default or [NONE])])
+            case ("pop" | "setdefault" | "update" | "clear"), [*_]:
+                new = [self._item(one, NONE, False) for one in given if isinstance(one, (Table, Dict))]
+                self.assign(func.value, Dict(join([every, *given[1:], *new])), frame)
+                return join([every, *given[1:]])
+        return Blank.FOREIGN
 
     # built-in functions
 

@@ -25,6 +25,7 @@ from .scope import Module, read_module, text
 from .statements import Statements
 
 MOST_PASSES = 40
+CLASS_UNKNOWN = " (on an object of unknown class: annotate it)"
 
 
 class Checker(Statements):
@@ -79,9 +80,9 @@ class Report:
 
     def violations_in(self, version: str) -> list[str]:
         """One line for each place that is wrong in this version ("": in any)."""
-        return sorted(f"{finding.path}:{finding.line}: {finding.name} {finding.detail or 'does not exist'} "
-                      f"in TensorRT {', '.join(versions)}"
-                      for finding, versions in (*self.missing, *self.misfits)
+        return sorted(f"{one.path}:{one.line}: {one.name}{CLASS_UNKNOWN * one.name.startswith('?')} "
+                      f"{one.detail or 'does not exist'} in TensorRT {', '.join(versions)}"
+                      for one, versions in (*self.missing, *self.misfits)
                       if not version or version in versions)
 
 

@@ -1,4 +1,4 @@
-"""The APIs of three TensorRT versions. One that cannot be had skips its tests and says why; in CI it fails."""
+"""Three versions of the API. One that cannot be had skips its tests with the reason; in CI it fails."""
 from __future__ import annotations
 
 import os

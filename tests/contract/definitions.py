@@ -10,12 +10,13 @@ from .calls import Calls
 from .memory import Findings
 from .scope import Frame, Function, Module, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, OwnModule,
-    Package, join, options,
+    NONE, TENSORRT, Blank, Class, Dict, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance,
+    OwnModule, Package, join, options,
 )
 
 CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset",
               "list", "set"}
+DICTS = {"Dict", "Mapping", "MutableMapping", "OrderedDict", "defaultdict", "dict"}
 
 CONVENTION = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
@@ -202,8 +203,8 @@ class Definitions(Calls):
         before, self.in_annotation = self.in_annotation, True
         found = self._annotated(node, frame)
         self.in_annotation = before
-        useful = any(isinstance(option, (Instance, OwnInstance, Items, Many)) for option in options(found))
-        return found if useful else None
+        useful = (Instance, OwnInstance, Items, Many, Dict)
+        return found if any(isinstance(option, useful) for option in options(found)) else None
 
     def _in_string(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -228,6 +229,10 @@ class Definitions(Calls):
                 if name in CONTAINERS:
                     item = self._annotated(parts[0], frame)
                     return Many(item) if self._is_known(item) else Blank.FOREIGN
+                if name in DICTS and len(parts) == 2:
+                    self._annotated(parts[0], frame)
+                    item = self._annotated(parts[1], frame)
+                    return Dict(item) if self._is_known(item) else Blank.FOREIGN
                 if name == "tuple" and any(self._is_known(self._annotated(part, frame)) for part in parts):
                     if len(parts) == 2 and text(parts[1]) == "...":
                         return Many(self._annotated(parts[0], frame))

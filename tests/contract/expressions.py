@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .attributes import Attributes, blank, qualified
 from .scope import Frame, State, merge, text
 from .values import (
-    NONE, TRUE, Blank, Class, Const, Fact, Instance, Items, Listing, Many, OwnInstance, Table, each,
+    NONE, TRUE, Blank, Class, Const, Dict, Fact, Instance, Items, Listing, Many, OwnInstance, Table, each,
     from_python, is_none, join, options, to_python, truth, without_none,
 )
 
@@ -58,7 +58,9 @@ class Expressions(Attributes):
 
     def value_Dict(self, node: ast.Dict, frame: Frame) -> object:
         keys, values = self.values(node.keys, frame), self.values(node.values, frame)
-        return Table(tuple(zip(keys, values))) if len(keys) == len(values) else Blank.FOREIGN
+        if len(keys) < len(values):  # has a **part
+            return Dict(join([*values, Blank.FOREIGN]))
+        return Table(tuple(zip(keys, values)))
 
     def value_Slice(self, node: ast.Slice, frame: Frame) -> object:
         self.values([node.lower, node.upper, node.step], frame)
@@ -75,6 +77,8 @@ class Expressions(Attributes):
         if isinstance(base, Table):
             exact = [value for known, value in base.pairs if known == key]
             return exact[-1] if exact else join(value for _, value in base.pairs)
+        if isinstance(base, Dict):
+            return base.value
         if isinstance(base, Listing):
             return Instance(base.of.name) if isinstance(base.of, Class) else Blank.OPAQUE
         if is_slice:
@@ -132,7 +136,7 @@ class Expressions(Attributes):
         if isinstance(node.op, ast.Not):
             answer = truth(value)
             return value if value is Blank.NEVER else Blank.FOREIGN if answer is None else Const(not answer)
-        if isinstance(node.op, ast.USub) and isinstance(getattr(value, "value", None), (int, float)):
+        if isinstance(node.op, ast.USub) and isinstance(getattr(value, "value", None), int):
             return Const(-value.value)
         return value if value is Blank.NEVER else Blank.FOREIGN
 
@@ -242,7 +246,7 @@ class Expressions(Attributes):
         found: list = []
         certain = self._comprehend(node.generators, frame,
                                    lambda: found.append(tuple(self.values([node.key, node.value], frame))))
-        return Table(tuple(found)) if certain else Blank.FOREIGN
+        return Table(tuple(found)) if certain else Dict(join(value for _, value in found))
 
     def _comprehend(
             self, generators: list[ast.comprehension], frame: Frame, visit: Callable[[], None]) -> bool:

@@ -84,7 +84,7 @@ def read_module(path: Path, root: Path) -> Module:
     parts = relative.with_suffix("").parts
     package = parts[-1] == "__init__"
     name = ".".join(parts[:-1] if package else parts)
-    return Module(name, str(relative), ast.parse(path.read_text()), package)
+    return Module(name, str(relative), ast.parse(path.read_text(), str(path)), package)
 
 
 @dataclass

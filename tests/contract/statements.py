@@ -8,8 +8,8 @@ from .definitions import Definitions, last_names
 from .memory import Try
 from .scope import Frame, Loop, State, merge, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, Package, join,
-    options, without_none,
+    NONE, TENSORRT, Blank, Class, Dict, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, Package,
+    Table, join, loosened, options, without_none,
 )
 
 MISSING_NAME = {"AttributeError", "ImportError", "ModuleNotFoundError"}
@@ -139,11 +139,11 @@ class Statements(Definitions):
 
     def _fill(self, container: ast.Name | ast.Attribute, value: object, frame: Frame) -> None:
         """`container[key] = value`: its content is no longer exactly known."""
-        if isinstance(container, ast.Name) and (found := self.find(container.id, frame)) is not None:
-            if isinstance(found, (Items, Many)):
-                self.bind(container.id, Many(join([self.element(found), value])), frame)
-            elif not isinstance(found, (*TENSORRT, Blank)):
-                self.bind(container.id, Blank.FOREIGN, frame)
+        found = self.value(container, frame)
+        if isinstance(found, (Items, Many)):
+            self.assign(container, Many(join([self.element(found), value])), frame)
+        elif isinstance(found, (Table, Dict)):
+            self.assign(container, Dict(join([loosened(found).value, value])), frame)
 
     def store_attribute(self, base: object, name: str, value: object, node: ast.AST, frame: Frame) -> None:
         """`base.name = value`: on a TensorRT object, the name must exist."""

@@ -17,7 +17,7 @@ class Blank(enum.Enum):
 
 @dataclass(frozen=True)
 class Const:
-    """A Python constant: number, string, bytes, None, True, False."""
+    """A Python constant: whole number, string, bytes, None, True, False."""
 
     value: object
 
@@ -42,6 +42,13 @@ class Table:
     """A dict of which every key and value is known."""
 
     pairs: tuple[tuple, ...]
+
+
+@dataclass(frozen=True)
+class Dict:
+    """A dict with any keys and values of one kind."""
+
+    value: object
 
 
 @dataclass(frozen=True)
@@ -169,9 +176,22 @@ def join(values: Iterable) -> object:
         if len(lengths) == 1 and None not in lengths:  # tuples of one length, such as results of one function
             return Items(tuple(join(items) for items in zip(*(value.items for value in found))))
         return Many(join(item for value in found for item in each(value)))
+    if not known and all(isinstance(value, (Table, Dict)) for value in found):
+        return Dict(join(loosened(value).value for value in found))
     if len(found) > LARGEST_UNION:
         return join([*known, Blank.FOREIGN])
     return Union(frozenset(found))
+
+
+def loosened(value: object) -> object:
+    """What is left of exact knowledge when a value may have changed meanwhile."""
+    if isinstance(value, Const):
+        return Blank.FOREIGN
+    if isinstance(value, Items):
+        return Many(join(value.items or [Blank.FOREIGN]))
+    if isinstance(value, Table):
+        return Dict(join([item for _, item in value.pairs] or [Blank.FOREIGN]))
+    return value
 
 
 def each(value: Items | Many) -> tuple:
@@ -204,7 +224,7 @@ def is_none(value: object) -> bool | None:
     for option in options(value):
         if isinstance(option, Const):
             answers.add(option.value is None)
-        elif isinstance(option, (Package, Class, Member, Method, Items, Many, Table, *OWN)):
+        elif isinstance(option, (Package, Class, Member, Method, Items, Many, Table, Dict, *OWN)):
             answers.add(False)
         else:
             answers.add(None)
@@ -225,8 +245,8 @@ def to_python(value: object) -> object:
 
 
 def from_python(thing: object) -> object:
-    """The opposite of `to_python`; FOREIGN for what it does not cover."""
-    if thing is None or isinstance(thing, (bool, int, float, str, bytes)):
+    """The opposite of `to_python`; FOREIGN for what it does not cover, such as numbers with a fraction."""
+    if thing is None or isinstance(thing, (bool, int, str, bytes)):
         return Const(thing)
     if isinstance(thing, (tuple, list)):
         return Items(tuple(from_python(item) for item in thing), fixed=isinstance(thing, tuple))
@@ -235,7 +255,15 @@ def from_python(thing: object) -> object:
 
 def depth(value: object) -> int:
     """How deep containers are nested in a value."""
-    inner = options(value) if isinstance(value, Union) else value.items if isinstance(value, Items) else \
-        (value.item,) if isinstance(value, Many) else [part for pair in value.pairs for part in pair] \
-        if isinstance(value, Table) else ()
+    match value:
+        case Union():
+            inner = options(value)
+        case Items(items):
+            inner = items
+        case Table(pairs):
+            inner = [part for pair in pairs for part in pair]
+        case Many(one) | Dict(one):
+            inner = [one]
+        case _:
+            return 1
     return 1 + max((depth(part) for part in inner), default=0)
