@@ -1,0 +1,91 @@
+"""The sandbox: what a command inside can reach, and what ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograder import sandbox
+
+pytestmark = pytest.mark.skipif(sandbox.available() is not None, reason=f"no sandbox here: {sandbox.available()}")
+
+
+def inside(code: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(sandbox.bwrap([sys.executable, "-c", code], **options), capture_output=True, text=True,
+                          timeout=60, stdin=subprocess.DEVNULL)
+
+
+def test_nothing_of_the_machine_is_in_reach(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRT_GRADER_SECRET", "0123456789abcdef-secret")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "given").mkdir()
+    (tmp_path / "gradebook.db").write_text("marks")
+    code = f"""
+import json, os, socket
+seen = {{}}
+def attempt(name, action):
+    try:
+        seen[name] = repr(action())
+    except OSError as error:
+        seen[name] = type(error).__name__
+attempt("gradebook", lambda: open({str(tmp_path / "gradebook.db")!r}).read())
+attempt("home", lambda: open({str(Path.home() / ".bashrc")!r}).read())
+attempt("passwd", lambda: open("/etc/passwd").read())
+attempt("network", lambda: socket.create_connection(("1.1.1.1", 80), 2))
+attempt("loopback", lambda: socket.create_connection(("127.0.0.1", 22), 2))
+attempt("write given", lambda: open({str(tmp_path / "given/x")!r}, "w"))
+attempt("write system", lambda: open("/usr/x", "w"))
+attempt("write dev", lambda: open("/dev/x", "w"))
+attempt("write work", lambda: open("x", "w").write("1"))
+attempt("write shm", lambda: open("/dev/shm/x", "w").write("1"))
+seen["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
+seen["secrets"] = [name for name in os.environ if "SECRET" in name or "TOKEN" in name]
+seen["capabilities"] = open("/proc/self/status").read().split("CapEff:")[1].split()[0]
+print(json.dumps(seen))
+"""
+    done = inside(code, rw=(tmp_path / "work",), ro=(tmp_path / "given",), cwd=tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen.pop("write work") == seen.pop("write shm") == "1"
+    assert seen.pop("processes") <= 3 and seen.pop("secrets") == []
+    assert int(seen.pop("capabilities"), 16) == 0
+    errors = {"FileNotFoundError", "PermissionError", "OSError", "ConnectionRefusedError"}
+    assert {name: words for name, words in seen.items() if words not in errors} == {}
+    assert (tmp_path / "work" / "x").read_text() == "1"
+
+
+@pytest.mark.parametrize("code, words", [
+    ("x = bytearray(2 << 30)", "MemoryError"),
+    ("open('/tmp/x', 'wb').truncate(3 << 20)", "File too large|SIGXFSZ"),
+    ("import os\nfor i in range(200): os.open('/usr', os.O_RDONLY)", "Too many open files"),
+])
+def test_limits(code, words):
+    done = inside(code, mem_gb=1, files=64, file_gb=1 / 1024)
+    assert done.returncode != 0 and any(word in done.stderr for word in words.split("|")), done.stderr
+
+
+def test_the_limit_of_cpu_time_ends_it():
+    assert inside("while True: pass", cpu_s=1).returncode != 0
+
+
+def test_inherited_pipes_stay_open(tmp_path):
+    """`autograder.runner` talks to its process over two of them."""
+    read, write = os.pipe()
+    subprocess.run(sandbox.bwrap([sys.executable, "-c", f"import os; os.write({write}, b'hello')"]), pass_fds=(write,),
+                   timeout=60, check=True)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        assert pipe.read() == b"hello"
+
+
+def test_where_there_is_no_sandbox_the_way_out_is_named(monkeypatch):
+    monkeypatch.setattr(sandbox, "available", lambda: "bwrap is not installed: sudo apt-get install bubblewrap")
+    with pytest.raises(sandbox.NoSandboxError) as caught:
+        sandbox.require()
+    assert "apt-get install bubblewrap" in str(caught.value)
+    assert "--i-accept-running-student-code-unprotected" in str(caught.value)
