@@ -79,7 +79,7 @@ def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Mo
              images: Images | None, steps: Steps, stack: contextlib.ExitStack) -> Conversion:
     """All measurements. Engines are closed with `stack`."""
     device = "cuda" if runtime == "tensorrt" else "cpu"
-    with steps("Load the model and real images") as tell:
+    with steps("Load model and images") as tell:
         name = "ResNet-50" if model is None else type(model).__name__
         source = _source(model, images)
         model = resnet50() if model is None else copy.deepcopy(model).cpu().float().eval()
@@ -92,7 +92,7 @@ def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Mo
         cached = "from the cache" if onnx.cached else f"by the {onnx.exporter} exporter"
         tell(0.9, f"{len(onnx.nodes)} nodes, {onnx.bytes / 1e6:.1f} MB, {cached}")
 
-    with steps("Check ONNX against PyTorch") as tell:
+    with steps("Check against PyTorch") as tell:
         parity = check_parity(model, path, {INPUT: preprocess.classifier(images.pixels[:PARITY_IMAGES])})
         tell(0.9, f"{parity.samples} images, largest difference {parity.max_abs:.1e}")
 
@@ -101,24 +101,24 @@ def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Mo
         rtx, rtx_note = _rtx(path, max(batch_sizes), tell) if device == "cpu" else (None, "")
         kernels = f"; TensorRT-RTX: {len(rtx.layers)} kernels" if rtx else ""
         layers = len(engines[0].engine.layers())
-        tell(0.99, f"{engines[0].label}: {len(onnx.nodes)} ONNX nodes became {layers}{kernels}")
+        tell(0.99, f"{len(onnx.nodes)} nodes became {layers} layers{kernels}")
 
     runners = [*engines, *contest.pytorch_runners(model, device, half=not quick)]
-    with steps("Accuracy on labelled images") as tell:
+    with steps("Measure accuracy") as tell:
         predictions = contest.predict(runners, images, max(batch_sizes), device, tell)
         count = len(predictions[runners[0].label])
         images = dataclasses.replace(images, pixels=images.pixels[:count], labels=images.labels[:count])
         agree = int((predictions[runners[0].label] == predictions[runners[-1].label]).sum())
-        tell(0.99, f"engine and PyTorch agree on {agree} of {len(images)} images")
+        tell(0.99, f"same answer for {agree} of {len(images)} images")
 
-    with steps("Latency and throughput") as tell:
+    with steps("Measure speed") as tell:
         speeds, seconds = [], QUICK_SECONDS if quick else SECONDS
         for index, batch in enumerate(batch_sizes):
             def news(part: float) -> None:
                 tell((index + part) / len(batch_sizes), f"batch {batch}, all in turns")
             speeds.append(contest.race(runners, images, batch, device, seconds, news))
         main = speeds[-1].comparisons[runners[0].label]
-        tell(0.99, f"times as fast as PyTorch at batch {speeds[-1].batch}: {report.ratio_text(main)}")
+        tell(0.99, f"batch {speeds[-1].batch}: {report.ratio_text(main)} x PyTorch")
 
     with steps("Describe the machine"):
         machine = bench.machine()

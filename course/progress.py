@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ def on_console(console: Console) -> Iterator[Listener]:
     if not console.is_terminal:
         yield _plain(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(),
-               TextColumn("[dim]{task.fields[detail]}"))
-    with Progress(*columns, console=console) as bars:
+    detail = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # gives way first where the terminal is narrow
+    columns = (TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+               BarColumn(bar_width=10, table_column=Column(min_width=10)), TimeElapsedColumn(),
+               TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=detail))
+    with Progress(*columns, console=console, expand=True) as bars:
         tasks: dict[int, int] = {}
 
         def listener(event: Event) -> None:

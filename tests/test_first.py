@@ -27,8 +27,8 @@ from course.progress import Event, Steps, on_console
 
 FILES = {"index.html", "result.json", "times_batch_1.json", "times_batch_2.json",
          "latency.png", "throughput.png", "fusion.png"}
-STEPS = ["Load the model and real images", "Export to ONNX", "Check ONNX against PyTorch", "Build the engine",
-         "Accuracy on labelled images", "Latency and throughput", "Describe the machine"]
+STEPS = ["Load model and images", "Export to ONNX", "Check against PyTorch", "Build the engine",
+         "Measure accuracy", "Measure speed", "Describe the machine"]
 
 
 class Page(HTMLParser):
@@ -226,7 +226,7 @@ def test_a_failed_parity_check_stops_before_the_build(run: Run, tmp_path, monkey
     events: list[Event] = []
     with pytest.raises(ParityError, match="largest difference"):
         convert(tmp_path / "first", events.append)
-    assert events[-1].title == "Check ONNX against PyTorch" and events[-1].fraction < 1
+    assert events[-1].title == "Check against PyTorch" and events[-1].fraction < 1
     assert not (tmp_path / "first").exists()
 
 
