@@ -58,7 +58,7 @@ def on_console(console: Console) -> Iterator[Listener]:
     if not console.is_terminal:
         yield _plain(console)
         return
-    detail = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # gives way first where the terminal is narrow
+    detail = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # gives way first on a narrow terminal
     columns = (TextColumn("{task.description}", table_column=Column(no_wrap=True)),
                BarColumn(bar_width=10, table_column=Column(min_width=10)), TimeElapsedColumn(),
                TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=detail))
