@@ -44,8 +44,9 @@ def device_sentence(run: Conversion) -> str:
 
 def headline(run: Conversion) -> str:
     """What happened, in one or two sentences."""
-    total, agree, speed = len(run.images), run.agreeing(run.engine), run.speeds[-1]
-    where = place(run)
+    total, agree, where = len(run.images), run.agreeing(run.engine), place(run)
+    timed = [speed for speed in run.speeds if math.isfinite(speed.comparisons[run.engine.label].high)]
+    speed = (timed or run.speeds)[-1]
     pair = speed.comparisons[run.engine.label]
     if not math.isfinite(pair.high):
         pace = f"too few runs were timed on this {where} to say which is faster"
