@@ -51,10 +51,10 @@ def headline(run: Conversion) -> str:
     if not math.isfinite(pair.high):
         pace = f"too few runs were timed on this {where} to say which is faster"
     elif pair.equal:
-        pace = (f"no clear difference in speed to PyTorch eager on this {where} "
+        pace = (f"no clear difference in speed to {run.pytorch.label} on this {where} "
                 f"(ratio {pair.ratio:.2f}, 95 % interval {pair.low:.2f} to {pair.high:.2f})")
     else:
-        pace = (f"it is {pair.ratio:.2f} times as fast as PyTorch eager on this {where} "
+        pace = (f"it is {pair.ratio:.2f} times as fast as {run.pytorch.label} on this {where} "
                 f"(95 % interval {pair.low:.2f} to {pair.high:.2f})")
     return (f"{run.model} went from PyTorch to ONNX to {run.engine.label}. The engine gives the same answer "
             f"as PyTorch for {agree} of {total} images. At batch {speed.batch} {pace}.")
