@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -28,13 +29,13 @@ def show(hardware: Hardware, console: Console) -> None:
     console.print()
     for part in hardware.components:
         if part.state == "problem":
-            console.print(Text.assemble((f"! {part.name}", "red"), f": {part.problem}"), soft_wrap=True)
+            console.print(Text.assemble((f"! {part.name}", "red"), f": {part.problem}"))
             _next_step(part, console)
     later = [part for part in hardware.components if part.state == "missing" and not _idle(part)]
     if later:
         console.print("Not needed for the first conversion:")
     for part in later:
-        console.print(Text.assemble(("– ", "dim"), (part.name, "bold"), f": {part.unlocks}"), soft_wrap=True)
+        console.print(Text.assemble(("– ", "dim"), (part.name, "bold"), f": {part.unlocks}"))
         _next_step(part, console)
     console.print(_summary(hardware))
 
@@ -50,8 +51,10 @@ def _idle(part: Component) -> bool:
 
 
 def _next_step(part: Component, console: Console) -> None:
-    for line in (part.next_step or "").splitlines():
-        console.print(Text(f"    {line}"), soft_wrap=True)
+    command, *more = (part.next_step or "").splitlines()
+    console.print(Text(f"    {command}"), soft_wrap=True)  # in one piece, so that it can be copied
+    for line in more:
+        console.print(Padding(Text(line), (0, 0, 0, 4)))
     console.print()
 
 

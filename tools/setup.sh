@@ -115,7 +115,7 @@ run_pip() {
 
 # Reads pip's output. On a terminal one line changes every second; elsewhere each long step gets a line.
 show_progress() {
-  local began=$SECONDS line="" part status step="asking the package index" fetched=0 total=0 large
+  local began=$SECONDS line="" part status step="asking the package index" now fetched=0 total=0 large
   while :; do
     status=0
     IFS= read -r -t 1 part || status=$?
@@ -135,8 +135,8 @@ show_progress() {
       if [ -n "$large" ] && [ ! -t 1 ]; then printf '%5d s  %s\n' $((SECONDS - began)) "$step"; fi
     elif [ "$status" -le 128 ]; then break; fi # more than 128: a second passed in silence; less: pip has ended
     if [ -t 1 ]; then
-      if [ "$total" != 0 ]; then step="installing, $(packages_there) of about $total packages"; fi
-      printf '\r\e[K%5d s  %.80s, %d fetched' $((SECONDS - began)) "$step" "$fetched"
+      if [ "$total" = 0 ]; then now="$step, $fetched packages so far"; else now="installing, $(packages_there) of about $total packages"; fi
+      printf '\r\e[K%5d s  %.90s' $((SECONDS - began)) "$now"
     fi
   done
   if [ -t 1 ]; then printf '\r\e[K'; fi
