@@ -30,7 +30,7 @@ find_python() {
   done
   if [ -n "$no_venv" ]; then
     fail "Python $no_venv cannot make a virtual environment." "Its module ensurepip is not installed." \
-      "sudo apt-get install python3-venv python$no_venv-venv, then run ${0##*/} again."
+      "sudo apt-get install python3-venv python$no_venv-venv, then run ./${0##*/} again."
   fi
   fail "No Python from $PYTHON_MIN up to, but not including, $PYTHON_END was found." \
     "python3 here is: $(python3 --version 2>&1 || true)" \
