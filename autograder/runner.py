@@ -20,7 +20,7 @@ from autograder.snapshot import Rejected
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
-_KEPT_VARIABLES = ("PATH", "LANG", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUDA_HOME",
+_KEPT_VARIABLES = ("PATH", "LANG", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUDA_HOME",
                    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
 
 
@@ -137,7 +137,7 @@ def boxed(argv: list[str], model_folder: Path, home: str, env: dict[str, str], m
         return argv, "this copy of the grader has no sandbox module"
     if reason := sandbox.available():
         return argv, reason
-    ours = tuple(ROOT / name for name in sorted({"course", "autograder", package}))
+    ours = (*(ROOT / name for name in sorted({"course", "autograder", package})), *_libraries())
     return sandbox.bwrap(argv, rw=(home,), ro=(*ours, model_folder), cwd=home, gpu=gpu, mem_gb=memory_gb, cpu_s=cpu_s,
                          env=env), None
 
@@ -145,8 +145,15 @@ def boxed(argv: list[str], model_folder: Path, home: str, env: dict[str, str], m
 def _environment(home: str) -> dict[str, str]:
     """A clean one: no secret, no student's PYTHON* variables, threads as the machine has cores."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": home, "TMPDIR": home, "COURSE_CACHE": home, "PYTHONPATH": str(ROOT),
+    path = os.pathsep.join(map(str, (ROOT, *_libraries())))
+    return {**kept, "HOME": home, "TMPDIR": home, "COURSE_CACHE": home, "PYTHONPATH": path,
             "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": str(_cores())}
+
+
+def _libraries() -> tuple[Path, ...]:
+    """Folders of packages that the grader's own PYTHONPATH names; never the course's folder, which holds solutions."""
+    folders = (Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)
+    return tuple(path for path in folders if path.is_absolute() and path.is_dir() and not ROOT.is_relative_to(path))
 
 
 def _cores() -> int:

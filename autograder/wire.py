@@ -32,7 +32,7 @@ class WireTimeout(WireError):
 
 def send(fd: int, head: dict, arrays: Sequence[np.ndarray] = (), *, deadline: float | None = None) -> None:
     """Send one message. `deadline`: of time.monotonic(); it needs a pipe set to non-blocking."""
-    arrays = [np.ascontiguousarray(array) for array in arrays]
+    arrays = [np.asarray(array, order="C") for array in arrays]
     for array in arrays:
         if array.dtype.name not in DTYPES:
             raise WireError(f"an array of dtype {array.dtype} cannot be sent")

@@ -92,7 +92,8 @@ class Accuracy:
 class Speed:
     """How many times as fast as the reference in PyTorch eager the engine is; the worst batch size decides.
 
-    Both run in one process, in turns. A time counts only if every answer of the timed runs is right: relative error
+    Both run in one process, in turns: on a GPU timed by CUDA events, on a CPU by CPU time on one thread each (there a
+    crowded machine would otherwise decide). A time counts only if every answer of the timed runs is right: relative error
     (as in `Accuracy`) at most `max_error` and the same class for at least `min_agreement` of the images.
 
     rounds, max_seconds: of timing, per batch size.

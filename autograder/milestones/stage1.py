@@ -63,7 +63,10 @@ RESNET50_FP16 = Milestone(
             title="Faster than PyTorch eager",
             points=4,
             lanes={
-                "cpu": Speed("fp32", batches=(1, 8), ratio=Ramp(zero=1.0, full=1.15, dead_band=0.1)),
+                # docs/results/m1_cpu_threshold.json: an honest export reached 1.5 to 1.8 (two cores, six other
+                # programs); twice the work would reach 0.9.
+                "cpu": Speed("fp32", batches=(1, 4), ratio=Ramp(zero=1.0, full=1.25, dead_band=0.1), rounds=16,
+                             max_seconds=40.0),
                 "gpu": Speed("fp16", batches=(8,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=200),
             },
             needs=("answers",),
