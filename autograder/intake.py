@@ -23,13 +23,14 @@ TIMESTAMP = "timestamp.txt"
 
 @dataclass
 class Intake:
-    """`notes`: what was left out or replaced, in words for the learner. `notebooks`: name -> note, where there is one."""
+    """What happened to a submission, in words: `notes` on files, `notebooks` by name, where there is a note."""
 
     notes: list[str] = field(default_factory=list)
     notebooks: dict[str, str] = field(default_factory=dict)
 
 
-def plain_files(folder: Path, notes: list[str], *, max_mb: float = MOST_MB, max_files: int = MOST_FILES) -> dict[str, Path]:
+def plain_files(folder: Path, notes: list[str], *, max_mb: float = MOST_MB,
+                max_files: int = MOST_FILES) -> dict[str, Path]:
     """Path inside `folder` -> file, for all regular files. Links and devices are left out and noted."""
     found, room, queue = {}, max_mb * 1e6, [folder]
     while queue:
@@ -91,6 +92,7 @@ def take(submitted: Path, target: Path, release: Path) -> Intake:
     """
     taken = Intake()
     shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
     taken.notes += copy_plain(submitted, target)
     expected = sorted(path.stem for path in release.glob("*.ipynb"))
     read: dict[str, NotebookNode] = {}

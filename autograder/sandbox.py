@@ -18,8 +18,8 @@ from pathlib import Path
 from course.errors import CourseError
 
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/fonts",
-        "/etc/OpenCL", "/etc/vulkan")
+_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
+        "/etc/fonts", "/etc/OpenCL", "/etc/vulkan")
 _GPU_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
                   "NVIDIA_DRIVER_CAPABILITIES")
 APPARMOR = """\
@@ -62,7 +62,8 @@ def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str |
             line += ["--symlink", os.readlink(name), name]
         elif os.path.isdir(name):
             line += ["--ro-bind", name, name]
-    line += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp", "--dir", "/run"]
+    line += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
+    line += [*size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
     for path in (*filter(os.path.exists, _ETC), *_python(), *ro):
         line += ["--ro-bind", str(path), str(path)]
     if gpu:

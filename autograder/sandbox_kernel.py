@@ -136,12 +136,13 @@ class SandboxedExecute(Execute):
         super().__init__(*args, **kwargs)
         if not getattr(self, UNPROTECTED):
             sandbox.require()
-        self._begun, self._room = -1, 0.0
+        self._begun, self._room, self._manager = -1, 0.0, None
 
     def create_kernel_manager(self):
         manager = super().create_kernel_manager()
         manager.limits = {name: getattr(self, name) for name in ("mem_gb", "cpu_s", "processes", "total_s")}
         manager.protected = not getattr(self, UNPROTECTED)
+        self._manager = manager
         return manager
 
     def preprocess(self, nb, resources, km=None):
@@ -176,7 +177,7 @@ class SandboxedExecute(Execute):
         return super().process_message(msg, cell, cell_index)
 
     def _give_up(self, nb, error: Exception) -> None:
-        watch = self.km.watch if self.km is not None else None
+        watch = self._manager.watch
         why = watch.reason if watch and watch.reason else "it ended, or did not answer any more"
         self.log.warning("The kernel was lost: %s (%s)", why, type(error).__name__)
         for cell in nb.cells[max(0, self._begun):]:

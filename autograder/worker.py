@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import shutil
 import signal
@@ -35,6 +36,7 @@ def grade_one(root: str, stage: str, student: str, mark: str, changes: dict, log
     with open(log, "wb", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     begin = time.monotonic()
     place = open_place(Path(root))
     zero(place, stage, student, BEGUN)
@@ -52,7 +54,6 @@ def grade_one(root: str, stage: str, student: str, mark: str, changes: dict, log
     notes = [*taken.notes, *(f"{name}: {note}" for name, note in taken.notebooks.items())]
     write_state(Path(state), status="executed", fingerprint=mark, seconds=round(time.monotonic() - begin, 1),
                 reason="", notes=notes)
-    sys.stdout.flush()
 
 
 def write_state(path: Path, **values) -> None:

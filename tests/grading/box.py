@@ -34,8 +34,8 @@ from autograder.setup import configure
 from tests.grading.box import MILESTONE
 c = get_config()
 configure(c, Path(__file__).resolve().parent, [MILESTONE])
-c.SandboxedExecute.timeout = 8
-c.SandboxedExecute.total_s = 40
+c.SandboxedExecute.timeout = 6
+c.SandboxedExecute.total_s = 25
 c.SandboxedExecute.mem_gb = 1.0
 c.SandboxedExecute.processes = 64
 c.Execute.startup_timeout = 120

@@ -1,4 +1,4 @@
-"""What `autograder measure` is for the small milestone of `box.py`: the same arguments, guards and report, no network."""
+"""Stands for `autograder measure` on the small milestone of `box.py`: the same arguments, guard and report."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def main() -> int:
             reason = str(error)
     status = "passed" if points == 20 else "partial" if points else "failed"
     check = CheckResult("right", "The answer is right", status, points, 20.0, f"{points:g} points", "all numbers")
-    report = Report(args.milestone, "The box", "rejected" if reason else "measured", "cpu", args.mode, args.who, (check,),
-                    0.1, reason=reason)
+    report = Report(args.milestone, "The box", "rejected" if reason else "measured", "cpu", args.mode, args.who,
+                    (check,), 0.1, reason=reason)
     Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     Path(args.json).write_text(report.to_json())
     return 0
