@@ -1,8 +1,8 @@
 """The process that holds an artifact: inspects it, builds its engine, runs it, times it beside the reference.
 
-`autograder.runner` starts it, in the sandbox where there is one, and talks to it through two pipes (`autograder.wire`).
-It is ours; the artifact in it is data. It knows no labels, no points, no secret. Whatever a library prints goes to the
-log, never into the pipes.
+`autograder.runner` starts it, in the sandbox where there is one, and talks to it through two pipes
+(`autograder.wire`). It is ours; the artifact in it is data. It knows no labels, no points, no secret.
+Whatever a library prints goes to the log, never into the pipes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_se
             answer, results = {"refused": _out_of_memory(memory_bytes)}, []
         except CourseError as error:
             grown = "bad_alloc" in error.cause or "Failed to allocate memory" in error.cause
-            answer = {"refused": _out_of_memory(memory_bytes) if grown else [error.what, error.cause, error.next_step]}
+            answer = {
+                "refused": _out_of_memory(memory_bytes)
+                if grown
+                else [error.what, error.cause, error.next_step]
+            }
             results = []
         except Exception:
             answer, results = {"bug": traceback.format_exc()}, []
@@ -56,10 +60,11 @@ def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_se
 
 
 class CpuTime:
-    """A clock for `course.bench`: CPU time of the calling thread. With one thread (`one_thread`) it is the time of a
-    quiet machine, also while other programs share the cores.
+    """A clock for `course.bench`: CPU time of the calling thread. With one thread (`one_thread`) it is the
+    time of a quiet machine, also while other programs share the cores.
 
-    Not the process's CPU time: under a limit on CPU seconds, which we set, Linux counts that in whole ticks of 1 to 10 ms.
+    Not the process's CPU time: under a limit on CPU seconds, which we set, Linux counts that in whole ticks
+    of 1 to 10 ms.
     """
 
     def sample(self, fn: Callable[[], object], calls: int) -> float:
@@ -73,8 +78,8 @@ class CpuTime:
 def one_thread() -> Iterator[None]:
     """Engines that are built in here run on one thread of ONNX Runtime, and PyTorch on one of its own.
 
-    On shared cores two threads wait for each other, PyTorch's far more than ONNX Runtime's: with 8 busy programs on
-    2 cores the ratio of ResNet-50 went from about 1.7 to 7.
+    On shared cores two threads wait for each other, PyTorch's far more than ONNX Runtime's: with 8 busy
+    programs on 2 cores the ratio of ResNet-50 went from about 1.7 to 7.
     """
     import onnxruntime
     import torch
@@ -96,8 +101,11 @@ def one_thread() -> Iterator[None]:
 
 
 def _out_of_memory(limit: int) -> list[str]:
-    return ["The model needs too much memory.", f"The limit is {limit / 2**30:.1f} GB.",
-            "Look for a tensor that is far larger than the network needs."]
+    return [
+        "The model needs too much memory.",
+        f"The limit is {limit / 2**30:.1f} GB.",
+        "Look for a tensor that is far larger than the network needs.",
+    ]
 
 
 class State:
@@ -109,34 +117,46 @@ class State:
         self.references: dict[str, Callable] = {}
 
     def inspect(self, *, name: str, max_nodes: int, max_elements: int, allow_ops: list[str]):
-        facts = onnx_guard.inspect(self.data, name, max_nodes=max_nodes, max_elements=max_elements,
-                                   allow_ops=tuple(allow_ops))
+        facts = onnx_guard.inspect(
+            self.data, name, max_nodes=max_nodes, max_elements=max_elements, allow_ops=tuple(allow_ops)
+        )
         return vars(facts), []
 
     def build(self, *, key: str, precision: str, runtime: str, largest: int, alone: bool):
-        """Build an engine for batches of 1 to `largest`; `alone`: to run on one thread where it runs on a CPU."""
+        """Build an engine for batches of 1 to `largest`; `alone`: to run on one thread where it runs on a
+        CPU.
+        """
         from course import engine
 
         open_axis = any(-1 in shape for shape in self._shapes().values())
         profiles = (engine.Profile.batch(self.data, 1, largest, largest),) if open_axis else ()
         tuning = {"optimization_level": 2} if runtime == "tensorrt" else {}
         with one_thread() if alone and runtime == "onnxruntime" else contextlib.nullcontext():
-            built = engine.build(self.data, engine.BuildConfig(precision, profiles, runtime=runtime, **tuning))
+            built = engine.build(
+                self.data, engine.BuildConfig(precision, profiles, runtime=runtime, **tuning)
+            )
         self.engines[key] = built
         # ONNX Runtime's CPU kernels compute in float32 whatever the weights are: no part to report
         part = _float16_part(built) if runtime == "tensorrt" and precision == "fp16" else -1.0
-        return {"runtime": built.runtime, "version": built.runtime_version, "device": built.device,
-                "seconds": built.build_seconds, "float16": part}, []
+        return {
+            "runtime": built.runtime,
+            "version": built.runtime_version,
+            "device": built.device,
+            "seconds": built.build_seconds,
+            "float16": part,
+        }, []
 
     def run(self, x: np.ndarray, *, key: str):
         return {}, [_only(self.engines[key].run({self._input(key): x}))]
 
-    def time(self, x: np.ndarray, *, key: str, reference: str, rounds: int, max_seconds: float, warmup_s: float):
-        """Time engine and reference in turns on x, [slots, batch, ...], a slot per call: on a GPU by CUDA events, on a
-        CPU by CPU time on one thread each.
+    def time(
+        self, x: np.ndarray, *, key: str, reference: str, rounds: int, max_seconds: float, warmup_s: float
+    ):
+        """Time engine and reference in turns on x, [slots, batch, ...], a slot per call: on a GPU by CUDA
+        events, on a CPU by CPU time on one thread each.
 
-        Answers: milliseconds of the engine and of the reference, float64 [rounds] each; the engine's answers in timed
-        and warm-up calls, [calls, batch, classes], and the slot of each, int64 [calls].
+        Answers: milliseconds of the engine and of the reference, float64 [rounds] each; the engine's answers
+        in timed and warm-up calls, [calls, batch, classes], and the slot of each, int64 [calls].
         """
         import torch
 
@@ -167,12 +187,22 @@ class State:
                 model(slots[turn % len(slots)])
 
         with contextlib.nullcontext() if cuda else one_thread():
-            found = bench.compare(ours, theirs, labels=("engine", "PyTorch eager"), items=(x.shape[1],) * 2,
-                                  device="cuda" if cuda else "cpu", clock=None if cuda else CpuTime(), rounds=rounds,
-                                  max_seconds=max_seconds, warmup_s=warmup_s)
+            found = bench.compare(
+                ours,
+                theirs,
+                labels=("engine", "PyTorch eager"),
+                items=(x.shape[1],) * 2,
+                device="cuda" if cuda else "cpu",
+                clock=None if cuda else CpuTime(),
+                rounds=rounds,
+                max_seconds=max_seconds,
+                warmup_s=warmup_s,
+            )
         answers = np.stack([answer.float().cpu().numpy() for _, answer in kept])
-        return ({"device": found.a.device_name, "calls": [found.a.calls, found.b.calls]},
-                [found.a.milliseconds, found.b.milliseconds, answers, np.array([slot for slot, _ in kept])])
+        return (
+            {"device": found.a.device_name, "calls": [found.a.calls, found.b.calls]},
+            [found.a.milliseconds, found.b.milliseconds, answers, np.array([slot for slot, _ in kept])],
+        )
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         from course.engine import graph
@@ -182,7 +212,9 @@ class State:
     def _input(self, key: str) -> str:
         names = [spec.name for spec in self.engines[key].inputs]
         if len(names) != 1:
-            raise Rejected("The model does not have one input.", f"Its inputs are {names}.", "Export it with one.")
+            raise Rejected(
+                "The model does not have one input.", f"Its inputs are {names}.", "Export it with one."
+            )
         return names[0]
 
     def _reference(self, where: str, cuda: bool) -> Callable:
@@ -199,17 +231,28 @@ def load_reference(where: str):
 
 def _only(answers: dict[str, np.ndarray]) -> np.ndarray:
     if len(answers) != 1:
-        raise Rejected("The model does not have one output.", f"Its outputs are {list(answers)}.", "Export it with one.")
+        raise Rejected(
+            "The model does not have one output.", f"Its outputs are {list(answers)}.", "Export it with one."
+        )
     answer = np.asarray(next(iter(answers.values())))
     if answer.dtype.name not in wire.DTYPES:
-        raise Rejected("The model's output holds no numbers.", f"Its dtype is {answer.dtype}.", "Export the network only.")
+        raise Rejected(
+            "The model's output holds no numbers.",
+            f"Its dtype is {answer.dtype}.",
+            "Export the network only.",
+        )
     return answer
 
 
 def _float16_part(built) -> float:
-    """Part of the layers with a known output dtype that put out float16; layers that only move data not counted."""
-    kinds = [layer.outputs[0].dtype for layer in built.layers()
-             if layer.outputs and layer.outputs[0].dtype and layer.kind not in ("Reformat", "NoOp", "Constant")]
+    """Part of the layers with a known output dtype that put out float16; layers that only move data not
+    counted.
+    """
+    kinds = [
+        layer.outputs[0].dtype
+        for layer in built.layers()
+        if layer.outputs and layer.outputs[0].dtype and layer.kind not in ("Reformat", "NoOp", "Constant")
+    ]
     return sum(kind == "float16" for kind in kinds) / max(1, len(kinds))
 
 

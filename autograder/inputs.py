@@ -1,8 +1,9 @@
-"""The inputs that an artifact is measured on: drawn from a seed, in the grader's process; labels never leave it.
+"""The inputs of a measurement: drawn from a seed, in the grader's process; labels never leave it.
 
-In self-check the seed is public. In grading it is an HMAC of the student and the milestone with the instructor's
-secret: nothing that could leak lies anywhere, and no two students get the same images. Every image is moved, zoomed,
-mirrored and relit by numbers from the same seed, so that there is no finite list of images to learn by heart.
+In self-check the seed is public. In grading it is an HMAC of the student and the milestone with the
+instructor's secret: no file of inputs could leak, and no two students get the same images. Every image is
+moved, zoomed, mirrored and relit by numbers from the same seed, so that there is no finite list of images
+to learn by heart.
 """
 
 from __future__ import annotations
@@ -36,15 +37,19 @@ class Drawn:
 
 
 def secret(root: Path = ROOT) -> bytes:
-    """The instructor's secret: from the environment, else from `.grading/secret`, which is made at its first use.
+    """The instructor's secret: from the environment, else from `.grading/secret`, which is made at its first
+    use.
 
     Raises:
         CourseError: it is too short, or others could read the file.
     """
     if text := os.environ.get(SECRET_VARIABLE):
         if len(text) < _SHORTEST:
-            raise CourseError(f"{SECRET_VARIABLE} is too short.", f"It has {len(text)} characters.",
-                              f"Use at least {_SHORTEST}, for example from `openssl rand -hex 32`.")
+            raise CourseError(
+                f"{SECRET_VARIABLE} is too short.",
+                f"It has {len(text)} characters.",
+                f"Use at least {_SHORTEST}, for example from `openssl rand -hex 32`.",
+            )
         return text.encode()
     path = root / ".grading" / "secret"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,10 +62,15 @@ def secret(root: Path = ROOT) -> bytes:
         mode = os.fstat(file.fileno()).st_mode
         key = file.read(4096).strip()
     if not stat.S_ISREG(mode) or mode & 0o077:
-        raise CourseError(f"Others can read {path}.", f"Its permissions are {stat.filemode(mode)}.",
-                          f"Run `chmod 600 {path}`; if a learner may have read it, delete it.")
+        raise CourseError(
+            f"Others can read {path}.",
+            f"Its permissions are {stat.filemode(mode)}.",
+            f"Run `chmod 600 {path}`; if a learner may have read it, delete it.",
+        )
     if len(key) < _SHORTEST:
-        raise CourseError(f"{path} holds no secret.", f"It has {len(key)} bytes.", "Delete it; a new one is made.")
+        raise CourseError(
+            f"{path} holds no secret.", f"It has {len(key)} bytes.", "Delete it; a new one is made."
+        )
     return key
 
 
@@ -73,17 +83,22 @@ def seed(mode: str, who: str, milestone: str, purpose: str, key: bytes | None = 
     if mode not in MODES:
         raise CourseError(f"There is no mode {mode!r}.", f"Modes: {', '.join(MODES)}.", "Use one of these.")
     if mode == "hidden" and (not who or not key):
-        raise CourseError("Hidden inputs need a student and a secret.", "One of them is empty.",
-                          "Give --who, and let the instructor's account run the grader.")
+        raise CourseError(
+            "Hidden inputs need a student and a secret.",
+            "One of them is empty.",
+            "Give --who, and let the instructor's account run the grader.",
+        )
     who, key = (who, key) if mode == "hidden" else ("", b"public")
     message = json.dumps([mode, who, milestone, purpose]).encode()  # a list: no two students share a text
     return int.from_bytes(hmac.new(key, message, hashlib.sha256).digest(), "big")
 
 
 def draw(mode: str, who: str, milestone: str, purpose: str, count: int, key: bytes | None = None) -> Drawn:
-    """`count` labelled images for one purpose ("fp16", "speed batch 8"); the same arguments give the same images.
+    """`count` labelled images for one purpose ("fp16", "speed batch 8"); the same arguments give the same
+    images.
 
-    From CIFAR-10's public split; in hidden mode also from the hidden pool, where the instructor has fetched it.
+    From CIFAR-10's public split; in hidden mode also from the hidden pool, where the instructor has fetched
+    it.
     """
     from course.data import cifar10, preprocess
 
@@ -114,6 +129,10 @@ def alter(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = zoom * mirror, zoom, shift
     grid = F.affine_grid(torch.from_numpy(theta).float(), [count, 3, side, side], align_corners=False)
     images = torch.tensor(pixels).permute(0, 3, 1, 2).float()
-    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).permute(0, 2, 3, 1).numpy()
+    moved = (
+        F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
     gain, offset = rng.uniform(0.8, 1.2, (count, 1, 1, 1)), rng.uniform(-12, 12, (count, 1, 1, 1))
     return np.clip(np.rint((moved - 128) * gain + 128 + offset), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Trusted measurement of one milestone from files. No code of a learner runs here, and no number of theirs is read.
+"""Trusted measurement of one milestone from files. No learner's code runs here, no number of theirs is read.
 
 python -m autograder measure s1.m1 --workdir work/stage1_converter
 python -m autograder measure s1.m1 --workdir SUBMISSION --mode hidden --who STUDENT --json report.json
@@ -22,7 +22,7 @@ import numpy as np
 
 from autograder import checks, inputs
 from autograder.milestones import LANES, Check, Milestone, get
-from autograder.runner import Runner, RunnerBroke
+from autograder.runner import Runner
 from autograder.scoreboard import CheckResult, Report
 from autograder.snapshot import Rejected, take
 from course.errors import CourseError
@@ -34,12 +34,20 @@ log = logging.getLogger("autograder.measure")
 NO_GPU = "This needs a GPU with TensorRT; this machine has none. The points stay open."
 
 
-def measure(milestone: str | Milestone, workdir: str | Path, mode: str = "public", who: str = "", *,
-            lane: str | None = None, say: Callable[[str], None] | None = None) -> Report:
+def measure(
+    milestone: str | Milestone,
+    workdir: str | Path,
+    mode: str = "public",
+    who: str = "",
+    *,
+    lane: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Report:
     """Measure what lies in `workdir`.
 
-    Whatever is in it, the answer is a Report: what cannot be measured gets no points and a reason; if the grader
-    itself fails, the status is "error", the points are 0 and the log goes to `logging` ("autograder.measure").
+    Whatever is in it, the answer is a Report: what cannot be measured gets no points and a reason; if the
+    grader itself fails, the status is "error", the points are 0 and the log goes to `logging`
+    ("autograder.measure").
 
     Args:
         milestone: its id, or a declaration.
@@ -50,36 +58,51 @@ def measure(milestone: str | Milestone, workdir: str | Path, mode: str = "public
         say: called with a line now and then.
 
     Raises:
-        CourseError: there is no such milestone, mode, lane or secret: the caller's mistake, not the learner's.
+        CourseError: there is no such milestone, mode, lane or secret: the caller's mistake, not the
+        learner's.
     """
     milestone = get(milestone) if isinstance(milestone, str) else milestone
     key = inputs.secret() if mode == "hidden" else None
     inputs.seed(mode, who, milestone.id, "", key)
     if lane not in (None, *LANES):
-        raise CourseError(f"There is no lane {lane!r}.", f"Lanes: {', '.join(LANES)}.", "Leave it out, or use one.")
+        raise CourseError(
+            f"There is no lane {lane!r}.", f"Lanes: {', '.join(LANES)}.", "Leave it out, or use one."
+        )
     begin, say = time.perf_counter(), say or (lambda text: None)
-    found = {"milestone": milestone.id, "title": milestone.title, "mode": mode, "who": who if mode == "hidden" else ""}
+    found = {
+        "milestone": milestone.id,
+        "title": milestone.title,
+        "mode": mode,
+        "who": who if mode == "hidden" else "",
+    }
     try:
         found["lane"] = lane or machine_lane()
-        found |= _measure(milestone, Path(workdir), key, say, **{name: found[name] for name in ("mode", "who", "lane")})
+        found |= _measure(
+            milestone, Path(workdir), key, say, **{name: found[name] for name in ("mode", "who", "lane")}
+        )
     except Exception:  # ours, whatever it is: the batch goes on, and a person looks at it
         problem = traceback.format_exc()
         log.error("measuring %s of %s failed:\n%s", milestone.id, who or "the learner", problem)
-        found |= {"status": "error", "problem": problem, "lane": found.get("lane", "cpu"),
-                  "checks": _all_failed(milestone, found.get("lane", "cpu")),
-                  "reason": "The grader itself failed, which is not your fault. A person will look at it."}
+        found |= {
+            "status": "error",
+            "problem": problem,
+            "lane": found.get("lane", "cpu"),
+            "checks": _all_failed(milestone, found.get("lane", "cpu")),
+            "reason": "The grader itself failed, which is not your fault. A person will look at it.",
+        }
     return Report(**found, seconds=round(time.perf_counter() - begin, 1))
 
 
 def machine_lane() -> str:
-    """"gpu" where TensorRT works, else "cpu"."""
+    """ "gpu" where TensorRT works, else "cpu"."""
     from course.engine import available_runtimes
 
     return "cpu" if available_runtimes()["tensorrt"] else "gpu"
 
 
-def _measure(milestone: Milestone, workdir: Path, key: bytes | None, say: Callable, *, mode: str, who: str,
-             lane: str) -> dict:
+def _measure(
+    milestone: Milestone, workdir: Path, key: bytes | None, say: Callable, *, mode: str, who: str, lane: str
+) -> dict:
     artifact = milestone.artifacts[0]
     with tempfile.TemporaryDirectory(prefix="grader-") as folder:
         try:
@@ -88,11 +111,22 @@ def _measure(milestone: Milestone, workdir: Path, key: bytes | None, say: Callab
         except Rejected as error:
             return _rejected(milestone, lane, error)
         record = {"artifacts": {artifact.path: copy.sha256}}
-        with Runner(copy.path, memory_gb=milestone.memory_gb * (4 if lane == "gpu" else 1), cpu_s=7200,
-                    gpu=lane == "gpu", package=milestone.reference.split(".")[0]) as runner:
+        with Runner(
+            copy.path,
+            memory_gb=milestone.memory_gb * (4 if lane == "gpu" else 1),
+            cpu_s=7200,
+            gpu=lane == "gpu",
+            package=milestone.reference.split(".")[0],
+        ) as runner:
             try:
-                facts, _ = runner.ask("inspect", seconds=120, name=artifact.path, max_nodes=artifact.max_nodes,
-                                      max_elements=artifact.max_elements, allow_ops=list(artifact.allow_ops))
+                facts, _ = runner.ask(
+                    "inspect",
+                    seconds=120,
+                    name=artifact.path,
+                    max_nodes=artifact.max_nodes,
+                    max_elements=artifact.max_elements,
+                    allow_ops=list(artifact.allow_ops),
+                )
             except Rejected as error:
                 return record | _rejected(milestone, lane, error)
             sources: dict[str, None] = {}
@@ -102,8 +136,16 @@ def _measure(milestone: Milestone, workdir: Path, key: bytes | None, say: Callab
                 sources[drawn.source] = None
                 return drawn
 
-            context = checks.Context(milestone, lane, mode, runner, facts, draw,
-                                     functools.partial(reference_answers, milestone.reference), say)
+            context = checks.Context(
+                milestone,
+                lane,
+                mode,
+                runner,
+                facts,
+                draw,
+                functools.partial(reference_answers, milestone.reference),
+                say,
+            )
             results: list[CheckResult] = []
             for check in milestone.checks:
                 results.append(_one(context, check, results))
@@ -129,8 +171,8 @@ def _one(context: checks.Context, check: Check, before: list[CheckResult]) -> Ch
 
 
 def _result(check: Check, share: float, measured: str, message: str, values: dict, lane: str) -> CheckResult:
-    """Points are rounded down to hundredths. Who lost some reads the cause, and one hint: the more points, the
-    fewer words (nothing earned: the first step; some: the second; nearly all: the third)."""
+    """Points are rounded down to hundredths. Who lost some reads the cause, and one hint: the more points,
+    the fewer words (nothing earned: the first step; some: the second; nearly all: the third)."""
     if not 0.0 <= share <= 1.0 or math.isnan(share):
         raise ValueError(f"check {check.id} gave the share {share}")
     points = math.floor(check.points * share * 100 + 1e-6) / 100
@@ -140,14 +182,32 @@ def _result(check: Check, share: float, measured: str, message: str, values: dic
     else:
         message = f"{check.on_fail} {message}".strip()
         hint = check.hints[0 if share == 0 else 1 if share < 0.8 else 2]
-    return CheckResult(check.id, check.title, status, points, check.points, measured,
-                       checks.threshold(check.lanes[lane]), message, hint, values)
+    return CheckResult(
+        check.id,
+        check.title,
+        status,
+        points,
+        check.points,
+        measured,
+        checks.threshold(check.lanes[lane]),
+        message,
+        hint,
+        values,
+    )
 
 
 def _open(check: Check) -> CheckResult:
     lane = next(iter(check.lanes))
-    return CheckResult(check.id, check.title, "open", 0.0, check.points, "not measured",
-                       checks.threshold(check.lanes[lane]), NO_GPU)
+    return CheckResult(
+        check.id,
+        check.title,
+        "open",
+        0.0,
+        check.points,
+        "not measured",
+        checks.threshold(check.lanes[lane]),
+        NO_GPU,
+    )
 
 
 def _rejected(milestone: Milestone, lane: str, error: Rejected) -> dict:
@@ -155,23 +215,36 @@ def _rejected(milestone: Milestone, lane: str, error: Rejected) -> dict:
 
 
 def _all_failed(milestone: Milestone, lane: str) -> tuple[CheckResult, ...]:
-    return tuple(_open(check) if lane not in check.lanes else
-                 CheckResult(check.id, check.title, "failed", 0.0, check.points, "not measured",
-                             checks.threshold(check.lanes[lane])) for check in milestone.checks)
+    return tuple(
+        _open(check)
+        if lane not in check.lanes
+        else CheckResult(
+            check.id,
+            check.title,
+            "failed",
+            0.0,
+            check.points,
+            "not measured",
+            checks.threshold(check.lanes[lane]),
+        )
+        for check in milestone.checks
+    )
 
 
 _answers: dict[tuple[str, bytes], np.ndarray] = {}
 
 
 def reference_answers(reference: str, x: np.ndarray) -> np.ndarray:
-    """Logits of the reference, float32 [N, classes], computed in this process on the CPU; remembered per input."""
+    """Logits of the reference, float32 [N, classes], computed in this process on the CPU; remembered per
+    input.
+    """
     import torch
 
     digest = (reference, hashlib.sha256(x).digest())
     if digest not in _answers:
         model = _reference(reference)
         with torch.inference_mode():
-            parts = [model(torch.from_numpy(x[start:start + 16])) for start in range(0, len(x), 16)]
+            parts = [model(torch.from_numpy(x[start : start + 16])) for start in range(0, len(x), 16)]
         if len(_answers) > 256:
             _answers.clear()
         _answers[digest] = torch.cat(parts).float().numpy()
@@ -189,7 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     """0 if the milestone was measured (or its artifact rejected), 2 if the grader failed."""
     parser = argparse.ArgumentParser(prog="python -m autograder measure", description=__doc__.split("\n")[0])
     parser.add_argument("milestone", help="its id, such as s1.m1")
-    parser.add_argument("--workdir", type=Path, default=Path(), help="folder of the notebook (default: this one)")
+    parser.add_argument(
+        "--workdir", type=Path, default=Path(), help="folder of the notebook (default: this one)"
+    )
     parser.add_argument("--mode", choices=inputs.MODES, default="public")
     parser.add_argument("--who", default="", help="the student, in mode hidden")
     parser.add_argument("--lane", choices=LANES, help="default: gpu where TensorRT works")
@@ -201,8 +276,9 @@ def main(argv: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"  {time.perf_counter() - begin:5.1f} s  {text}", flush=True)
 
-    report = measure(args.milestone, args.workdir, args.mode, args.who, lane=args.lane,
-                     say=None if args.quiet else say)
+    report = measure(
+        args.milestone, args.workdir, args.mode, args.who, lane=args.lane, say=None if args.quiet else say
+    )
     if args.json:
         atomic_write(args.json, report.to_json().encode())
     print(report.text())

@@ -20,12 +20,23 @@ from autograder.snapshot import Rejected
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
-_KEPT_VARIABLES = ("PATH", "LANG", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUDA_HOME",
-                   "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+_KEPT_VARIABLES = (
+    "PATH",
+    "LANG",
+    "PYTHONHOME",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
 
 
 class RunnerBroke(Exception):
-    """The measuring process failed for a reason of its own: no fault of the artifact. Holds the process's log."""
+    """The measuring process failed for a reason of its own: no fault of the artifact. Holds the process's
+    log.
+    """
 
 
 class Runner:
@@ -48,14 +59,29 @@ class Runner:
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         os.set_blocking(self._write, False)
-        argv = [sys.executable, "-m", "autograder.engine_process", str(to_read), str(to_write), str(model),
-                str(int(memory_gb * 2**30)), str(cpu_s)]
+        argv = [
+            sys.executable,
+            "-m",
+            "autograder.engine_process",
+            str(to_read),
+            str(to_write),
+            str(model),
+            str(int(memory_gb * 2**30)),
+            str(cpu_s),
+        ]
         env = _environment(self._home.name)
         argv, self.why_open = boxed(argv, model.parent, self._home.name, env, memory_gb, cpu_s, gpu, package)
         self.sandboxed = self.why_open is None
-        self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                                         cwd=self._home.name, env=env, pass_fds=(to_read, to_write),
-                                         start_new_session=True)
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=self._home.name,
+            env=env,
+            pass_fds=(to_read, to_write),
+            start_new_session=True,
+        )
         os.close(to_read)
         os.close(to_write)
         try:
@@ -66,8 +92,15 @@ class Runner:
             self.close()
             raise RunnerBroke(f"The measuring process did not start: {error}\n{self.log()}") from error
 
-    def ask(self, command: str, arrays: Sequence[np.ndarray] = (), *, seconds: float,
-            most_answer: int = 64 << 20, **head) -> tuple[dict, list[np.ndarray]]:
+    def ask(
+        self,
+        command: str,
+        arrays: Sequence[np.ndarray] = (),
+        *,
+        seconds: float,
+        most_answer: int = 64 << 20,
+        **head,
+    ) -> tuple[dict, list[np.ndarray]]:
         """Send a request and wait for its answer, `seconds` at most.
 
         Raises:
@@ -80,8 +113,11 @@ class Runner:
             answer, results = wire.receive(self._read, deadline=deadline, most_body=most_answer)
         except wire.WireTimeout:
             self.close()
-            raise Rejected("The model took too long.", f"{command} was ended after {seconds:.0f} s.",
-                           "Export the given network only; it needs a fraction of this time.") from None
+            raise Rejected(
+                "The model took too long.",
+                f"{command} was ended after {seconds:.0f} s.",
+                "Export the given network only; it needs a fraction of this time.",
+            ) from None
         except wire.WireError as error:
             raise self._died(command, error) from error
         if "bug" in answer:
@@ -94,11 +130,19 @@ class Runner:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         code = self._process.poll()
-        end = "it was ended" if code is None else f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        end = (
+            "it was ended"
+            if code is None
+            else f"signal {signal.Signals(-code).name}"
+            if code < 0
+            else f"status {code}"
+        )
         self.close()
-        return Rejected("The model ended the process that ran it.",
-                        f"During {command!r}: {error} ({end}). Its memory is limited to {self._memory_gb:g} GB.",
-                        "Build the file with course.engine.build on your machine and watch the memory.")
+        return Rejected(
+            "The model ended the process that ran it.",
+            f"During {command!r}: {error} ({end}). Its memory is limited to {self._memory_gb:g} GB.",
+            "Build the file with course.engine.build on your machine and watch the memory.",
+        )
 
     def log(self) -> str:
         """The end of what the process and its libraries printed."""
@@ -124,8 +168,16 @@ class Runner:
         self._log.close()
 
 
-def boxed(argv: list[str], model_folder: Path, home: str, env: dict[str, str], memory_gb: float, cpu_s: int,
-          gpu: bool, package: str) -> tuple[list[str], str | None]:
+def boxed(
+    argv: list[str],
+    model_folder: Path,
+    home: str,
+    env: dict[str, str],
+    memory_gb: float,
+    cpu_s: int,
+    gpu: bool,
+    package: str,
+) -> tuple[list[str], str | None]:
     """The command line inside bubblewrap, and None; or the plain one, and the reason why there is no sandbox.
 
     Without it the artifact is still only data, in a process of its own with limits; a flaw in ONNX Runtime or
@@ -138,26 +190,40 @@ def boxed(argv: list[str], model_folder: Path, home: str, env: dict[str, str], m
     if reason := sandbox.available():
         return argv, reason
     ours = (*(ROOT / name for name in sorted({"course", "autograder", package})), *_libraries())
-    return sandbox.bwrap(argv, rw=(home,), ro=(*ours, model_folder), cwd=home, gpu=gpu, mem_gb=memory_gb, cpu_s=cpu_s,
-                         env=env), None
+    return sandbox.bwrap(
+        argv, rw=(home,), ro=(*ours, model_folder), cwd=home, gpu=gpu, mem_gb=memory_gb, cpu_s=cpu_s, env=env
+    ), None
 
 
 def _environment(home: str) -> dict[str, str]:
     """A clean one: no secret, no student's PYTHON* variables, threads as the machine has cores."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     path = os.pathsep.join(map(str, (ROOT, *_libraries())))
-    return {**kept, "HOME": home, "TMPDIR": home, "COURSE_CACHE": home, "PYTHONPATH": path,
-            "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": str(_cores())}
+    return {
+        **kept,
+        "HOME": home,
+        "TMPDIR": home,
+        "COURSE_CACHE": home,
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": str(_cores()),
+    }
 
 
 def _libraries() -> tuple[Path, ...]:
-    """Folders of packages that the grader's own PYTHONPATH names; never the course's folder, which holds solutions."""
+    """Folders of packages that the grader's own PYTHONPATH names; never the course's folder, which holds
+    solutions.
+    """
     folders = (Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)
-    return tuple(path for path in folders if path.is_absolute() and path.is_dir() and not ROOT.is_relative_to(path))
+    return tuple(
+        path for path in folders if path.is_absolute() and path.is_dir() and not ROOT.is_relative_to(path)
+    )
 
 
 def _cores() -> int:
-    """Physical cores that this process may use: what ONNX Runtime takes by itself, and PyTorch gets as well."""
+    """Physical cores that this process may use: what ONNX Runtime takes by itself, and PyTorch gets as
+    well.
+    """
     import psutil
 
     allowed = len(os.sched_getaffinity(0))

@@ -35,9 +35,11 @@ class CheckResult:
 class Report:
     """A measurement of one milestone.
 
-    status: "measured"; "rejected", if the artifact could not be measured at all (`reason` says why); or "error", if
-        the grader itself failed: no points, `needs_manual` is set, and the instructor finds the log in `problem`.
-    lane: "cpu" or "gpu". mode: "public" (self-check) or "hidden" (grading). who: the student in mode "hidden".
+    status: "measured"; "rejected", if the artifact could not be measured at all (`reason` says why); or
+        "error", if the grader itself failed: no points, `needs_manual` is set, and the instructor finds the
+        log in `problem`.
+    lane: "cpu" or "gpu". mode: "public" (self-check) or "hidden" (grading). who: the student in mode
+        "hidden".
     artifacts: path -> SHA-256 of what was measured. notes: what the reader should know about this machine.
     """
 
@@ -73,9 +75,15 @@ class Report:
 
     def to_json(self) -> str:
         """Lossless; `from_json` gives an equal Report. The sums are in it for readers in other languages."""
-        sums = {"points": self.points, "max_points": self.max_points, "open_points": self.open_points,
-                "needs_manual": self.needs_manual}
-        return json.dumps({"format": "autograder.report 1", **asdict(self), **sums}, indent=1, ensure_ascii=False)
+        sums = {
+            "points": self.points,
+            "max_points": self.max_points,
+            "open_points": self.open_points,
+            "needs_manual": self.needs_manual,
+        }
+        return json.dumps(
+            {"format": "autograder.report 1", **asdict(self), **sums}, indent=1, ensure_ascii=False
+        )
 
     @staticmethod
     def from_json(text: str) -> Report:
@@ -91,8 +99,11 @@ class Report:
             checks = tuple(CheckResult(**check) for check in data.pop("checks"))
             return Report(checks=checks, notes=tuple(data.pop("notes")), **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CourseError("This is no report of a measurement.", f"{type(error).__name__}: {error}",
-                              "Measure again with `python -m autograder measure`.") from error
+            raise CourseError(
+                "This is no report of a measurement.",
+                f"{type(error).__name__}: {error}",
+                "Measure again with `python -m autograder measure`.",
+            ) from error
 
     def text(self) -> str:
         """The score-board for a terminal, 100 columns wide."""
@@ -109,33 +120,49 @@ class Report:
     def _repr_html_(self) -> str:
         rows = []
         for check in self.checks:
-            colour, words = _COLOUR[check.status], "".join(
-                f"<div><span style='opacity:.65'>{html.escape(label)}:</span> {html.escape(text)}</div>"
-                for label, text in self._rows(check))
+            colour, words = (
+                _COLOUR[check.status],
+                "".join(
+                    f"<div><span style='opacity:.65'>{html.escape(label)}:</span> {html.escape(text)}</div>"
+                    for label, text in self._rows(check)
+                ),
+            )
             rows.append(
                 f"<tr style='border-top:1px solid rgba(128,128,128,.35)'>"
                 f"<td style='color:{colour};font-size:1.3em;vertical-align:top'>{_MARK[check.status]}</td>"
                 f"<td style='text-align:left'><b>{html.escape(check.title)}</b>{words}</td>"
-                f"<td style='vertical-align:top;white-space:nowrap'>{check.points:g} / {check.max_points:g}</td></tr>")
+                f"<td style='vertical-align:top;white-space:nowrap'>{check.points:g} / "
+                f"{check.max_points:g}</td></tr>"
+            )
         part = 100 * self.points / self.max_points if self.max_points else 0
         unseen = 100 * self.open_points / self.max_points if self.max_points else 0
         reason = f"<p style='color:{_COLOUR['failed']}'>{html.escape(self.reason)}</p>" if self.reason else ""
-        bar = (f"<div style='display:flex;height:.6em;border-radius:.3em;overflow:hidden;background:rgba(128,128,128,.25)' "
-               f"role='img' aria-label='{part:.0f} percent of the points'>"
-               f"<div style='width:{part:.2f}%;background:{_COLOUR['passed']}'></div>"
-               f"<div style='width:{unseen:.2f}%;background:repeating-linear-gradient(45deg,rgba(128,128,128,.5) 0 .3em,"
-               f"transparent .3em .6em)'></div></div>")
+        bar = (
+            f"<div role='img' aria-label='{part:.0f} percent of the points' style='display:flex;height:.6em;"
+            f"border-radius:.3em;overflow:hidden;background:rgba(128,128,128,.25)'>"
+            f"<div style='width:{part:.2f}%;background:{_COLOUR['passed']}'></div>"
+            f"<div style='width:{unseen:.2f}%;background:repeating-linear-gradient(45deg,"
+            f"rgba(128,128,128,.5) 0 .3em,transparent .3em .6em)'></div></div>"
+        )
         footer = "".join(f"<div>{html.escape(note)}</div>" for note in self._footer())
-        return (f"<div style='max-width:56em'><h3 style='margin:.3em 0'>{html.escape(self.title)}: {self.points:g} of "
-                f"{self.max_points:g} points{html.escape(self._open_words())}</h3>{bar}{reason}"
-                f"<table style='width:100%;border-collapse:collapse'>{''.join(rows)}</table>"
-                f"<div style='opacity:.7;font-size:.9em'>{footer}</div></div>")
+        return (
+            f"<div style='max-width:56em'><h3 style='margin:.3em 0'>{html.escape(self.title)}: "
+            f"{self.points:g} of {self.max_points:g} points"
+            f"{html.escape(self._open_words())}</h3>{bar}{reason}"
+            f"<table style='width:100%;border-collapse:collapse'>{''.join(rows)}</table>"
+            f"<div style='opacity:.7;font-size:.9em'>{footer}</div></div>"
+        )
 
     def _open_words(self) -> str:
         return f", {self.open_points:g} open" if self.open_points else ""
 
     def _rows(self, check: CheckResult) -> list[tuple[str, str]]:
-        rows = [("measured", check.measured), ("wanted", check.threshold), ("why", check.message), ("hint", check.hint)]
+        rows = [
+            ("measured", check.measured),
+            ("wanted", check.threshold),
+            ("why", check.message),
+            ("hint", check.hint),
+        ]
         return [(label, words) for label, words in rows if words]
 
     def _footer(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The grader's verdict inside a notebook: the same code as in grading, in a process of its own, on public inputs."""
+"""The grader's verdict inside a notebook: the same code, in a process of its own, on public inputs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,36 @@ MOST_SECONDS = 1800.0
 def selfcheck(milestone_id: str, workdir: str | Path = ".") -> float:
     """Measure this folder's artifacts, show the score-board, return the points.
 
-    The last value of a notebook's graded cell is its score, so end the cell with this call. While nbgrader grades,
-    nothing is measured here and 0.0 is returned: the grader measures afterwards, where no notebook can interfere.
+    The last value of a notebook's graded cell is its score, so end the cell with this call. While nbgrader
+    grades, nothing is measured here and 0.0 is returned: the grader measures afterwards, where no notebook
+    can interfere.
     """
     if os.environ.get("NBGRADER_EXECUTION") == "autograde":
         print(f"{milestone_id}: the grader measures this after the notebook has run, with inputs of its own.")
         return 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "autograder", "measure", milestone_id, "--json", str(path),
-                   "--workdir", str(Path(workdir).resolve())]
+        command = [
+            sys.executable,
+            "-m",
+            "autograder",
+            "measure",
+            milestone_id,
+            "--json",
+            str(path),
+            "--workdir",
+            str(Path(workdir).resolve()),
+        ]
         lines = _run(command)
         try:
             report = Report.from_json(path.read_text())
         except (OSError, CourseError):
             print("\n".join(lines[-8:]))
-            print(f"{milestone_id} could not be measured.\n  Cause: the grader ended before it had a result; its last "
-                  "words are above.\n  Next step: run `course doctor`, then this cell again.")
+            print(
+                f"{milestone_id} could not be measured.\n  Cause: the grader ended before it had a result; "
+                f"its last "
+                "words are above.\n  Next step: run `course doctor`, then this cell again."
+            )
             return 0.0
     if report.needs_manual:
         print(report.problem)
@@ -52,8 +65,16 @@ def _run(command: list[str]) -> list[str]:
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, errors="replace")
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -66,7 +87,9 @@ def _run(command: list[str]) -> list[str]:
     try:
         while (line := lines.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
             seen.append(line)
-            if line.startswith("  ") and " s  " in line[:12]:  # progress; the score-board is shown from the report
+            if (
+                line.startswith("  ") and " s  " in line[:12]
+            ):  # progress; the score-board is shown from the report
                 print(line, flush=True)
         process.wait()
     except queue.Empty:

@@ -1,8 +1,8 @@
 """Messages between the grader and the process that runs an artifact: a JSON head and plain arrays. No pickle.
 
-A message is: 4 bytes length of the head, 8 bytes length of the body (both little-endian), the head in JSON, then the
-arrays one after the other, C order. The head's key "arrays" lists [dtype, shape] of each. Nothing in a message is
-believed before its lengths agree.
+A message is: 4 bytes length of the head, 8 bytes length of the body (both little-endian), the head in JSON,
+then the arrays one after the other, C order. The head's key "arrays" lists [dtype, shape] of each. Nothing in
+a message is believed before its lengths agree.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def send(fd: int, head: dict, arrays: Sequence[np.ndarray] = (), *, deadline: fl
         _write(fd, memoryview(array.reshape(-1)).cast("B") if array.size else b"", deadline)
 
 
-def receive(fd: int, *, deadline: float | None = None, most_body: int = MOST_BODY) -> tuple[dict, list[np.ndarray]]:
+def receive(
+    fd: int, *, deadline: float | None = None, most_body: int = MOST_BODY
+) -> tuple[dict, list[np.ndarray]]:
     """The next message.
 
     Raises:
@@ -62,8 +64,10 @@ def receive(fd: int, *, deadline: float | None = None, most_body: int = MOST_BOD
         raise WireError(f"the head of a message is malformed: {error}") from error
     if not whole or sum(sizes) != body_bytes:
         raise WireError("a message's arrays do not fill its body")
-    arrays = [np.frombuffer(_read(fd, size, deadline), dtype).reshape(shape)
-              for (dtype, shape), size in zip(layout, sizes)]
+    arrays = [
+        np.frombuffer(_read(fd, size, deadline), dtype).reshape(shape)
+        for (dtype, shape), size in zip(layout, sizes)
+    ]
     return head, arrays
 
 
@@ -72,7 +76,7 @@ def _read(fd: int, count: int, deadline: float | None) -> bytearray:
     view, done = memoryview(data), 0
     while done < count:
         _wait(fd, select.POLLIN, deadline)
-        got = os.readv(fd, [view[done:done + (1 << 20)]])
+        got = os.readv(fd, [view[done : done + (1 << 20)]])
         if not got:
             raise WireError("the pipe is closed")
         done += got
@@ -84,7 +88,7 @@ def _write(fd: int, data: bytes | memoryview, deadline: float | None) -> None:
     while len(view):
         _wait(fd, select.POLLOUT, deadline)
         try:
-            view = view[os.write(fd, view[:1 << 20]):]
+            view = view[os.write(fd, view[: 1 << 20]) :]
         except BlockingIOError:
             continue
         except BrokenPipeError as error:

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Milestone 1: ResNet-50 to FP16
 #
-# You convert a trained ResNet-50 into an ONNX file that any TensorRT machine can build in FP16, and you prove that it
-# still gives PyTorch's answers. The grader measures your file, not your notebook.
+# You convert a trained ResNet-50 into an ONNX file that any TensorRT machine can build in FP16, and you
+# prove that it still gives PyTorch's answers. The grader measures your file, not your notebook.
 #
-# **Time:** 30 minutes on a CPU, 30 minutes on a GPU. Most of it is thinking; no cell runs longer than two minutes.
+# **Time:** 30 minutes on a CPU, 30 minutes on a GPU. Most of it is thinking; no cell runs longer than two
+# minutes.
 #
 # **What runs where**
 #
@@ -12,7 +13,7 @@
 # | --- | --- | --- |
 # | export, check against PyTorch | the same | the same |
 # | FP32 engine | TensorRT | ONNX Runtime |
-# | FP16 engine | TensorRT, on tensor cores | ONNX Runtime: weights and values are rounded to FP16, the arithmetic is FP32 |
+# | FP16 engine | TensorRT, on tensor cores | ONNX Runtime: values rounded to FP16, arithmetic in FP32 |
 # | speed of FP16 | measured | **open**: a CPU cannot show it |
 #
 # **Points:** 20 for the file (4 of them only on a GPU), 4 for your prediction and its explanation.
@@ -29,7 +30,8 @@ from course.models import resnet50
 model = resnet50()              # shipped weights: 97 % on CIFAR-10 at 224 x 224 pixels
 images = cifar10.images("public")
 x = preprocess.classifier(images.pixels[:8])
-print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights; input {x.dtype} {list(x.shape)}")
+weights = sum(p.numel() for p in model.parameters())
+print(f"{weights / 1e6:.1f} million weights; input {x.dtype} {list(x.shape)}")
 
 # %% [markdown]
 # ## 1. Predict before you measure
@@ -51,9 +53,9 @@ print(f"I expect {onnx_mb} MB, {fp16_mb} MB, {other_class} other classes, {facto
 # %% [markdown]
 # ## 2. Export
 #
-# Write `artifacts/resnet50.onnx`. Its input is called `image`, its output `logits`. **The batch size must be open**:
-# the grader runs batch sizes that you do not know. Let `export` simplify the graph; it folds what can be computed
-# beforehand.
+# Write `artifacts/resnet50.onnx`. Its input is called `image`, its output `logits`. **The batch size must
+# be open**: the grader runs batch sizes that you do not know. Let `export` simplify the graph; it folds
+# what can be computed beforehand.
 
 # %% nbgrader={"grade_id": "m1-export", "solution": true}
 path = "artifacts/resnet50.onnx"
@@ -66,8 +68,8 @@ print(exported)
 # %% [markdown]
 # ## 3. Is it the same network?
 #
-# Same real images through PyTorch and through the file. `check_parity` refuses to go on if they disagree. Feed batches
-# of several sizes, so that a fixed batch size cannot hide.
+# Same real images through PyTorch and through the file. `check_parity` refuses to go on if they disagree.
+# Feed batches of several sizes, so that a fixed batch size cannot hide.
 
 # %% nbgrader={"grade_id": "m1-parity", "solution": true}
 ### BEGIN SOLUTION
@@ -78,8 +80,9 @@ print(parity)
 # %% [markdown]
 # ## 4. Build two engines
 #
-# A profile says which batch sizes the engine accepts, and for which one it is tuned. Build `fp32` and `fp16`, both for
-# batch 1 to 16, tuned for 8. The file stays FP32: precision is chosen here, when the engine is built.
+# A profile says which batch sizes the engine accepts, and for which one it is tuned. Build `fp32` and
+# `fp16`, both for batch 1 to 16, tuned for 8. The file stays FP32: precision is chosen here, when the
+# engine is built.
 
 # %% nbgrader={"grade_id": "m1-build", "solution": true}
 ### BEGIN SOLUTION
@@ -95,8 +98,8 @@ for engine in (fp32, fp16):
 # %% [markdown]
 # ## 5. Does FP16 keep the answers?
 #
-# 64 labelled images, which the network was not trained on. Fill in how many get another class than PyTorch gives them,
-# and the largest difference of any logit.
+# 64 labelled images, which the network was not trained on. Fill in how many get another class than PyTorch
+# gives them, and the largest difference of any logit.
 
 # %% nbgrader={"grade_id": "m1-compare", "solution": true}
 batches = [preprocess.classifier(images.pixels[start:start + 16]) for start in range(0, 64, 16)]
@@ -112,9 +115,9 @@ print(f"Another class on {different} of 64 images; largest difference of a logit
 # %% [markdown]
 # ## 6. How fast is it?
 #
-# `bench.compare` runs both in turns and gives a ratio with its 95 % interval. On a GPU compare the FP16 engine, on a CPU
-# the FP32 one: there FP16 only adds conversions. If other programs run, the interval is wide; the grader therefore uses
-# CPU time on one thread each.
+# `bench.compare` runs both in turns and gives a ratio with its 95 % interval. On a GPU compare the FP16
+# engine, on a CPU the FP32 one: there FP16 only adds conversions. If other programs run, the interval is
+# wide; the grader therefore uses CPU time on one thread each.
 
 # %%
 engine = fp16 if fp16.device.startswith("cuda") else fp32
@@ -126,8 +129,8 @@ def eager():
     with torch.inference_mode():
         return model(batch)
 
-print(bench.compare(lambda: engine.run({"image": batch}), eager, labels=(f"{engine.runtime} {engine.precision}", "PyTorch eager"),
-                    items=(len(x), len(x)), device=device, rounds=16, max_seconds=15))
+print(bench.compare(lambda: engine.run({"image": batch}), eager, device=device, items=(len(x), len(x)),
+                    labels=(f"{engine.runtime} {engine.precision}", "PyTorch eager"), max_seconds=15))
 model.to("cpu")
 fp32.close()
 fp16.close()
@@ -135,8 +138,8 @@ fp16.close()
 # %% [markdown]
 # ## 7. The score-board
 #
-# The next cell starts the grader itself, in another process, on your file. It takes about a minute on a CPU. Here its
-# images are public; in grading they are others, drawn for you alone.
+# The next cell starts the grader itself, in another process, on your file. It takes about a minute on a
+# CPU. Here its images are public; in grading they are others, drawn for you alone.
 
 # %% nbgrader={"grade_id": "m-s1-m1", "grade": true, "points": 20}
 from autograder import selfcheck
@@ -146,20 +149,22 @@ selfcheck("s1.m1")
 # %% [markdown] nbgrader={"grade_id": "m1-why", "grade": true, "solution": true, "points": 4}
 # ## 8. Explain
 #
-# Compare your three predictions with what you measured. Then: FP16 cannot hold numbers above 65504, and has about three
-# decimal digits. Why does this network lose no accuracy, and what would a network look like that does? Say how you would
-# find the layer that is to blame.
+# Compare your three predictions with what you measured. Then: FP16 cannot hold numbers above 65504, and has
+# about three decimal digits. Why does this network lose no accuracy, and what would a network look like
+# that does? Say how you would find the layer that is to blame.
 #
 # ### BEGIN SOLUTION
-# Sizes: 94 MB and 47 MB, as 23.5 million weights take 4 and 2 bytes. No image changed its class: the logits changed by
-# about 0.1 % of their spread, and the gap between the best two classes is mostly far wider. Batch normalisation keeps
-# the values of every layer near 1, so nothing overflows, and rounding errors of many terms partly cancel.
+# Sizes: 94 MB and 47 MB, as 23.5 million weights take 4 and 2 bytes. No image changed its class: the logits
+# changed by about 0.1 % of their spread, and the gap between the best two classes is mostly far wider.
+# Batch normalisation keeps the values of every layer near 1, so nothing overflows, and rounding errors of
+# many terms partly cancel.
 #
-# A network without normalisation, with large residual sums, with exp or a square of large values (attention scores, a
-# variance over raw pixels) can overflow, or lose small differences of large numbers. To find the layer, keep the inner
-# tensors as outputs (`keep_outputs`), compare FP32 and FP16 tensor by tensor on the same image, and take the first one
-# whose error jumps. That layer stays in FP32.
+# A network without normalisation, with large residual sums, with exp or a square of large values (attention
+# scores, a variance over raw pixels) can overflow, or lose small differences of large numbers. To find the
+# layer, keep the inner tensors as outputs (`keep_outputs`), compare FP32 and FP16 tensor by tensor on the
+# same image, and take the first one whose error jumps. That layer stays in FP32.
 #
-# Rubric, 4 points: predictions compared with the measurement, with numbers (1); why this network is safe: range and gap
-# between classes (1); a plausible network that is not (1); a way to find the layer that compares inner tensors (1).
+# Rubric, 4 points: predictions compared with the measurement, with numbers (1); why this network is safe:
+# range and gap between classes (1); a plausible network that is not (1); a way to find the layer that
+# compares inner tensors (1).
 # ### END SOLUTION

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from autograder import inputs, milestones, wire
-from autograder.checks import wilson
+from autograder.agreement import wilson
 from autograder.measure import measure
 from autograder.milestones import Accuracy, Artifact, Check, DynamicBatch, Ramp, Speed
 from autograder.runner import Runner, RunnerBroke
@@ -49,9 +49,9 @@ def test_a_ramp_is_linear_between_its_ends_in_both_directions():
 
 def test_noise_counts_for_the_learner_but_only_within_the_dead_band():
     ramp = Ramp(1.0, 2.0, dead_band=0.1)
-    assert ramp.share(1.95, 1.9, 2.0) == 1.0                       # the interval reaches the threshold
-    assert ramp.share(1.95, 1.94, 1.96) == pytest.approx(0.96)     # it is narrow: no more than it says
-    assert ramp.share(1.0, 0.1, 50.0) == pytest.approx(0.1)        # wild noise earns the dead band, no more
+    assert ramp.share(1.95, 1.9, 2.0) == 1.0  # the interval reaches the threshold
+    assert ramp.share(1.95, 1.94, 1.96) == pytest.approx(0.96)  # it is narrow: no more than it says
+    assert ramp.share(1.0, 0.1, 50.0) == pytest.approx(0.1)  # wild noise earns the dead band, no more
     assert ramp.share(1.0, 0.0, float("inf")) == pytest.approx(0.1)
     less = Ramp(0.05, 0.01, dead_band=0.01)
     assert less.share(0.02, 0.0, 0.04) == pytest.approx(1.0)
@@ -67,23 +67,28 @@ def test_wilson_interval_is_the_published_one():
 
 
 def declared(**changes):
-    check = dict(id="a", title="A", points=1, lanes={"cpu": DynamicBatch()}, on_fail="", hints=("1", "2", "3"))
+    check = dict(
+        id="a", title="A", points=1, lanes={"cpu": DynamicBatch()}, on_fail="", hints=("1", "2", "3")
+    )
     return tiny.milestone(checks=(Check(**{**check, **changes}),))
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"points": 0}, "0 points"),
-    ({"points": float("nan")}, "points"),
-    ({"id": "No Spaces"}, "id is not usable"),
-    ({"hints": ("one",)}, "1 hints"),
-    ({"lanes": {"tpu": DynamicBatch()}}, "tpu"),
-    ({"lanes": {}}, "lanes"),
-    ({"needs": ("b",)}, "needs"),
-    ({"lanes": {"cpu": Speed("fp32", (8,), Ramp(1.0, 1.0))}}, "is no ramp"),
-    ({"lanes": {"cpu": Speed("fp32", (8,), Ramp(1.0, 2.0, 1.5))}}, "dead band"),
-    ({"lanes": {"cpu": Speed("fp32", (), Ramp(1.0, 2.0))}}, "batches"),
-    ({"lanes": {"cpu": DynamicBatch(), "gpu": Speed("fp32", (8,), Ramp(1.0, 2.0))}}, "2 kinds"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"points": 0}, "0 points"),
+        ({"points": float("nan")}, "points"),
+        ({"id": "No Spaces"}, "id is not usable"),
+        ({"hints": ("one",)}, "1 hints"),
+        ({"lanes": {"tpu": DynamicBatch()}}, "tpu"),
+        ({"lanes": {}}, "lanes"),
+        ({"needs": ("b",)}, "needs"),
+        ({"lanes": {"cpu": Speed("fp32", (8,), Ramp(1.0, 1.0))}}, "is no ramp"),
+        ({"lanes": {"cpu": Speed("fp32", (8,), Ramp(1.0, 2.0, 1.5))}}, "dead band"),
+        ({"lanes": {"cpu": Speed("fp32", (), Ramp(1.0, 2.0))}}, "batches"),
+        ({"lanes": {"cpu": DynamicBatch(), "gpu": Speed("fp32", (8,), Ramp(1.0, 2.0))}}, "2 kinds"),
+    ],
+)
 def test_a_wrong_declaration_is_named(changes, says):
     with pytest.raises(CourseError, match=says):
         declared(**changes)
@@ -118,7 +123,7 @@ def test_hidden_inputs_depend_on_secret_student_milestone_and_purpose_and_on_not
     base = ("hidden", "ada", "s1.m1", "speed", b"k" * 32)
     seeds = {inputs.seed(*base)}
     for index, other in enumerate(("public", "bob", "s1.m2", "answers", b"l" * 32)):
-        seeds.add(inputs.seed(*base[:index], other, *base[index + 1:]))
+        seeds.add(inputs.seed(*base[:index], other, *base[index + 1 :]))
     assert len(seeds) == 6 and inputs.seed(*base) in seeds
     assert inputs.seed("hidden", "a", "b|c", "", b"k") != inputs.seed("hidden", "a|b", "c", "", b"k")
     assert inputs.seed("public", "ada", "m", "p") == inputs.seed("public", "bob", "m", "p")
@@ -167,18 +172,26 @@ def test_a_message_arrives_as_it_was_sent():
     arrays = [np.arange(6, dtype="float32").reshape(2, 3), np.zeros((0, 4), "int64"), np.array(2.5)]
     wire.send(write, {"a": [1, "ü"]}, arrays)
     head, got = wire.receive(read, deadline=time.monotonic() + 5)
-    assert head == {"a": [1, "ü"]} and all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays, got))
+    assert head == {"a": [1, "ü"]} and all(
+        np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays, got)
+    )
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"\x01\x00", b"[[]]" * 8,
-    wire._LENGTHS.pack(2, 0) + b"{}",
-    wire._LENGTHS.pack(2, 0) + b"[]",
-    wire._LENGTHS.pack(34, 4) + b'{"arrays": [["object", [4]], [1,2]]}',
-    wire._LENGTHS.pack(30, 4) + b'{"arrays": [["float32", [99]]]}',
-    wire._LENGTHS.pack(30, 4) + b'{"arrays": [["float32", [-1]]]}',
-    wire._LENGTHS.pack(1 << 30, 0), wire._LENGTHS.pack(2, 1 << 60) + b"{}",
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x01\x00",
+        b"[[]]" * 8,
+        wire._LENGTHS.pack(2, 0) + b"{}",
+        wire._LENGTHS.pack(2, 0) + b"[]",
+        wire._LENGTHS.pack(34, 4) + b'{"arrays": [["object", [4]], [1,2]]}',
+        wire._LENGTHS.pack(30, 4) + b'{"arrays": [["float32", [99]]]}',
+        wire._LENGTHS.pack(30, 4) + b'{"arrays": [["float32", [-1]]]}',
+        wire._LENGTHS.pack(1 << 30, 0),
+        wire._LENGTHS.pack(2, 1 << 60) + b"{}",
+    ],
+)
 def test_what_is_no_message_is_refused_without_reading_on(data):
     with pytest.raises(wire.WireError):
         wire.receive(pipe_with(data), deadline=time.monotonic() + 2)
@@ -199,7 +212,9 @@ def test_a_silent_sender_is_not_waited_for():
 
 @pytest.fixture
 def runner(work):
-    with Runner(work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False, package="tests") as runner:
+    with Runner(
+        work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False, package="tests"
+    ) as runner:
         yield runner
 
 
@@ -215,7 +230,9 @@ def test_the_runner_gets_no_secret_and_leaves_nothing_running(work, monkeypatch)
 
 def test_too_long_a_time_ends_the_process(runner):
     with pytest.raises(Rejected, match="took too long"):
-        runner.ask("build", key="k", precision="fp32", runtime="onnxruntime", largest=2, alone=False, seconds=0.01)
+        runner.ask(
+            "build", key="k", precision="fp32", runtime="onnxruntime", largest=2, alone=False, seconds=0.01
+        )
     assert runner._process.poll() is not None
 
 
@@ -236,13 +253,40 @@ def test_a_mistake_of_ours_is_not_called_the_learners(runner):
 
 
 def result(**changes) -> CheckResult:
-    return CheckResult(**{**dict(id="a", title="A <b>", status="partial", points=1.25, max_points=4, measured="1 ms",
-                                 threshold="0.5 ms", message="Slow.", hint="Look.", values={"x": [1.5, None]}), **changes})
+    return CheckResult(
+        **{
+            **dict(
+                id="a",
+                title="A <b>",
+                status="partial",
+                points=1.25,
+                max_points=4,
+                measured="1 ms",
+                threshold="0.5 ms",
+                message="Slow.",
+                hint="Look.",
+                values={"x": [1.5, None]},
+            ),
+            **changes,
+        }
+    )
 
 
 def test_a_report_survives_json():
-    report = Report("s1.m1", "T", "measured", "cpu", "hidden", "ada", (result(), result(id="b", status="open", points=0.0)),
-                    12.5, {"a.onnx": "ff"}, "", ("note",), "")
+    report = Report(
+        "s1.m1",
+        "T",
+        "measured",
+        "cpu",
+        "hidden",
+        "ada",
+        (result(), result(id="b", status="open", points=0.0)),
+        12.5,
+        {"a.onnx": "ff"},
+        "",
+        ("note",),
+        "",
+    )
     assert Report.from_json(report.to_json()) == report
     assert (report.points, report.max_points, report.open_points) == (1.25, 8, 4)
     for text in ("", "{}", "[]", '{"format": "autograder.report 1"}'):
@@ -280,8 +324,11 @@ def test_a_failure_of_the_grader_gives_zeros_and_asks_for_a_person(work, caplog)
 
 
 def test_the_callers_mistakes_are_errors(work):
-    for changes, says in (({"mode": "secret"}, "no mode"), ({"lane": "tpu"}, "no lane"),
-                          ({"mode": "hidden"}, "need a student")):
+    for changes, says in (
+        ({"mode": "secret"}, "no mode"),
+        ({"lane": "tpu"}, "no lane"),
+        ({"mode": "hidden"}, "need a student"),
+    ):
         with pytest.raises(CourseError, match=says):
             measure(tiny.milestone(), work, **changes)
 
@@ -291,8 +338,10 @@ def test_wrong_answers_are_not_timed(tmp_path):
     (tmp_path / "artifacts" / "resnet50.onnx").write_bytes(tiny.export(tiny.Net(seed=9)))
     small = dataclasses.replace(tiny.milestone().checks[1].lanes["cpu"], images=16)
     assert isinstance(small, Accuracy)
-    checks = tuple(dataclasses.replace(check, lanes={"cpu": small}) if check.id in ("answers", "fp16") else check
-                   for check in tiny.milestone().checks)
+    checks = tuple(
+        dataclasses.replace(check, lanes={"cpu": small}) if check.id in ("answers", "fp16") else check
+        for check in tiny.milestone().checks
+    )
     lines = []
     report = measure(tiny.milestone(checks=checks), tmp_path, lane="cpu", say=lines.append)
     assert report.points == 0 and not any("timing" in line for line in lines)
@@ -304,8 +353,17 @@ def test_wrong_answers_are_not_timed(tmp_path):
 
 
 def test_the_command_writes_a_report_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "autograder", "measure", "s1.m1", "--workdir", str(tmp_path), "--json",
-               str(tmp_path / "r.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "autograder",
+        "measure",
+        "s1.m1",
+        "--workdir",
+        str(tmp_path),
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     report = Report.from_json((tmp_path / "r.json").read_text())
     assert done.returncode == 0 and done.stderr == "" and "is missing" in done.stdout
@@ -315,7 +373,11 @@ def test_the_command_writes_a_report_and_no_traceback(tmp_path):
 
 
 def test_self_check_prints_the_score_board_and_returns_points(tmp_path, capfd, monkeypatch):
-    for name in ("onnx.py", "numpy.py", "autograder.py"):  # files of the learner must not stand in for modules
+    for name in (
+        "onnx.py",
+        "numpy.py",
+        "autograder.py",
+    ):  # files of the learner must not stand in for modules
         (tmp_path / name).write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     points = selfcheck("s1.m1")
@@ -338,7 +400,15 @@ def test_the_shipped_network_gets_full_marks_and_answers_in_time(tmp_path):
     from course.export import export
     from course.models import resnet50
 
-    export(resnet50(), (torch.zeros(2, 3, 224, 224),), tmp_path / "artifacts" / "resnet50.onnx", input_names=["image"],
-           output_names=["logits"], dynamic={"image": {0: "batch"}}, exporter="torchscript", target="8.6")
+    export(
+        resnet50(),
+        (torch.zeros(2, 3, 224, 224),),
+        tmp_path / "artifacts" / "resnet50.onnx",
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic={"image": {0: "batch"}},
+        exporter="torchscript",
+        target="8.6",
+    )
     report = measure("s1.m1", tmp_path, lane="cpu")
     assert report.points == 16, report.text()

@@ -1,4 +1,5 @@
-"""A small classifier with the inputs and outputs of milestone s1.m1, and a milestone on it: checks take seconds.
+"""A small classifier with the inputs and outputs of milestone s1.m1, and a milestone on it: checks take
+seconds.
 
 The PyTorch side runs the network twice, so that an honest engine is always clearly faster: the tests of speed
 then hold on a busy machine. `export` writes the network once.
@@ -55,18 +56,42 @@ def export(model: nn.Module | None = None, static: int | None = None) -> bytes:
     axes = None if static else {"image": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model or Net(), (torch.zeros(static or 2, 3, 224, 224),), target, input_names=["image"],
-                          output_names=["logits"], dynamic_axes=axes, opset_version=17, dynamo=False)
+        torch.onnx.export(
+            model or Net(),
+            (torch.zeros(static or 2, 3, 224, 224),),
+            target,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
     return target.getvalue()
 
 
 def milestone(**changes) -> Milestone:
-    """s1.m1 with the small network: the same checks and points; only the speed's ramp belongs to this network."""
+    """s1.m1 with the small network: the same checks and points; only the speed's ramp belongs to this
+    network.
+    """
     ratio = Ramp(zero=1.1, full=1.6, dead_band=0.2)
     checks = []
     for check in RESNET50_FP16.checks:
-        lanes = {lane: dataclasses.replace(params, batches=(4,), ratio=ratio, rounds=16, max_seconds=15.0, warmup_s=0.1)
-                 if isinstance(params, Speed) and lane == "cpu" else params for lane, params in check.lanes.items()}
+        lanes = {
+            lane: dataclasses.replace(
+                params, batches=(4,), ratio=ratio, rounds=16, max_seconds=15.0, warmup_s=0.1
+            )
+            if isinstance(params, Speed) and lane == "cpu"
+            else params
+            for lane, params in check.lanes.items()
+        }
         checks.append(dataclasses.replace(check, lanes=lanes))
-    return dataclasses.replace(RESNET50_FP16, **{"id": "test.tiny", "reference": "tests.grading.tiny:reference",
-                                                 "checks": tuple(checks), "memory_gb": 4.0, **changes})
+    return dataclasses.replace(
+        RESNET50_FP16,
+        **{
+            "id": "test.tiny",
+            "reference": "tests.grading.tiny:reference",
+            "checks": tuple(checks),
+            "memory_gb": 4.0,
+            **changes,
+        },
+    )

@@ -1,5 +1,5 @@
-"""Things that are no plain ONNX file at the artifact's path. Each function gets the folder of a submission, which holds
-`artifacts/`, and leaves something at artifacts/resnet50.onnx (or not)."""
+"""Things that are no plain ONNX file at the artifact's path. Each function gets the folder of a submission,
+which holds `artifacts/`, and leaves something at artifacts/resnet50.onnx (or not)."""
 
 from __future__ import annotations
 
@@ -93,6 +93,7 @@ def torch_file(folder: Path) -> None:
 
 def bare_pickle(folder: Path) -> None:
     """It would write a file if anybody loaded it."""
+
     class Bomb:
         def __reduce__(self):
             return os.system, (f"touch {folder}/PWNED",)

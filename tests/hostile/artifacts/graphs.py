@@ -47,10 +47,17 @@ def external_in_subgraph() -> bytes:
     model = _good()
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10])
     _external(tensor, "/etc/passwd")
-    inner = helper.make_graph([helper.make_node("Identity", ["w"], ["out"])], "inner", [],
-                              [helper.make_tensor_value_info("out", TensorProto.FLOAT, [10])], [tensor])
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["w"], ["out"])],
+        "inner",
+        [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [10])],
+        [tensor],
+    )
     node = helper.make_node("Relu", ["logits"], ["other"])
-    node.attribute.append(helper.make_attribute("hidden_graph", inner))  # an attribute that Relu does not have
+    node.attribute.append(
+        helper.make_attribute("hidden_graph", inner)
+    )  # an attribute that Relu does not have
     model.graph.node.append(node)
     return model.SerializeToString()
 
@@ -80,20 +87,38 @@ def local_functions() -> bytes:
     for level in range(40):
         inner = "Relu" if level == 0 else f"f{level - 1}"
         domain = "" if level == 0 else "f"
-        nodes = [helper.make_node(inner, ["x"], ["y"], domain=domain), helper.make_node(inner, ["y"], ["z"], domain=domain)]
-        model.functions.append(helper.make_function("f", f"f{level}", ["x"], ["z"], nodes, [
-            helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]))
+        nodes = [
+            helper.make_node(inner, ["x"], ["y"], domain=domain),
+            helper.make_node(inner, ["y"], ["z"], domain=domain),
+        ]
+        model.functions.append(
+            helper.make_function(
+                "f",
+                f"f{level}",
+                ["x"],
+                ["z"],
+                nodes,
+                [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)],
+            )
+        )
     return model.SerializeToString()
 
 
 def endless_loop() -> bytes:
     model = _good()
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["x"], ["x_out"])], "body",
-        [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-         helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
-        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-         helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None)])
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["x"], ["x_out"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None),
+        ],
+    )
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
     model.graph.node[-1].output[0] = "before"
     model.graph.node.append(helper.make_node("Loop", ["", "always", "before"], ["logits"], body=body))
@@ -105,14 +130,27 @@ def branch_on_input() -> bytes:
     model = _good()
 
     def path(name: str, source: str) -> onnx.GraphProto:
-        return helper.make_graph([helper.make_node("Identity", [source], [name])], name, [],
-                                 [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+        return helper.make_graph(
+            [helper.make_node("Identity", [source], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
 
     model.graph.node[-1].output[0] = "full"
-    model.graph.node.extend([
-        helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
-        helper.make_node("Cast", ["mean"], ["bright"], to=TensorProto.BOOL),
-        helper.make_node("If", ["bright"], ["logits"], then_branch=path("cheap", "full"), else_branch=path("dear", "full"))])
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
+            helper.make_node("Cast", ["mean"], ["bright"], to=TensorProto.BOOL),
+            helper.make_node(
+                "If",
+                ["bright"],
+                ["logits"],
+                then_branch=path("cheap", "full"),
+                else_branch=path("dear", "full"),
+            ),
+        ]
+    )
     return model.SerializeToString()
 
 
@@ -125,7 +163,9 @@ def claimed_giant() -> bytes:
 
 def negative_dims() -> bytes:
     model = _good()
-    model.graph.initializer.append(TensorProto(name="odd", data_type=TensorProto.FLOAT, dims=[-1, -4], raw_data=bytes(16)))
+    model.graph.initializer.append(
+        TensorProto(name="odd", data_type=TensorProto.FLOAT, dims=[-1, -4], raw_data=bytes(16))
+    )
     return model.SerializeToString()
 
 
@@ -161,15 +201,22 @@ def memory_bomb() -> bytes:
     model.graph.node[-1].output[0] = "before"
     shape = numpy_helper.from_array(np.array([10**11], "int64"), "shape")
     model.graph.initializer.append(shape)
-    model.graph.node.extend([
-        helper.make_node("ReduceMax", ["image"], ["peak"], keepdims=1),
-        helper.make_node("Reshape", ["peak", "one"], ["flat"]),
-        helper.make_node("Expand", ["flat", "shape"], ["huge"]),
-        helper.make_node("ReduceMin", ["huge"], ["nothing"], keepdims=1),
-        helper.make_node("Mul", ["nothing", "zero"], ["none"]),
-        helper.make_node("Add", ["before", "none"], ["logits"])])
-    model.graph.initializer.extend([numpy_helper.from_array(np.array([1], "int64"), "one"),
-                                    numpy_helper.from_array(np.array([0], "float32"), "zero")])
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["image"], ["peak"], keepdims=1),
+            helper.make_node("Reshape", ["peak", "one"], ["flat"]),
+            helper.make_node("Expand", ["flat", "shape"], ["huge"]),
+            helper.make_node("ReduceMin", ["huge"], ["nothing"], keepdims=1),
+            helper.make_node("Mul", ["nothing", "zero"], ["none"]),
+            helper.make_node("Add", ["before", "none"], ["logits"]),
+        ]
+    )
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1], "int64"), "one"),
+            numpy_helper.from_array(np.array([0], "float32"), "zero"),
+        ]
+    )
     return model.SerializeToString()
 
 

@@ -1,4 +1,5 @@
-"""Networks that run and are not what was asked: cheats, and honest mistakes that deserve a part of the points."""
+"""Networks that run and are not what was asked: cheats, and honest mistakes that deserve a part of the
+points."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def two_outputs() -> bytes:
 
 def memoriser(milestone_id: str, purposes: dict[str, int]) -> bytes:
     """Knows the public inputs by heart: nearest of stored fingerprints, stored logits. No network at all."""
-    x = np.concatenate([inputs.draw("public", "", milestone_id, name, count).x for name, count in purposes.items()])
+    x = np.concatenate(
+        [inputs.draw("public", "", milestone_id, name, count).x for name, count in purposes.items()]
+    )
     with torch.inference_mode():
         answers = tiny.Net()(torch.from_numpy(x))
 
@@ -65,7 +68,7 @@ def memoriser(milestone_id: str, purposes: dict[str, int]) -> bytes:
             super().__init__()
             prints = self.fingerprint(torch.from_numpy(x))
             self.register_buffer("prints", prints.T.contiguous())
-            self.register_buffer("norms", (prints ** 2).sum(1))
+            self.register_buffer("norms", (prints**2).sum(1))
             self.register_buffer("answers", answers.clone())
 
         def fingerprint(self, x):
@@ -79,8 +82,8 @@ def memoriser(milestone_id: str, purposes: dict[str, int]) -> bytes:
 
 
 def batch_detector(batch: int = 4) -> bytes:
-    """At the batch size of the timing it computes nothing: the images are cut away before the network, and zeros put
-    in place of the answers. No control flow is needed for it."""
+    """At the batch size of the timing it computes nothing: the images are cut away before the network, and
+    zeros put in place of the answers. No control flow is needed for it."""
     model = onnx.load_model_from_string(tiny.export())
     for node in model.graph.node:
         node.input[:] = ["some" if name == "image" else name for name in node.input]
@@ -92,16 +95,20 @@ def batch_detector(batch: int = 4) -> bytes:
         helper.make_node("Cast", ["honest"], ["factor"], to=TensorProto.INT64),
         helper.make_node("Mul", ["sizes", "factor"], ["count"]),
         helper.make_node("Max", ["count", "one"], ["kept"]),  # a network on no image fails, on one is cheap
-        helper.make_node("Slice", ["image", "zero", "kept", "zero"], ["some"])]
+        helper.make_node("Slice", ["image", "zero", "kept", "zero"], ["some"]),
+    ]
     back = [
         helper.make_node("Sub", ["sizes", "kept"], ["missing"]),
         helper.make_node("Concat", ["zero", "zero", "missing", "zero"], ["pads"], axis=0),
-        helper.make_node("Pad", ["few", "pads"], ["logits"])]
+        helper.make_node("Pad", ["few", "pads"], ["logits"]),
+    ]
     nodes = [*front, *model.graph.node, *back]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(np.array([value], "int64"), name)
-                                   for name, value in (("timed", batch), ("one", 1), ("zero", 0)))
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array([value], "int64"), name)
+        for name, value in (("timed", batch), ("one", 1), ("zero", 0))
+    )
     return model.SerializeToString()
 
 

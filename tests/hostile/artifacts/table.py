@@ -13,8 +13,8 @@ PATH = "artifacts/resnet50.onnx"
 
 @dataclass(frozen=True)
 class Case:
-    """`make(folder)` leaves a submission there. `points`: (dynamic-batch, answers, fp16, speed); None: between none and
-    all of them. `says`: words that the learner must read."""
+    """`make(folder)` leaves a submission there. `points`: (dynamic-batch, answers, fp16, speed); None:
+    between none and all of them. `says`: words that the learner must read."""
 
     name: str
     make: Callable[[Path], None]

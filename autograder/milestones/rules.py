@@ -1,0 +1,104 @@
+"""What a milestone's declaration must be like; checked when it is made, so a mistake stops the import."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+
+from autograder.milestones import KINDS, LANES, Milestone, Params, Ramp
+from course.errors import CourseError
+
+_ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,63}")
+
+
+def validate(milestone: Milestone) -> None:
+    """Raises:
+    CourseError: the declaration is wrong; names the milestone, the place and what it must be.
+    """
+    name = f"Milestone {milestone.id!r}"
+
+    def require(good: bool, cause: str, fix: str) -> None:
+        if not good:
+            raise CourseError(f"{name} is declared wrongly.", cause, fix)
+
+    require(
+        bool(_ID.fullmatch(milestone.id)),
+        "Its id is not usable.",
+        "Use 1 to 64 lower-case letters, digits, '.' or '-'.",
+    )
+    require(bool(milestone.artifacts), "It has no artifact.", "Name at least one file that is handed in.")
+    for artifact in milestone.artifacts:
+        parts = artifact.path.split("/")
+        require(
+            all(part not in ("", ".", "..") for part in parts),
+            f"The artifact {artifact.path!r} is no plain path.",
+            "Give a path below the notebook's folder, such as artifacts/model.onnx.",
+        )
+        require(
+            artifact.kind == "onnx" and artifact.max_mb > 0,
+            f"The artifact {artifact.path!r} cannot be opened.",
+            'Its kind must be "onnx" and max_mb above 0.',
+        )
+    require(bool(milestone.checks), "It has no check.", "Declare at least one.")
+    seen: set[str] = set()
+    for check in milestone.checks:
+        place = f"Check {check.id!r}"
+        require(
+            bool(_ID.fullmatch(check.id)),
+            f"{place}: its id is not usable.",
+            "Use 1 to 64 lower-case letters, digits, '.' or '-'.",
+        )
+        require(check.id not in seen, f"{place} is declared twice.", "Give each check its own id.")
+        require(
+            set(check.needs) <= seen,
+            f"{place} needs {sorted(set(check.needs) - seen)}, not declared before it.",
+            "Put the checks in the order in which they are measured.",
+        )
+        seen.add(check.id)
+        require(
+            math.isfinite(check.points) and check.points > 0,
+            f"{place} gives {check.points} points.",
+            "Points must be above 0.",
+        )
+        require(
+            len(check.hints) == 3,
+            f"{place} has {len(check.hints)} hints.",
+            "Write three, each more direct than the one before.",
+        )
+        require(
+            bool(check.lanes) and set(check.lanes) <= set(LANES),
+            f"{place} has the lanes {sorted(check.lanes)}.",
+            f"Known lanes: {', '.join(LANES)}.",
+        )
+        kinds = {type(params) for params in check.lanes.values()}
+        require(
+            len(kinds) == 1 and kinds <= set(KINDS),
+            f"{place} is of {len(kinds)} kinds.",
+            f"Use one of {', '.join(kind.__name__ for kind in KINDS)} for all its lanes.",
+        )
+        for lane, params in check.lanes.items():
+            _validate_params(params, f"{place}, lane {lane}", require)
+
+
+def _validate_params(params: Params, place: str, require) -> None:
+    for entry in fields(params):
+        value = getattr(params, entry.name)
+        if isinstance(value, Ramp):
+            numbers = (value.zero, value.full, value.dead_band)
+            require(
+                all(map(math.isfinite, numbers)) and value.zero != value.full and value.dead_band >= 0,
+                f"{place}: {entry.name}={value} is no ramp.",
+                "zero and full must differ, dead_band must be 0 or more, all of them finite.",
+            )
+            require(
+                value.dead_band <= abs(value.full - value.zero),
+                f"{place}: the dead band of {entry.name} is too wide.",
+                "It must not exceed the ramp, or noise alone would earn all points.",
+            )
+        elif entry.name == "batches":
+            require(
+                bool(value) and all(isinstance(n, int) and n > 0 for n in value),
+                f"{place}: batches={value}.",
+                "Give whole numbers above 0.",
+            )
