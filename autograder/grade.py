@@ -91,8 +91,9 @@ def grade(stage: str, root: Path = ROOT, *, students: Sequence[str] = (), jobs: 
                     outcomes[outcome.student] = outcome
                     bar.update(task, advance=1, description=f"ran {outcome.student}")
         if measure:
+            again = ("measured", "new") if force and not execute else ()  # new: nbgrader's own button ran it
             todo = [o for o in outcomes.values() if o.status == "executed" or (
-                force and not execute and o.status == "measured")]
+                o.status in again and place.folder("autograded", o.student, stage).is_dir())]
             with _progress(screen) as bar, _only_one(place.grading / "measure.lock", "a measurement", patient=True):
                 task = bar.add_task("measuring", total=len(todo))
                 for outcome in todo:

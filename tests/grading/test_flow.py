@@ -152,6 +152,16 @@ def test_a_crash_gives_zeros_and_a_comment_never_the_old_score(graded):
     assert box.scores(root, "late") == before
 
 
+def test_nbgraders_own_command_takes_the_same_steps(graded):
+    root, _ = graded
+    (root / ".grading/state" / box.STAGE / "half.json").unlink()
+    subprocess.run([sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--student", "half", "--force"], cwd=root,
+                   check=True, capture_output=True, timeout=120)
+    assert (box.scores(root, "half")["fold-test"], box.scores(root, "half")["m-box"]) == (4.0, 0.0)
+    box.run(root, students=["half"], execute=False, force=True)
+    assert box.scores(root, "half")["m-box"] == 7.5
+
+
 def test_running_and_measuring_can_be_done_apart(graded):
     root, _ = graded
     box.run(root, students=["half"], force=True, measure=False)
