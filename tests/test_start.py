@@ -306,7 +306,39 @@ def test_pip_failures_that_a_test_cannot_bring_about(tmp_path, said, cause):
     folder = write_tiny_course(tmp_path / "course")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "install.log").write_text(f"Collecting torch\n{said}\n")
-    assert cause in failure(run(folder, "source tools/setup.sh; explain_pip_failure"))[1]
+    assert cause in failure(run(folder, "source tools/setup.sh; explain_pip_failure 1"))[1]
+
+
+def test_killed_pip_is_named_as_such(tmp_path, quick_python):
+    folder = write_tiny_course(tmp_path / "course")
+    process = subprocess.Popen(["./start", "--no-lab"], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL, env=environment(TINY_BUILD_SECONDS="30", COURSE_PYTHON=quick_python))
+    pip = None
+    while pip is None and process.poll() is None:
+        time.sleep(0.2)
+        pip = next((pid for pid in children(process.pid) if "\0install\0" in command_of(pid)), None)
+    os.kill(pip, signal.SIGKILL)  # what the kernel does when memory runs out
+    output, errors = process.communicate(timeout=30)
+    assert "out of memory" in failure(subprocess.CompletedProcess((), process.returncode, output, errors))[1]
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def children(parent: int) -> list[int]:
+    """Process ids of all children and their children, from Linux's /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found += [int(path.parent.name), *children(int(path.parent.name))]
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
 
 
 def test_two_installs_at_the_same_time_wait_for_each_other(tmp_path, quick_python):

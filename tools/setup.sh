@@ -95,7 +95,7 @@ install_course() {
     [ -d "$(packages)/torch" ] || need_disk
     drop_half_installed
     say "Installing the course${extras:+ with [$extras]} into .venv"
-    run_pip -e ".${extras:+[$extras]}" || explain_pip_failure
+    run_pip -e ".${extras:+[$extras]}" || explain_pip_failure $?
     stamp_text >".venv/installed-${extras:-course}" # last: an interrupted install has no stamp and is taken up again
   fi
   exec 9<&-
@@ -148,12 +148,15 @@ packages_there() { find "$(packages)" -maxdepth 1 -name '*.dist-info' | wc -l; }
 
 # Turns pip's last lines into a cause and a next step. The order matters: after a network error pip also says
 # that no version was found.
+# explain_pip_failure STATUS
 explain_pip_failure() {
   local end again="Run ./${0##*/} again: what was fetched is kept."
   end=$(tail -n 80 .venv/install.log)
   local what="The install failed; all of pip's output is in .venv/install.log."
   has() { grep -qiE "$1" <<<"$end"; }
-  if has 'No space left on device|Errno 28|Disk quota exceeded'; then
+  if [ "$1" = 137 ]; then
+    fail "$what" "pip was killed, most likely because the machine ran out of memory." "Close other programs. $again"
+  elif has 'No space left on device|Errno 28|Disk quota exceeded'; then
     fail "$what" "The disk is full ($(df -Ph . | awk 'NR == 2 { print $4 }') free)." "Free $DISK_GB GB. $again"
   elif has 'ProxyError|Cannot connect to proxy|Tunnel connection failed|407 Proxy'; then
     fail "$what" "The proxy refuses the connection (HTTPS_PROXY=${HTTPS_PROXY:-${https_proxy:-not set}})." \
