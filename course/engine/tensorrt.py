@@ -139,6 +139,8 @@ class TensorRTEngine(Engine):
         self._side = torch.cuda.Stream()
         self._nothing = self._allocate(_ALIGNMENT)  # an address for tensors without elements
         weights = header.weights_bytes or compat.weights_bytes(trt, engine) or _logged_weights(lines)
+        dims = {spec.name: spec.dims for spec in header.inputs}  # a plan does not hold the names of dimensions
+        inputs = tuple(dataclasses.replace(spec, dims=dims.get(spec.name, ())) for spec in inputs)
         header = dataclasses.replace(header, inputs=inputs, outputs=outputs, weights_bytes=weights)
         super().__init__(header, plan, build_log)
 
@@ -198,7 +200,8 @@ class TensorRTEngine(Engine):
                                            f"Some layer needs the CPU while it runs: {error}",
                                            "Use Engine.run.") from error
 
-        def replay(keep=state) -> None:  # the graph uses the context's memory: the context lives as long
+        # The graph uses the memory of the context, the inputs and the outputs by address: they live as long as it.
+        def replay(keep=(state, inputs, outputs)) -> None:
             graph.replay()
 
         return Captured(inputs, outputs, replay)
