@@ -51,7 +51,10 @@ def graded(tmp_path_factory) -> tuple[Path, dict]:
     box.hand_in(root, "full", full, time=ON_TIME)
     box.hand_in(root, "late", box.solved(root), time=LATE)
     box.hand_in(root, "blank", box.blank(root), time=ON_TIME)
-    box.hand_in(root, "half", with_artifact(root, "b'\\x00\\x00\\x80\\x40'"))
+    boast = "\nimport autograder\nautograder.selfcheck = lambda *a: 20.0"  # counts for nothing, measured or not
+    half = with_artifact(root, "b'\\x00\\x00\\x80\\x40'")
+    box.cell(half, "build").source += boast
+    box.hand_in(root, "half", half)
     box.hand_in(root, "breaks-grader", with_artifact(root, "b'break the grader'"))
     box.hand_in(root, "own-helper", box.solved(root), {"helper.py": "LIMIT = 99\n"})
     return root, box.run(root)
