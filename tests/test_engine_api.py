@@ -46,6 +46,23 @@ from course.errors import (
 X = (TensorSpec("x", np.dtype("float32"), (-1, 3, 16, 16)),)
 
 
+def test_timing_cache_file_is_whole_or_not_used(tmp_path):
+    from course.engine.tensorrt_build import read_timing_cache, write_timing_cache
+
+    path = tmp_path / "t.cache"
+    assert read_timing_cache(path) == b""
+    write_timing_cache(path, b"kernels")
+    assert read_timing_cache(path) == b"kernels"
+    for damaged in (path.read_bytes()[:-1], b"", b"this is no timing cache" * 20):
+        path.write_bytes(damaged)
+        assert read_timing_cache(path) is None
+
+
+def test_an_output_that_no_node_makes_is_refused_before_any_runtime():
+    with pytest.raises(ParseError, match="No node makes its output 'y'"):
+        graph.read(zoo.broken()["output from nowhere"][0])
+
+
 def test_import_is_cheap_and_loads_no_framework():
     code = (
         "import sys, course.engine; "

@@ -86,7 +86,7 @@ class BuildConfig:
             may use FP16 where the runtime chooses precisions, and stay as written elsewhere).
         profiles: one or more; needed as soon as an input has a dynamic dimension.
         optimization_level: 0 (quick build) to 5 (long search); None is the runtime's default.
-        timing_cache: file that remembers measured kernels between builds.
+        timing_cache: file that remembers measured kernels between builds; ours, not one of trtexec's.
         calibrator: a TensorRT `IInt8Calibrator`; its memory should come from torch.
         tactic_sources: kernel libraries TensorRT may use, such as {"CUBLAS", "CUDNN"}; empty is none, None is
             its default without the libraries that do not work on this machine.

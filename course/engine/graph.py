@@ -69,6 +69,13 @@ def _parse(name: str, data: bytes) -> onnx.ModelProto:
         raise ParseError(f"{name} is not a usable ONNX model.",
                          f"Its {len(data)} bytes hold {len(proto.graph.node)} nodes and "
                          f"{len(proto.graph.output)} outputs.", _EXPORT_AGAIN)
+    made = {out for node in proto.graph.node for out in node.output}
+    made |= {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
+    made |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
+    for output in proto.graph.output:  # TensorRT 8.6's parser crashes the process on such a model
+        if output.name not in made:
+            raise ParseError(f"{name} is not a usable ONNX model.", f"No node makes its output {output.name!r}.",
+                             _EXPORT_AGAIN)
     return proto
 
 

@@ -207,9 +207,14 @@ class TensorRTEngine(Engine):
         return Captured(inputs, outputs, replay)
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layers of the first optimisation profile, as TensorRT's inspector tells."""
+        """The layers of the first optimisation profile at its usual shapes, as TensorRT's inspector tells."""
         self._require_open()
         described = self._engine.create_engine_inspector()
+        if self.profiles:  # without shapes the inspector knows neither dimensions nor formats nor dtypes
+            state = self._new_context(0)
+            for name, (_, usual, _) in self.profiles[0].shapes.items():
+                state.context.set_input_shape(name, usual)
+            described.execution_context = state.context
         return inspector.parse(described.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def memory(self) -> Memory:

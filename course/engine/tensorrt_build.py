@@ -1,6 +1,7 @@
 """ONNX to a TensorRT plan: parse, configure, build. Shared with TensorRT-RTX; `trt` is the module."""
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from course.engine.progress import Progress, ctrl_c_waits
 from course.errors import BuildError, CourseError, UnsupportedError
 from course.files import atomic_write
 
+_CACHE_MAGIC = b"COURSETC"
 # What to do about a failed build, by words in TensorRT's errors.
 _FREE_MEMORY = "Free GPU memory (close other engines and processes), or use a smaller max shape."
 _ADVICE = (
@@ -157,8 +159,8 @@ def _trt_profile(builder, shapes):
 
 def _use_timing_cache(config, path: Path) -> None:
     """Give the builder the kernels measured in earlier builds. A foreign file is left out with a log line."""
-    saved = path.read_bytes() if path.is_file() else b""
-    cache = config.create_timing_cache(saved)
+    saved = read_timing_cache(path)
+    cache = None if saved is None else config.create_timing_cache(saved)
     if cache is None or not config.set_timing_cache(cache, False):
         log.record("WARNING",
                    f"The timing cache {path} is from another GPU or TensorRT, or damaged: it is not used.")
@@ -168,14 +170,35 @@ def _use_timing_cache(config, path: Path) -> None:
 def _save_timing_cache(config, path: Path) -> None:
     """Write what is known now, together with what another process may have written meanwhile."""
     cache = config.get_timing_cache()
-    if path.is_file():
-        other = config.create_timing_cache(path.read_bytes())
+    if saved := read_timing_cache(path):
+        other = config.create_timing_cache(saved)
         if other is not None:
             cache.combine(other, False)
     try:
-        atomic_write(path, bytes(cache.serialize()))
+        write_timing_cache(path, bytes(cache.serialize()))
     except CourseError as error:  # the engine is worth more than its timing cache
         log.record("WARNING", str(error))
+
+
+def write_timing_cache(path: Path, cache: bytes) -> None:
+    """The magic, the SHA-256 of the cache (32 bytes), the cache.
+
+    Raises:
+        CourseError: the file cannot be written.
+    """
+    atomic_write(path, _CACHE_MAGIC + hashlib.sha256(cache).digest() + cache)
+
+
+def read_timing_cache(path: Path) -> bytes | None:
+    """The cache in a file; empty if there is no file, None if it is damaged or not ours.
+
+    The check is needed: TensorRT 8.6 crashes the process when it is given bytes that are no timing cache.
+    """
+    if not path.is_file():
+        return b""
+    data = path.read_bytes()
+    head, digest, cache = data[:len(_CACHE_MAGIC)], data[len(_CACHE_MAGIC):][:32], data[len(_CACHE_MAGIC) + 32:]
+    return cache if head == _CACHE_MAGIC and digest == hashlib.sha256(cache).digest() else None
 
 
 def _specs(network) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
