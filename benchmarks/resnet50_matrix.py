@@ -37,18 +37,23 @@ def torch_contestants(model: torch.nn.Module) -> dict[str, Callable[[torch.Tenso
     half = models.resnet50("cifar10").cuda().eval().half().to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = True
 
+    def allow_tf32(on: bool) -> None:  # for every contestant: torch.compile compiles anew when it finds it changed
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = on
+
     def precise(tf32: bool):
         def run(x):
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+            allow_tf32(tf32)
             return plain(x)
         return run
 
     compiled = torch.compile(half, mode="reduce-overhead", dynamic=False)  # fuses, and replays CUDA graphs
 
     def half_eager(x):
+        allow_tf32(True)
         return half(x.half().to(memory_format=torch.channels_last)).float()
 
     def half_compiled(x):
+        allow_tf32(True)
         torch.compiler.cudagraph_mark_step_begin()
         return compiled(x.half().to(memory_format=torch.channels_last)).float()
 
@@ -192,16 +197,22 @@ def main() -> None:
         accuracy[name] = top1(lambda x: bound_run(session, x)(), batches, labels)
     say("top-1 on the 2 000 shipped test images: " + ", ".join(f"{k} {v:.2%}" for k, v in accuracy.items()))
 
-    rows = []
+    rows, too_few = [], []
     for size in args.batches:
         batch = torch.from_numpy(preprocess.classifier(np.resize(pixels, (size, 32, 32, 3)))).cuda()
         contestants = {name: (lambda run=run: run(batch)) for name, run in in_torch.items()}
         contestants |= tensorrt_contestants(engines, batch)
         contestants |= {name: bound_run(session, batch) for name, session in sessions.items()}
+        for run in contestants.values():  # compiling, cuDNN's search and graph recording take longer than the timing
+            for _ in range(3):
+                run()
+        torch.cuda.synchronize()
         result = bench.compare_many(contestants, device="cuda", items=dict.fromkeys(contestants, size),
                                     rounds=args.rounds, max_seconds=args.seconds)
         bench.save(result, args.out / f"batch{size}.json")
         first = next(iter(result.values())).b
+        if len(first.milliseconds) < bench.FEWEST_ROUNDS:
+            too_few.append(size)
         for samples, ratio in [(first, None), *((c.a, (c.ratio, c.low, c.high)) for c in result.values())]:
             rows.append({"batch": size, "name": samples.label, "samples": len(samples.milliseconds),
                          "p50_ms": samples.p50, "p90_ms": samples.p90, "p99_ms": samples.p99,
@@ -213,6 +224,9 @@ def main() -> None:
                "accuracy_images": len(pixels), "accuracy": accuracy, "not_run": not_run}
     (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
     say(f"wrote {args.out}; not run: {not_run or 'nothing'}")
+    if too_few:
+        sys.exit(f"Batch {too_few}: fewer than {bench.FEWEST_ROUNDS} rounds fitted into --seconds {args.seconds:g}. "
+                 "These times are no evidence; give more seconds.")
 
 
 if __name__ == "__main__":
