@@ -245,15 +245,15 @@ def _only(answers: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _float16_part(built) -> float:
-    """Part of the layers with a known output dtype that put out float16; layers that only move data not
-    counted.
+    """Part of the layers with a known precision that work in float16, -1 if no precision is known.
+    Layers that only move data do not count.
     """
     kinds = [
-        layer.outputs[0].dtype
+        layer.precision
         for layer in built.layers()
-        if layer.outputs and layer.outputs[0].dtype and layer.kind not in ("Reformat", "NoOp", "Constant")
+        if layer.precision and layer.kind not in ("Reformat", "NoOp", "Constant")
     ]
-    return sum(kind == "float16" for kind in kinds) / max(1, len(kinds))
+    return sum(kind == "float16" for kind in kinds) / len(kinds) if kinds else -1.0
 
 
 if __name__ == "__main__":

@@ -439,7 +439,8 @@ def test_inspector_reads_the_json_of_8_6_and_of_10():
         '[{"Name": "r1", "Dimensions": [-1,8,16,16], "Format/Datatype": "Row major linear FP32"}], '
         '"TacticName": "sm80_xmma", "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu1]"}, '
         '{"Name": "conv1 + relu1 [profile 1]", "LayerType": "CaskConvolution"}, '
-        '{"Name": "PWN(PWN(sigmoid2), mul2)", "LayerType": "PointWiseV2"}, '
+        '{"Name": "PWN(PWN(sigmoid2), mul2)", "LayerType": "PointWiseV2", "Weights": {"Type": "Half", "Count": 64}, '
+        '"Outputs": [{"Name": "m", "Dimensions": [-1,8], "Format/Datatype": "N/A due to dynamic shapes"}]}, '
         '{"Name": "Reformatting CopyNode for Input Tensor 0 to conv1 + relu1", "LayerType": "Reformat"}, '
         '{"Name": "a || b", "LayerType": "CaskConvolution"}], "Bindings": ["x"]}'
     )
@@ -453,6 +454,8 @@ def test_inspector_reads_the_json_of_8_6_and_of_10():
         and reformat.onnx_nodes == ()
         and merged.onnx_nodes == ("a", "b")
     )
+    assert (first.precision, point.precision, reformat.precision) == ("float32", "float16", "")
+    assert point.outputs[0].dtype == ""
     new = (
         '{"Layers": [{"Name": "k", "LayerType": "kgen", "Inputs": [], "Outputs": [{"Name": "y", '
         '"Dimensions": [2], "Format": "Row major linear", "Datatype": "BFloat16"}], '

@@ -312,7 +312,7 @@ def test_layers_show_the_fusion(engine):
     by_node = {node: layer for layer in engine.layers() for node in layer.onnx_nodes}
     assert set(by_node) >= {"conv1", "relu1", "conv2", "linear"}, [layer.name for layer in engine.layers()]
     assert by_node["conv1"] is by_node["relu1"]
-    assert by_node["conv1"].outputs[0].dtype == "float32" and by_node["conv1"].kind
+    assert by_node["conv1"].precision == "float32" and by_node["conv1"].kind
     assert not any("[profile 1]" in layer.name for layer in engine.layers())
 
 

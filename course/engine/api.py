@@ -159,7 +159,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: of the network before fusion, or of the engine after it (then about one kernel)."""
+    """One layer: of the network before fusion, or of the engine after it (then about one kernel).
+
+    `precision` is the dtype of its weights, else of its first output; "" where the runtime does not tell.
+    """
 
     name: str
     kind: str
@@ -167,6 +170,7 @@ class Layer:
     outputs: tuple[TensorInfo, ...] = ()
     onnx_nodes: tuple[str, ...] = ()
     tactic: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)

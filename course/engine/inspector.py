@@ -24,8 +24,13 @@ def parse(text: str) -> tuple[Layer, ...]:
 def _layer(row: dict) -> Layer:
     nodes = tuple(dict.fromkeys(ONNX_LAYER.findall(row.get("Metadata", "")))) or _nodes_in_name(row["Name"])
     tactic = row.get("TacticName", "") or row.get("TacticValue", "")
-    return Layer(row["Name"], row.get("LayerType", ""), tuple(map(tensor, row.get("Inputs", ()))),
-                 tuple(map(tensor, row.get("Outputs", ()))), nodes, tactic)
+    outputs = tuple(map(tensor, row.get("Outputs", ())))
+    # 8.6 writes "N/A due to dynamic shapes" for every tensor of an engine with profiles, but it names the weights.
+    weights = row.get("Weights")
+    precision = dtype_name(str(weights.get("Type", ""))) if isinstance(weights, dict) else ""
+    precision = precision or (outputs[0].dtype if outputs else "")
+    return Layer(row["Name"], row.get("LayerType", ""), tuple(map(tensor, row.get("Inputs", ()))), outputs, nodes,
+                 tactic, precision)
 
 
 def tensor(row: dict) -> TensorInfo:
