@@ -135,7 +135,8 @@ def test_an_unknown_error_has_a_way_out_too():
 
 def test_ctrl_c_ends_with_one_line():
     code = "import time\nfrom course.cli import guarded\n@guarded\ndef f():\n    print('ready', flush=True)\n    time.sleep(60)\nf()"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs ignore it
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)

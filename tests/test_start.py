@@ -182,10 +182,16 @@ def test_moved_and_half_made_environments_are_made_again(tmp_path, installed, qu
     assert "making it again" in run(folder, "./start --no-lab", COURSE_PYTHON=quick_python).stdout
 
 
+def obey_ctrl_c() -> None:
+    """A job that was started in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_install_goes_on(tmp_path, quick_python):
     folder = write_tiny_course(tmp_path / "my course")
     process = subprocess.Popen(["./start", "--no-lab"], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.DEVNULL, start_new_session=True, env=environment(TINY_BUILD_SECONDS="60", COURSE_PYTHON=quick_python))
+                               stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=obey_ctrl_c,
+                               env=environment(TINY_BUILD_SECONDS="60", COURSE_PYTHON=quick_python))
     while "Installing" not in process.stdout.readline():
         assert process.poll() is None
     time.sleep(1)
