@@ -24,8 +24,8 @@ _GPU_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDI
                   "NVIDIA_DRIVER_CAPABILITIES")
 APPARMOR = """\
 Ubuntu 24.04 lets only programs with an AppArmor profile make user namespaces. As root, once:
-    printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile bwrap /usr/bin/bwrap flags=(unconfined) {\\n  userns,\\n}\\n' \\
-        > /etc/apparmor.d/bwrap
+    printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' \\
+        'profile bwrap /usr/bin/bwrap flags=(unconfined) {' '  userns,' '}' > /etc/apparmor.d/bwrap
     apparmor_parser -r /etc/apparmor.d/bwrap"""
 
 
