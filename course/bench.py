@@ -72,7 +72,7 @@ class Samples:
 
     def __str__(self) -> str:
         return (f"{self.label}: median {_ms(self.p50)}, p90 {_ms(self.p90)}, p99 {_ms(self.p99)}, "
-                f"{self.items_per_second:,.4g} items/s "
+                f"{_plain(self.items_per_second)} items/s "
                 f"({len(self.milliseconds)} samples on the {self.device_name})")
 
 
@@ -327,6 +327,11 @@ def load(path: str | Path) -> Record:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DamagedFileError(f"{path} is not a saved measurement.", f"{type(error).__name__}: {error}",
                                "Use a file that course.bench.save wrote.") from error
+
+
+def _plain(value: float) -> str:
+    """Three digits or all whole ones: 0.825, 17.2, 77,990; never 7.8e+04."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ms(value: float) -> str:
