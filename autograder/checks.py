@@ -99,7 +99,7 @@ def threshold(params: Params) -> str:
     if isinstance(params, DynamicBatch):
         return f"one float32 input [batch, {', '.join(map(str, params.sample))}], right at every batch size"
     if isinstance(params, Accuracy):
-        same, lost = params.agreement.text(" %", 100), params.drop.text(" points", 100)
+        same, lost = params.agreement.text(" %", 100), params.drop.text(" percentage points", 100)
         text = (
             f"PyTorch's class: {same}; accuracy lost: {lost}; "
             f"error of the logits: {params.error.text(' %', 100)}"

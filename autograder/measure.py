@@ -7,6 +7,7 @@ python -m autograder measure s1.m1 --workdir SUBMISSION --mode hidden --who STUD
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -162,7 +163,8 @@ def _one(context: checks.Context, check: Check, before: list[CheckResult]) -> Ch
         return _open(check)
     missing = [result.title for result in before if result.id in check.needs and result.points == 0]
     if missing:
-        return _result(check, 0.0, "not measured", f"First: {'; '.join(missing)}.", {}, context.lane)
+        result = _result(check, 0.0, "not measured", "", {}, context.lane)
+        return dataclasses.replace(result, message=f"It waits for: {'; '.join(missing)}. Repair that first.", hint="")
     try:
         share, measured, message, values = checks.MEASURE[type(params)](context, check, params)
     except Rejected as error:

@@ -97,7 +97,7 @@ RESNET50_FP16 = Milestone(
                 ),
                 "gpu": Speed("fp16", batches=(8,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=200),
             },
-            needs=("answers",),
+            needs=("dynamic-batch", "answers"),
             on_fail="The engine is not as much faster than PyTorch as the exported network allows.",
             hints=(
                 "How many nodes does your file have? How many layers has the network?",
