@@ -178,10 +178,10 @@ def _where_in_graph(operator: str, said: str) -> str:
     """The line that made an operator, from the graph that was printed when the export failed."""
     name = re.split("[.:]", operator)[-1]
     # torchscript prints "%9 : Float(...) = aten::eig(%8), scope: Net:: # net.py:9:0"
-    line = re.search(rf"::{name}\(.*# (\S+):(\d+):\d+", said)
+    line = re.search(rf"::{name}\(.*# ([^\n#]+?):(\d+):\d+", said)
     # dynamo prints "# File: net.py:9 in forward, code: ..." above the operators of that line
     same_line = r"(?:(?!# File: )[\s\S])*"
-    line = line or re.search(rf"# File: (\S+):(\d+) in {same_line}torch\.ops\.\w+\.{name}\b", said)
+    line = line or re.search(rf"# File: ([^\n]+?):(\d+) in {same_line}torch\.ops\.\w+\.{name}\b", said)
     return f", at line {line[2]} of {line[1]}" if line else ""
 
 
