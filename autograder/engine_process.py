@@ -245,15 +245,20 @@ def _only(answers: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _float16_part(built) -> float:
-    """Part of the layers with a known precision that work in float16, -1 if no precision is known.
-    Layers that only move data do not count.
+    """Part of the layers with a known precision that work in float16; layers that only move data do not count.
+
+    Raises:
+        RuntimeError: no layer's precision is known. Then a person must look: neither all points nor none would be
+            honest.
     """
     kinds = [
         layer.precision
         for layer in built.layers()
         if layer.precision and layer.kind not in ("Reformat", "NoOp", "Constant")
     ]
-    return sum(kind == "float16" for kind in kinds) / len(kinds) if kinds else -1.0
+    if not kinds:
+        raise RuntimeError("TensorRT's inspector names the precision of no layer, so FP16 cannot be checked.")
+    return sum(kind == "float16" for kind in kinds) / len(kinds)
 
 
 if __name__ == "__main__":

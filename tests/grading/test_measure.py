@@ -9,18 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from autograder import inputs, milestones, wire
 from autograder.agreement import wilson
+from autograder.engine_process import _float16_part
 from autograder.measure import measure
 from autograder.milestones import Accuracy, Artifact, Check, DynamicBatch, Ramp, Speed
 from autograder.runner import Runner, RunnerBroke
 from autograder.scoreboard import CheckResult, Report
 from autograder.selfcheck import selfcheck
 from autograder.snapshot import Rejected
+from course.engine import Layer
 from course.errors import CourseError
 from tests.grading import tiny
 
@@ -413,3 +416,14 @@ def test_the_shipped_network_gets_full_marks_and_answers_in_time(tmp_path):
     )
     report = measure("s1.m1", tmp_path, lane="cpu")
     assert report.points == 16, report.text()
+
+
+def test_the_part_in_float16_counts_working_layers_and_is_never_guessed():
+    def part(*layers):
+        return _float16_part(SimpleNamespace(layers=lambda: layers))
+
+    half, single = (Layer("conv", "CaskConvolution", precision=p) for p in ("float16", "float32"))
+    moves, unknown = Layer("copy", "Reformat", precision="float32"), Layer("x", "PointWiseV2")
+    assert part(half, half, half, single, moves, unknown) == 0.75
+    with pytest.raises(RuntimeError, match="cannot be checked"):
+        part(moves, unknown)
