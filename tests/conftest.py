@@ -1,8 +1,11 @@
-"""Settings for every test: no display, two threads, GPU tests only where a GPU answers."""
+"""Settings for every test: programs of this Python on PATH, no display, two threads, GPU tests only with a GPU."""
 from __future__ import annotations
 
 import os
+import sys
 
+# As in an activated environment: nbgrader calls alembic by its name.
+os.environ["PATH"] = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
