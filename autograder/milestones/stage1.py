@@ -18,7 +18,7 @@ DROP = Ramp(zero=0.05, full=0.01, dead_band=0.01)
 RESNET50_FP16 = Milestone(
     id="s1.m1",
     stage="stage1_converter",
-    notebook="04_resnet50_fp16",
+    notebook="07_resnet50_fp16",
     grade_id="m-s1-m1",
     title="ResNet-50 to FP16",
     artifacts=(Artifact("artifacts/resnet50.onnx", max_mb=128),),
