@@ -1,0 +1,171 @@
+"""Exercises: a check that names the misconception, three hints each, and predictions put beside measurements.
+
+    check("open-batch")     # looks at what the cells above made; prints a verdict, returns the points
+    hint("open-batch")      # the first hint; call it again for the next
+
+An exercise is a function in a module of this folder, one module a lesson. Its parameters are the names in the
+notebook that it looks at; what it returns says what was found right; a misconception is raised as `Wrong`.
+These points are practice: the check runs in the learner's own process. Milestones are measured by `autograder`.
+"""
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import io
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from course.errors import CourseError
+
+__all__ = ["Exercise", "Wrong", "all_exercises", "check", "exercise", "hint", "prediction"]
+
+
+class Wrong(CourseError):
+    """A wrong or unfinished answer: what it is, the misconception behind it, what to do.
+
+    share: the part of the points that it earns all the same, 0 to 1.
+    """
+
+    def __init__(self, what: str, cause: str, next_step: str, share: float = 0.0):
+        super().__init__(what, cause, next_step)
+        self.share = share
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """`judge` takes the notebook's values by name and returns what is right about them, or raises `Wrong`."""
+
+    id: str
+    points: float
+    hints: tuple[str, str, str]
+    judge: Callable[..., str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that must exist in the notebook."""
+        return tuple(inspect.signature(self.judge).parameters)
+
+
+_known: dict[str, Exercise] = {}
+_hints_given: dict[str, int] = {}
+
+
+def exercise(id: str, *, points: float, hints: tuple[str, str, str]) -> Callable[[Callable], Callable]:
+    """Declare the decorated function as the check of an exercise.
+
+    Args:
+        id: as in `check(id)`; its solution cell has this grade_id, its test cell the same with "-test".
+        points: at most; as in the test cell's metadata.
+        hints: three, each more direct than the one before; the last nearly says it.
+    """
+    if len(hints) != 3 or points <= 0:
+        raise ValueError(f"exercise {id!r} needs three hints and points above 0")
+
+    def declare(judge: Callable[..., str]) -> Callable[..., str]:
+        if id in _known and _known[id].judge.__module__ != judge.__module__:
+            raise ValueError(f"exercise {id!r} is declared in {_known[id].judge.__module__} too")
+        _known[id] = Exercise(id, points, hints, judge)
+        return judge
+    return declare
+
+
+def all_exercises() -> Mapping[str, Exercise]:
+    """Every exercise of the course by its id, lesson by lesson."""
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        importlib.import_module(f"{__name__}.{module}")
+    return _known
+
+
+def check(id: str) -> float:
+    """Judge an exercise by what the calling notebook holds; print the verdict; return the points.
+
+    Nothing is raised for a wrong answer, so that the notebook runs on. End a graded cell with this call: its value
+    is the score. Whatever libraries write to stderr is printed, since nbgrader takes stderr for a failure.
+
+    Raises:
+        CourseError: there is no such exercise.
+    """
+    found, held = _get(id), sys._getframe(1).f_globals
+    printed = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(printed):
+        warnings.simplefilter("ignore")
+        share, verdict = _judge(found, held)
+    if printed.getvalue():
+        print(printed.getvalue(), end="")
+    points = round(share * found.points, 2)
+    mark = "✓" if share == 1 else "◐" if share > 0 else "✗"
+    print(f"{mark} {id}: {points:g} of {found.points:g} points. {verdict}")
+    if share < 1:
+        print(f'  Stuck? hint("{id}") gives one of three hints.')
+    return float(points)
+
+
+def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
+    missing = [name for name in found.names if name not in held or held[name] is None or held[name] is ...]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        return 0.0, (f"{names} {'has' if len(missing) == 1 else 'have'} no value yet.\n"
+                     "  Next step: write the cell above this one, run it, then run this cell again.")
+    try:
+        return 1.0, found.judge(**{name: held[name] for name in found.names})
+    except Wrong as wrong:
+        return min(1.0, max(0.0, wrong.share)), str(wrong)
+    except CourseError as error:  # the course's own checks of a file, a shape or a model: they name the next step
+        return 0.0, str(error)
+    except Exception as error:
+        return 0.0, ("Your answer has a form that this check cannot read.\n"
+                     f"  Cause: {type(error).__name__}: {error}\n"
+                     f"  Next step: compare the types of {', '.join(found.names)} with what the task asks for.")
+
+
+def hint(id: str) -> None:
+    """Print the next hint of an exercise; after the third the third again.
+
+    Raises:
+        CourseError: there is no such exercise.
+    """
+    found = _get(id)
+    number = _hints_given[id] = min(_hints_given.get(id, 0) + 1, len(found.hints))
+    print(f"Hint {number} of {len(found.hints)}: {found.hints[number - 1]}")
+
+
+def prediction(guess: float | None, measured: float, unit: str) -> None:
+    """Print a prediction beside its measurement.
+
+    Args:
+        guess: what the learner expected, in `unit`; None if nothing was written down.
+        measured: what came out, in `unit`.
+        unit: such as "ms" or "times as fast".
+    """
+    from course.plot import number
+
+    shown = number(measured)
+    if guess is None:
+        print(f"Measured: {shown} {unit}. You wrote down no prediction; you learn more from a wrong one than from none.")
+        return
+    try:
+        guess = float(guess)
+    except (TypeError, ValueError):
+        print(f"Measured: {shown} {unit}. Your prediction {guess!r} is no number.")
+        return
+    if guess > 0 and measured > 0:
+        off = max(guess / measured, measured / guess)
+        way = "right to within a tenth" if off < 1.1 else f"{off:.3g} times too {'high' if guess > measured else 'low'}"
+    else:
+        way = "equal" if guess == measured else f"off by {number(guess - measured)} {unit}"
+    print(f"Predicted {number(guess)} {unit}, measured {shown} {unit}: {way}.")
+
+
+def _get(id: str) -> Exercise:
+    known = all_exercises()
+    if id not in known:
+        near = difflib.get_close_matches(id, known, 1)
+        raise CourseError(f"There is no exercise {id!r}.",
+                          f"Known: {', '.join(known) or 'none'}.",
+                          f"Did you mean {near[0]!r}?" if near else "Use one of these.")
+    return known[id]
