@@ -142,6 +142,16 @@ def lab(stage: Annotated[Optional[str], typer.Argument(help="1 to 4; opens its f
     raise typer.Exit(open_lab(ROOT, stage, browser=browser))
 
 
+@app.command()
+@guarded
+def hint(exercise: Annotated[str, typer.Argument(help="The exercise's name, as in check(\"NAME\").")],
+         number: Annotated[int, typer.Argument(min=1, max=3, help="Which of the three hints.")] = 1) -> None:
+    """Print a hint for an exercise of a lesson."""
+    from course.exercises import find
+
+    print(f"Hint {number} of 3: {find(exercise).hints[number - 1]}")
+
+
 @data.command()
 @guarded
 def fetch(source: Annotated[str, typer.Option(help="auto, npm or torchvision.")] = "auto") -> None:

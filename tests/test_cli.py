@@ -62,7 +62,7 @@ def test_help_imports_no_heavy_library():
 
 
 def test_every_subcommand_explains_itself():
-    for command in (["doctor"], ["first"], ["build"], ["lab"], ["data"], ["data", "fetch"]):
+    for command in (["doctor"], ["first"], ["build"], ["lab"], ["hint"], ["data"], ["data", "fetch"]):
         done = course(*command, "--help")
         assert done.returncode == 0 and "Usage" in done.stdout, command
 
@@ -159,3 +159,14 @@ def test_profile_notation():
         with pytest.raises(ProfileError):
             parse_profile(text)
     assert issubclass(ProfileError, CourseError)
+
+
+def test_hint_of_an_exercise():
+    from course.exercises import all_exercises
+
+    first = next(iter(all_exercises().values()))
+    done = course("hint", first.id, 2)
+    assert (done.returncode, done.stdout) == (0, f"Hint 2 of 3: {first.hints[1]}\n")
+    assert course("hint", first.id, 4).returncode == 2
+    unknown = course("hint", first.id + "x")
+    assert unknown.returncode == 1 and f"Did you mean '{first.id}'" in unknown.stderr

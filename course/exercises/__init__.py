@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from course.errors import CourseError
 
-__all__ = ["Exercise", "Wrong", "all_exercises", "check", "exercise", "hint", "prediction"]
+__all__ = ["Exercise", "Wrong", "all_exercises", "check", "exercise", "find", "hint", "prediction"]
 
 
 class Wrong(CourseError):
@@ -90,7 +90,7 @@ def check(id: str) -> float:
     Raises:
         CourseError: there is no such exercise.
     """
-    found, held = _get(id), sys._getframe(1).f_globals
+    found, held = find(id), sys._getframe(1).f_globals
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stderr(printed):
         warnings.simplefilter("ignore")
@@ -129,7 +129,7 @@ def hint(id: str) -> None:
     Raises:
         CourseError: there is no such exercise.
     """
-    found = _get(id)
+    found = find(id)
     number = _hints_given[id] = min(_hints_given.get(id, 0) + 1, len(found.hints))
     print(f"Hint {number} of {len(found.hints)}: {found.hints[number - 1]}")
 
@@ -161,7 +161,12 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
     print(f"Predicted {number(guess)} {unit}, measured {shown} {unit}: {way}.")
 
 
-def _get(id: str) -> Exercise:
+def find(id: str) -> Exercise:
+    """The exercise of this id.
+
+    Raises:
+        CourseError: there is none; names the nearest.
+    """
     known = all_exercises()
     if id not in known:
         near = difflib.get_close_matches(id, known, 1)
