@@ -486,3 +486,15 @@ def test_network_layers_are_the_onnx_nodes_on_the_cpu():
     assert layers[0].outputs[0].shape == (-1, 8, 16, 16) and layers[0].outputs[0].dtype == "float32"
     with pytest.raises(UnsupportedError, match="no runtime 'cuda'"):
         network_layers(zoo.convnet(), "cuda")
+
+
+def test_quantised_convolutions_say_their_kernel():
+    """TensorRT 8.6's parser refuses a convolution with Q/DQ weights and without `kernel_shape` (seen on a GPU)."""
+    model = graph.read(zoo.quantised())
+    ready = graph.prepared(model)
+    conv = next(node for node in ready.proto.graph.node if node.op_type == "Conv")
+    assert next(list(a.ints) for a in conv.attribute if a.name == "kernel_shape") == [3, 3]
+    assert ready.sha256 == model.sha256 and ready.data != model.data
+    assert graph.prepared(ready).data == ready.data  # what says its kernel is left alone
+    plain = graph.read(zoo.convnet())
+    assert graph.prepared(plain) is plain

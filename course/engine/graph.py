@@ -163,21 +163,37 @@ def has_qdq(proto: onnx.ModelProto) -> bool:
 def prepared(model: Model, keep: tuple[str, ...] = (), float16: bool = False) -> Model:
     """The model with further outputs, and with float16 weights if asked. `sha256` stays that of the original.
 
-    Inputs and outputs keep their dtype; casts are put behind and before them.
+    Inputs and outputs keep their dtype; casts are put behind and before them. Convolutions whose weights come
+    through Q/DQ nodes get the attribute `kernel_shape`: ONNX lets it out, TensorRT 8.6's parser does not.
 
     Raises:
         BuildError: an output to keep does not exist, or the conversion fails.
         UnsupportedError: float16 for a model with Q/DQ nodes.
     """
-    if not keep and not float16:
+    unsaid = _unsaid_kernels(model.proto)
+    if not keep and not float16 and not unsaid:
         return model
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
+    for index, kernel in unsaid.items():
+        proto.graph.node[index].attribute.append(onnx.helper.make_attribute("kernel_shape", kernel))
     if keep:
         _keep_outputs(model.name, proto, keep)
     if float16:
         proto = _to_float16(model.name, proto)
     return Model(model.name, proto, _serialize(model.name, proto), model.sha256)
+
+
+def _unsaid_kernels(proto: onnx.ModelProto) -> dict[int, list[int]]:
+    """Index of each convolution that has quantised weights and no `kernel_shape` -> that shape."""
+    weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    for node in proto.graph.node:  # in topological order, as ONNX demands
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+    known = {tensor.name for tensor in proto.graph.initializer}
+    return {index: list(weights[node.input[1]][2:]) for index, node in enumerate(proto.graph.node)
+            if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in weights and node.input[1] not in known
+            and all(attribute.name != "kernel_shape" for attribute in node.attribute)}
 
 
 def _keep_outputs(name: str, proto: onnx.ModelProto, keep: tuple[str, ...]) -> None:

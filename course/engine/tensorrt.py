@@ -133,6 +133,8 @@ class TensorRTEngine(Engine):
         specs = {name: tensorrt_build.spec(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
                  for name in names}
         inputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
+        order = {spec.name: place for place, spec in enumerate(header.outputs)}  # 8.6 lists kept tensors first
+        names.sort(key=lambda name: order.get(name, -1))
         outputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT)
         self._host_outputs = {spec.name for spec in outputs
                               if engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST}

@@ -135,6 +135,10 @@ def _build(trt, builder, network, options: BuildConfig, model: graph.Model,
         log.record("INFO", f"Tactic source {name} is off: its library does not work on this machine.")
     for profile in options.profiles:
         config.add_optimization_profile(_trt_profile(builder, profile.shapes))
+    if not options.profiles and _data_decides_a_shape(network):
+        # Without a profile TensorRT 8.6 builds an engine here that cannot tell the shape of its own inputs.
+        inputs = {spec.name: (spec.shape,) * 3 for spec in _specs(network)[0]}
+        config.add_optimization_profile(_trt_profile(builder, inputs))
     if options.calibrator is not None:
         shapes = options.profiles[0].shapes if options.profiles else {}
         usual = {name: (opt, opt, opt) for name, (_, opt, _) in shapes.items()}  # calibration has one shape
@@ -148,6 +152,12 @@ def _build(trt, builder, network, options: BuildConfig, model: graph.Model,
     if plan is not None and options.timing_cache is not None:
         _save_timing_cache(config, options.timing_cache)
     return None if plan is None else bytes(plan)
+
+
+def _data_decides_a_shape(network) -> bool:
+    """Whether an output has an open dimension although all inputs are fixed, as behind NonMaxSuppression."""
+    inputs, outputs = _specs(network)
+    return all(-1 not in spec.shape for spec in inputs) and any(-1 in spec.shape for spec in outputs)
 
 
 def _trt_profile(builder, shapes):
