@@ -1,0 +1,579 @@
+# %% [markdown]
+# # What the builder does
+#
+# `build()` takes an ONNX file and gives an engine. In between it does four things: it fuses layers, it plans
+# memory, it measures kernels, and it writes the result for one kind of GPU. You will see each of them, and
+# measure what it is worth.
+#
+# **Afterwards you can** say which layers were fused and what that saves, read how much memory an engine needs and
+# why it allocates none while it runs, use optimisation levels and a timing cache, and explain why an engine file
+# does not run elsewhere.
+#
+# **Time:** 60 minutes. The cells together run for about one minute on a CPU, and about two minutes on a GPU.
+#
+# | | on a CPU | a GPU with TensorRT adds |
+# | --- | --- | --- |
+# | fusion | ONNX Runtime's fused graph, and TensorRT-RTX's list of kernels | TensorRT's own layers |
+# | what fusion is worth | measured with ONNX Runtime: CPU speeds | GPU speeds |
+# | memory plan | you write one, and compare it with TensorRT-RTX's | TensorRT's number, and a trace of its allocations |
+# | tuning | you write a tuner for convolutions of PyTorch | builds at two levels, with and without a timing cache |
+
+# %%
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from course import bench, plot, plot_builder
+from course.data import cifar10, preprocess
+from course.engine import BuildConfig, Profile, available_runtimes, build, container, load, network_layers
+from course.errors import CourseError
+from course.exercises import check, hint, prediction
+from course.export import export
+from course.models import resnet50
+from course.profiling import allocations, text_table, verbose
+from course.profiling.steps import Tensor, fused_steps, most_live, tensor_bytes
+
+missing = available_runtimes()           # runtime -> None if it works here, else the reason
+gpu = missing["tensorrt"] is None
+rtx = missing["rtx"] is None
+batch = 8 if gpu else 1
+print("Engines run on", "TensorRT, on the GPU." if gpu else "ONNX Runtime, on the CPU: all speeds here are CPU speeds.")
+print("TensorRT-RTX builds here, too." if rtx else "TensorRT-RTX is not here: what needs it is skipped.")
+
+# %%
+model = resnet50()
+images = cifar10.images("public")
+path = "artifacts/resnet50.onnx"
+print(export(model, (torch.from_numpy(preprocess.classifier(images.pixels[:2])),), path, input_names=["image"],
+             output_names=["logits"], dynamic={"image": {0: "batch"}}, exporter="torchscript"))
+nodes = network_layers(path, "onnxruntime")     # the ONNX nodes, one Layer each
+
+
+def settings(**more):
+    """The same configuration for every engine of this lesson."""
+    return BuildConfig("tf32" if gpu else "fp32", **{"profiles": (Profile.batch(path, batch, batch, batch),),
+                                                     "optimization_level": 1, "timing_cache": "artifacts/timing.cache",
+                                                     **more})
+
+# %% [markdown]
+# ## 1. Fusion: how many layers are left?
+#
+# A GPU runs a network as a list of kernels. Each kernel reads its inputs from memory and writes its result back.
+# For a ReLU that is nearly all of the work: one comparison per number, but the whole tensor is read and written.
+# **Fusion** lets one kernel do the work of several nodes, so that what is between them never goes to memory.
+#
+# The file has this many nodes. **Predict:** how many layers has the engine?
+
+# %%
+print(len(nodes), "ONNX nodes")
+guess = None   # your number: layers
+
+# %%
+engine = build(path, settings())
+layers = engine.layers()
+prediction(guess, len(layers), "layers")
+rows = [(f"{engine.runtime} {engine.runtime_version}", len(layers), f"{engine.build_seconds:.1f} s")]
+if rtx:
+    seen = build(path, settings(runtime="rtx"))
+    rows.append((f"{seen.runtime} {seen.runtime_version} (builds only)", len(seen.layers()), f"{seen.build_seconds:.1f} s"))
+print(text_table(("runtime", "layers", "build time"), rows))
+plot.fusion(nodes, seen.layers() if rtx else layers)
+
+# %% [markdown]
+# Each row is one kernel, with the ONNX nodes that it replaces. A convolution takes in the ReLU that follows it, and
+# at the end of a block the addition of the skip connection as well. Two builders that were written independently
+# come to nearly the same list.
+#
+# **Exercise 1.** What fusion saves are tensors that are never written. Write `hidden(nodes, layers)`: the names of
+# all tensors that one layer makes and that nothing outside of this layer reads.
+#
+# A node has `name`, `inputs` and `outputs` (each with a `name`). A layer has `onnx_nodes`, the names of the nodes
+# that it replaces. The network's output has no reader, and is written.
+
+# %% nbgrader={"grade_id": "fusion-hidden", "solution": true}
+def hidden(nodes, layers):
+    """Set of the names of the tensors that stay inside one layer."""
+    ### BEGIN SOLUTION
+    home = {name: number for number, layer in enumerate(layers) for name in layer.onnx_nodes}
+    readers = {}
+    for node in nodes:
+        for tensor in node.inputs:
+            readers.setdefault(tensor.name, []).append(node.name)
+    names = set()
+    for node in nodes:
+        for tensor in node.outputs:
+            places = {home.get(reader, reader) for reader in readers.get(tensor.name, ())}
+            if places == {home.get(node.name)}:
+                names.add(tensor.name)
+    return names
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "fusion-hidden-test", "grade": true, "points": 3}
+check("fusion-hidden")
+
+# %% [markdown]
+# **Predict:** at batch 8, how many MB does fusion keep out of memory in one run?
+
+# %%
+guess = None   # your number: MB
+
+# %%
+sizes = tensor_bytes(nodes, batch=8)
+unwritten = hidden(nodes, layers)
+between = [name for node in nodes for name in [node.outputs[0].name]]
+saved, everything = sum(sizes[name] for name in unwritten) / 1e6, sum(sizes[name] for name in between) / 1e6
+prediction(guess, saved, "MB")
+print(f"{len(unwritten)} of {len(between)} tensors are never written.")
+plot_builder.bars({"every ONNX tensor": everything, "tensors that are written": everything - saved}, "MB",
+                  "Tensors of one run at batch 8", "in FP32 (less is better)")
+
+# %% [markdown]
+# Every hidden tensor would be written once and read at least once.
+#
+# ## 2. What is fusion worth?
+#
+# You hear that fusion makes a network 20 to 40 % faster. We can test that: a tensor that is an *output* of the
+# engine must be written, so no kernel can swallow it. `BuildConfig(keep_outputs=...)` marks inner tensors as outputs.
+#
+# **Exercise 2.** Put names into `keep` so that no addition is fused with a convolution any more. Use at most 20
+# names. Look at the layers of your engine before you check: builders look for another way.
+
+# %% nbgrader={"grade_id": "fusion-break", "solution": true}
+keep = []
+### BEGIN SOLUTION
+maker = {tensor.name: node for node in nodes for tensor in node.outputs}
+keep = [tensor.name for node in nodes if node.kind == "Add" for tensor in node.inputs if maker[tensor.name].kind == "Conv"]
+### END SOLUTION
+broken = build(path, settings(keep_outputs=keep))
+print(f"{len(keep)} tensors kept: {len(layers)} layers became {len(broken.layers())}")
+
+# %% nbgrader={"grade_id": "fusion-break-test", "grade": true, "points": 3}
+check("fusion-break")
+
+# %% [markdown]
+# A fair test needs a control. `broken` differs from `engine` in two ways: it has fewer fusions, *and* it returns 20
+# more tensors. So we build a third engine: it returns the 16 block outputs, which are of the same sizes but are
+# written anyway. No fusion is lost there.
+#
+# **Predict:** how much longer does `broken` take than `engine`, in percent?
+
+# %%
+guess = None   # your number: percent longer
+
+# %%
+blocks = [node.outputs[0].name for node in nodes
+          if node.kind == "Relu" and any(other.kind == "Add" and other.outputs[0].name == node.inputs[0].name for other in nodes)]
+control = build(path, settings(keep_outputs=blocks))
+print(f"{len(blocks)} tensors kept: {len(hidden(nodes, layers)) - len(hidden(nodes, control.layers()))} fusions lost")
+device = "cuda" if gpu else "cpu"
+x = torch.from_numpy(preprocess.classifier(images.pixels[:batch])).to(device)
+runs = {"fused": engine, "more outputs, same fusions": control, "fusions broken": broken}
+compared = bench.compare_many({name: lambda e=e: e.run({"image": x}) for name, e in runs.items()}, device=device,
+                              items=dict.fromkeys(runs, batch), rounds=60, max_seconds=12)
+slower = compared["fusions broken"]
+prediction(guess, 100 * (1 / slower.ratio - 1), "percent longer")
+for result in compared.values():
+    print(result)
+plot.latency({f"batch {batch}, {engine.runtime} on the {device.upper()}":
+              [compared[name].a for name in list(runs)[:0:-1]] + [slower.b]}, "The same network with fewer fusions")
+
+# %% [markdown]
+# The second line of the output is the price of returning tensors, the third the price of returning them *and*
+# losing the fusions. If an interval holds 1, no difference was shown.
+#
+# So when you keep inner tensors to look for an error, the engine gets slower, and its FP16 errors may change, too:
+# what was in a register is now rounded to memory. Take them out again before you measure speed.
+
+# %%
+broken.close()
+control.close()
+
+# %% [markdown]
+# ## 3. A memory plan
+#
+# PyTorch asks for memory while the network runs, tensor by tensor. An engine knows all shapes beforehand. It
+# computes one address for every tensor when it is built, and asks for one block of memory in the end.
+#
+# The fused graph as a list of steps, with the tensors that really lie in memory:
+
+# %%
+steps = fused_steps(nodes, layers, sorted(unwritten))
+print(text_table(("step", "layer", "reads", "writes"),
+                 [(number, step.name, ", ".join(step.reads), ", ".join(step.writes)) for number, step in enumerate(steps[:7])], 46))
+
+# %% [markdown]
+# **Exercise 3.** A tensor's lifetime begins with the step that writes it and ends with the last step that reads it,
+# both included. Write `lifetimes(steps, sizes)`: one `Tensor(name, size, first, last)` for each tensor that some
+# step writes. `sizes[name]` are its bytes.
+
+# %% nbgrader={"grade_id": "memory-lifetimes", "solution": true}
+def lifetimes(steps, sizes):
+    """List of Tensor(name, size in bytes, first step, last step)."""
+    ### BEGIN SOLUTION
+    first, last = {}, {}
+    for number, step in enumerate(steps):
+        for name in step.writes:
+            first[name] = last[name] = number
+        for name in step.reads:
+            last[name] = number
+    return [Tensor(name, sizes[name], first[name], last[name]) for name in first]
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "memory-lifetimes-test", "grade": true, "points": 2}
+check("memory-lifetimes")
+
+# %% [markdown]
+# The bytes that are alive in one step need a place at the same time. No plan can do with less than the busiest step
+# needs. **Predict:** at batch 8, how many MB are alive in the busiest step? (All tensors together are in the last
+# figure of section 1.)
+
+# %%
+guess = None   # your number: MB
+
+# %%
+tensors = lifetimes(steps, sizes)
+prediction(guess, most_live(tensors) / 1e6, "MB")
+plot_builder.lifetimes([(tensor.size, tensor.first, tensor.last) for tensor in tensors])
+
+# %% [markdown]
+# The early layers need most: their images are large. Later ones have more channels but far fewer pixels.
+#
+# **Exercise 4.** Write `plan(tensors)`: a dict from name to address in bytes. Two tensors that are alive in the same
+# step must not overlap. Get the highest address low: for ResNet-50 within 1.5 times the busiest step.
+
+# %% nbgrader={"grade_id": "memory-plan", "solution": true}
+def plan(tensors):
+    """Dict: name of a tensor -> its address in bytes, from 0 up."""
+    ### BEGIN SOLUTION
+    places, placed = {}, []
+    for tensor in sorted(tensors, key=lambda tensor: -tensor.size):
+        address = 0
+        for other in sorted(placed, key=lambda other: places[other.name]):
+            if other.first <= tensor.last and tensor.first <= other.last:      # alive at the same time
+                if address + tensor.size <= places[other.name]:
+                    break                                                      # it fits into the gap below
+                address = max(address, places[other.name] + other.size)
+        places[tensor.name] = address
+        placed.append(tensor)
+    return places
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "memory-plan-test", "grade": true, "points": 4}
+check("memory-plan")
+
+# %%
+places = plan(tensors)
+peak = max(places[tensor.name] + tensor.size for tensor in tensors)
+plot_builder.memory_map([(tensor.first, tensor.last, places[tensor.name], tensor.size) for tensor in tensors],
+                        "Your memory plan for ResNet-50, batch 8", bound=most_live(tensors))
+
+# %% [markdown]
+# Read it from left to right: a rectangle ends when its last reader is done, and another tensor takes its place.
+#
+# **Predict:** how many MB did NVIDIA's planner take for the same network, at batch 8, in FP32?
+
+# %%
+guess = None   # your number: MB
+
+# %%
+totals = {"your plan": peak / 1e6, "busiest step": most_live(tensors) / 1e6, "a place for every tensor": sum(t.size for t in tensors) / 1e6}
+eight = Profile.batch(path, 8, 8, 8)
+if gpu:
+    totals["TensorRT"] = engine.memory().activation_bytes / 1e6      # built for batch 8
+elif rtx:
+    planned = build(path, BuildConfig("fp32", profiles=(eight,), runtime="rtx"))
+    totals["TensorRT-RTX"] = planned.memory().activation_bytes / 1e6
+if len(totals) > 3:
+    prediction(guess, list(totals.values())[-1], "MB")
+else:
+    print("Neither TensorRT nor TensorRT-RTX is here: NVIDIA's number stays open.")
+plot_builder.bars(totals, "MB", "Memory between the layers, batch 8", "(less is better)")
+
+# %% [markdown]
+# A real planner has more to do: kernels need scratch memory, layouts pad channels, and addresses must be multiples
+# of 256 bytes. The idea is the one that you wrote. `Engine.memory().activation_bytes` tells the number for any
+# TensorRT engine: it is what each execution context takes.
+#
+# ## 4. Allocations while it runs
+#
+# Does it hold? If everything is planned, a run must ask for no memory at all.
+#
+# On a CPU we can count that. A page of memory that a process touches for the first time costs a *page fault*, and
+# the operating system counts those. **Predict:** how many MB does PyTorch take anew in each run, for one image?
+
+# %%
+guess = None   # your number: MB per run
+
+# %%
+image = torch.from_numpy(preprocess.classifier(images.pixels[:1]))
+small = build(path, BuildConfig("fp32", profiles=(Profile.batch(path, 1, 1, 1),), runtime="onnxruntime"))
+
+
+def eager():
+    with torch.inference_mode():
+        return model(image)
+
+
+fresh = {"PyTorch eager": allocations.fresh_megabytes(eager, 8),
+         "engine (ONNX Runtime)": allocations.fresh_megabytes(lambda: small.run({"image": image}), 8)}
+prediction(guess, fresh["PyTorch eager"], "MB per run")
+plot_builder.bars(fresh, "MB per run", "Memory newly taken from the operating system (CPU, one image)", "(less is better)")
+
+# %% [markdown]
+# PyTorch gives large tensors back to the operating system and asks for them again in the next run. The engine keeps
+# what it has. (On a GPU PyTorch has a cache of its own, and asks the driver less often.)
+#
+# On a GPU TensorRT asks an *allocator* for memory, an object that we can replace by one that counts. The next cell
+# loads the engine under such an allocator and runs it 101 times. **Predict** the number of requests in the last
+# 100 runs.
+
+# %%
+guess = None   # your number: requests
+
+# %%
+if gpu:
+    traced = allocations.trace(engine, {"image": x})
+    print(text_table(("phase", "requests", "MB"), [(name, phase.requests, phase.bytes / 1e6) for name, phase in (
+        ("load the engine", traced.loading), ("make a context", traced.context), ("first run", traced.first_run),
+        (f"the next {traced.count} runs", traced.runs))]))
+    prediction(guess, traced.runs.requests, "requests")
+    print(f"Free GPU memory before and after these runs: {traced.free_before / 1e6:.0f} and {traced.free_after / 1e6:.0f} MB.")
+else:
+    print("Open: this needs a GPU with TensorRT.")
+
+# %% [markdown]
+# Why it matters: asking a GPU's driver for memory takes longer than many layers, and it can wait for everything that
+# runs. It also means that memory cannot run out in the middle of a request. What an engine needs, it has from the
+# start.
+#
+# ## 5. Auto-tuning
+#
+# One convolution can be computed in many ways. TensorRT calls each a **tactic**. Which is the fastest depends on
+# the shape and on the GPU, so the builder runs them and takes the winner. Here are three real ways to compute the
+# same convolution in PyTorch on a CPU:
+
+# %%
+def direct(x, w, stride, pad):
+    return F.conv2d(x, w, stride=stride, padding=pad)
+
+
+def columns(x, w, stride, pad):
+    """Copy every patch into a column, then one matrix product."""
+    size = w.shape[-1]
+    out = (x.shape[-1] + 2 * pad - size) // stride + 1
+    return (w.flatten(1) @ F.unfold(x, size, padding=pad, stride=stride)).view(len(x), len(w), out, out)
+
+
+def channels_last(x, w, stride, pad):
+    """The same as `direct`, with the channels of a pixel side by side in memory. The conversion is part of it."""
+    layout = torch.channels_last
+    return F.conv2d(x.contiguous(memory_format=layout), w.contiguous(memory_format=layout), stride=stride, padding=pad)
+
+
+def candidates(shape):
+    """Name -> function without arguments, for (batch, channels in, pixels, channels out, kernel size, stride)."""
+    count, channels, pixels, out, size, stride = shape
+    x, w = torch.randn(count, channels, pixels, pixels), torch.randn(out, channels, size, size)
+    return {f.__name__: lambda f=f: f(x, w, stride, size // 2) for f in (direct, columns, channels_last)}
+
+
+shapes = [(1, 3, 224, 64, 7, 2), (1, 64, 56, 64, 3, 1), (1, 64, 56, 256, 1, 1), (1, 1024, 14, 256, 1, 1),
+          (1, 512, 7, 512, 3, 1), (8, 1024, 14, 256, 1, 1)]
+results = list(candidates(shapes[1]).values())
+print("They compute the same:", all(torch.allclose(results[0](), other(), atol=1e-2) for other in results[1:]))
+
+# %% [markdown]
+# **Exercise 5.** Write `autotune(key, candidates, cache)`: the name of the fastest candidate.
+#
+# - `cache` is the path of a file that may not exist yet. If it has an answer for `key`, return it and run nothing.
+# - Else time every candidate with `bench.measure(function, warmup_s=0.02, min_samples=10, max_seconds=0.4).p50`
+#   (milliseconds), and write the winner into the file, beside what is there already.
+
+# %% nbgrader={"grade_id": "autotune", "solution": true}
+def autotune(key, candidates, cache):
+    """Name of the fastest of `candidates` (name -> function); answers are kept in the file `cache`."""
+    ### BEGIN SOLUTION
+    known = json.loads(Path(cache).read_text()) if Path(cache).is_file() else {}
+    if key not in known:
+        times = {name: bench.measure(function, warmup_s=0.02, min_samples=10, max_seconds=0.4).p50
+                 for name, function in candidates.items()}
+        known[key] = min(times, key=times.get)
+        Path(cache).write_text(json.dumps(known))
+    return known[key]
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "autotune-test", "grade": true, "points": 4}
+check("autotune")
+
+# %% [markdown]
+# **Predict:** for how many of the six shapes is `direct`, the plain `conv2d`, the fastest? (One thread, so that it
+# is the arithmetic that we compare.)
+
+# %%
+guess = None   # your number: shapes of 6
+
+# %%
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+measured = {}
+for shape in shapes:
+    name = f"{shape[0]} × {shape[1]} × {shape[2]}² → {shape[3]}, {shape[4]} × {shape[4]}"
+    measured[name] = {way: bench.measure(function, warmup_s=0.02, min_samples=10, max_seconds=0.4).p50
+                      for way, function in candidates(shape).items()}
+torch.set_num_threads(threads)
+prediction(guess, sum(min(ways, key=ways.get) == "direct" for ways in measured.values()), "shapes of 6")
+plot_builder.tuning(measured, "One convolution, three ways (CPU, one thread)")
+
+# %% [markdown]
+# No way wins everywhere. That is why a builder measures. It is also why building takes so long: TensorRT times
+# dozens of kernels for each layer, in several data layouts.
+#
+# **Predict:** how many times as fast is your tuner when the cache already has all answers?
+
+# %%
+guess = None   # your number: times as fast
+
+# %%
+cache = Path("artifacts/convolutions.json")
+cache.unlink(missing_ok=True)
+
+
+def tune_all():
+    return [autotune(str(shape), candidates(shape), cache) for shape in shapes]
+
+
+cold = bench.measure(lambda: (cache.unlink(missing_ok=True), tune_all()), warmup_s=0, min_samples=1, max_seconds=3).p50
+warm = bench.measure(tune_all, min_samples=5, max_seconds=2).p50
+prediction(guess, cold / warm, "times as fast")
+print(f"{cold / 1000:.2f} s with an empty cache, {warm / 1000:.2f} s with a full one. The file holds: {cache.read_text()[:160]} ...")
+
+# %% [markdown]
+# TensorRT has the same two knobs.
+#
+# - `optimization_level`, 0 to 5: how many tactics are tried. 0 takes the first that works, 3 is the default, 5 tries
+#   everything.
+# - `timing_cache`, a file: what was measured once is not measured again.
+#
+# Three builds show what they are worth on a GPU: seconds to build, and ms per run.
+
+# %%
+if gpu:
+    Path("artifacts/levels.cache").unlink(missing_ok=True)
+    tried = {}
+    for label, more in {"level 0, no cache": {"optimization_level": 0, "timing_cache": None},
+                        "level 2, empty cache": {"optimization_level": 2, "timing_cache": "artifacts/levels.cache"},
+                        "level 2, full cache": {"optimization_level": 2, "timing_cache": "artifacts/levels.cache"}}.items():
+        tried[label] = build(path, settings(**more))
+    speeds = bench.compare_many({label: lambda e=e: e.run({"image": x}) for label, e in tried.items()}, device="cuda",
+                                items=dict.fromkeys(tried, batch), rounds=200, max_seconds=8)
+    medians = {label: c.a.p50 for label, c in speeds.items()} | {list(tried)[0]: next(iter(speeds.values())).b.p50}
+    print(text_table(("build", "seconds to build", "ms per run (p50)", "layers"),
+                     [(label, e.build_seconds, medians[label], len(e.layers())) for label, e in tried.items()]))
+elif rtx:
+    built = [build(path, settings(runtime="rtx", optimization_level=level)) for level in (0, 3, 5)]
+    print(text_table(("TensorRT-RTX", "seconds to build", "layers"),
+                     [(f"level {level}", e.build_seconds, len(e.layers())) for level, e in zip((0, 3, 5), built)]))
+    print(next(line.text for line in built[0].build_log if "timing cache" in line.text))
+    print("Speed by level, and the timing cache, are open: they need a GPU with TensorRT.")
+else:
+    print("Open: this needs a GPU with TensorRT, or TensorRT-RTX.")
+
+# %% [markdown]
+# TensorRT-RTX builds in about a second, since it leaves the tuning to the machine where the engine runs. TensorRT
+# tunes when it builds. What it tried stands in the build log, which the next lesson reads.
+
+# %%
+log = verbose.read_build_log((engine if gpu else seen if rtx else engine).build_log)
+print(log)
+print(log.stages and " → ".join(f"{count}" for count in log.stages.values()), "layers, stage by stage")
+
+# %% [markdown]
+# ## 6. Two builds, and two machines
+#
+# The same file, the same settings, twice. **Predict:** how many bytes of the two engines differ, in percent?
+
+# %%
+guess = None   # your number: percent
+
+# %%
+twice = settings(runtime="rtx") if rtx and not gpu else settings()
+pair = [build(path, twice).save_plan(f"artifacts/build{number}.plan").read_bytes() for number in (1, 2)]
+differ = sum(a != b for a, b in zip(*pair)) + abs(len(pair[0]) - len(pair[1]))
+prediction(guess, 100 * differ / len(pair[0]), "percent")
+print(text_table(("build", "bytes", "SHA-256"), [(n + 1, len(data), hashlib.sha256(data).hexdigest()[:16]) for n, data in enumerate(pair)]))
+print("runtime:", twice.runtime if twice.runtime != "auto" else engine.runtime)
+
+# %% [markdown]
+# If the two differ: with a timing cache the same tactics are chosen, and still some bytes change, such as identifiers
+# and the order of equal things. Without a cache two tactics that are equally fast may change places, and then the last
+# digits of the answers change as well. So never compare engines by their hash. Compare their answers, and keep the
+# hash of the ONNX file.
+#
+# (On a CPU without TensorRT-RTX this cell compares ONNX Runtime's engines, which hold the ONNX file itself and are
+# equal.)
+#
+# An engine holds machine code for one GPU architecture, in the format of one TensorRT version. The course's engine
+# file begins with a header that says which. First, another model:
+
+# %%
+saved = engine.save("artifacts/resnet50.engine")
+other = "artifacts/other.onnx"
+export(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval(), (torch.rand(1, 3, 32, 32),), other,
+       input_names=["image"], output_names=["features"], exporter="torchscript")
+try:
+    load(saved, onnx=other)
+except CourseError as error:
+    print(f"{type(error).__name__}: {error}")
+
+# %% [markdown]
+# Then an engine from another machine. We have none, so we change what the header says: built with TensorRT 10.3.0 on
+# a Tesla T4, to be loaded on an H100 with 10.16.1. This is the check that `load` makes before TensorRT sees a byte.
+
+# %%
+header, payload = container.read(saved)
+foreign = dataclasses.replace(header, runtime="tensorrt", runtime_version="10.3.0", gpu="Tesla T4", compute_capability="7.5")
+try:
+    container.require_same_machine(saved, foreign, "10.16.1", "9.0", "NVIDIA H100")
+except CourseError as error:
+    print(f"{type(error).__name__}: {error}")
+
+# %% [markdown]
+# Without such a check TensorRT itself refuses, with a message about a magic tag or a "platform" that names neither.
+#
+# **Exercise 6.** Write this check. `reasons(header, version, capability, sha256)` returns a list with the words
+# `"version"`, `"architecture"` and `"model"`, as many of them as speak against loading; an empty list means go ahead.
+# `header` has `runtime_version`, `compute_capability`, `gpu` and `onnx_sha256`.
+
+# %% nbgrader={"grade_id": "engine-travels", "solution": true}
+def reasons(header, version, capability, sha256):
+    """Which of "version", "architecture", "model" speak against loading an engine here."""
+    ### BEGIN SOLUTION
+    differences = {"version": header.runtime_version != version,
+                   "architecture": header.compute_capability != capability,
+                   "model": header.onnx_sha256 != sha256}
+    return [word for word, differs in differences.items() if differs]
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "engine-travels-test", "grade": true, "points": 2}
+check("engine-travels")
+
+# %%
+engine.close()
+
+# %% [markdown]
+# ## Summary
+#
+# - **Fusion** gives one kernel the work of several nodes. What it saves are tensors that are never written.
+# - A tensor that you keep as an output cannot be fused away. The price has two parts, and a control tells them apart.
+# - An engine's **memory plan** is made when it is built: tensors that do not live at the same time share addresses.
+# - While it runs, an engine asks for **no memory**. You counted it.
+# - The builder **measures** kernels, since the fastest depends on the shape. Levels say how many it tries, a timing
+#   cache remembers the times.
+# - Two builds need not give equal bytes. Compare answers.
+# - An engine belongs to one TensorRT version, one GPU architecture and one model. The ONNX file is what you keep.
+#
+# **Next:** trtexec, the tool that builds and times engines from the command line, how to read its numbers, and why
+# they are not those of your script.
