@@ -184,13 +184,13 @@ def by_hand(steps, run_by_hand):
     except CourseError as error:
         return f"{verdict} run_by_hand was not run. {error}"
     runtime = trt.Runtime(log.trt_logger(trt))
-    engine = runtime.deserialize_cuda_engine(_reference_plan())
+    engine = runtime.deserialize_cuda_engine(reference_plan())
     context = engine.create_execution_context()
     largest = 0.0
     for count in (2, 5):  # two sizes, so that a shape set once for all is found
-        image = _images(count)
+        image = random_images(count)
         given = _call(run_by_hand, "run_by_hand(cuda, context, image)", cuda, context, image, share=0.5)
-        largest = max(largest, _compare(np.asarray(given), image, share=0.5))
+        largest = max(largest, compare(np.asarray(given), image, share=0.5))
     return f"{verdict} On the GPU run_by_hand differs from PyTorch by {largest:.1e} at most, at batch 2 and 5."
 
 
@@ -219,7 +219,7 @@ def reference(trt, network) -> None:
 
 
 @functools.cache
-def _reference_plan() -> bytes:
+def reference_plan() -> bytes:
     trt = raw.module()
     builder, network = raw.new_builder(trt)
     reference(trt, network)
@@ -263,12 +263,12 @@ def _judge_network(trt, network) -> float:
     largest = 0.0
     with build(model, BuildConfig(runtime="onnxruntime", profiles=(Profile.batch(model, 1, 2, 3),))) as engine:
         for count in (1, 3):
-            image = _images(count)
-            largest = max(largest, _compare(engine.run({"image": image})["features"], image))
+            image = random_images(count)
+            largest = max(largest, compare(engine.run({"image": image})["features"], image))
     return largest
 
 
-def _compare(given: np.ndarray, image: np.ndarray, share: float = 0.0) -> float:
+def compare(given: np.ndarray, image: np.ndarray, share: float = 0.0) -> float:
     """Largest difference; raises Wrong, and names the mistake whose result this is."""
     pixels, (convolution, relu, pool) = torch.from_numpy(image), stem()
     with torch.inference_mode():
@@ -294,7 +294,7 @@ def _compare(given: np.ndarray, image: np.ndarray, share: float = 0.0) -> float:
                 "Compare layer by layer with print(stem).", share)
 
 
-def _images(count: int) -> np.ndarray:
+def random_images(count: int) -> np.ndarray:
     """Fresh random images with the mean and spread that the network is used to."""
     return np.random.default_rng().normal(size=(count, 3, SIDE, SIDE)).astype(np.float32)
 

@@ -343,6 +343,7 @@ if engine is None:
     print("No engine. The log says:", next((line.text for line in lines if line.severity == "ERROR"), "nothing"))
     print("A plan runs on a GPU only. From here on ONNX Runtime runs your network on this machine.")
 else:
+    context = engine.create_execution_context()  # holds the shapes and addresses of one run
     for index in range(engine.num_io_tensors):   # tensors are found by name, not by a number
         name = engine.get_tensor_name(index)
         print(engine.get_tensor_mode(name).name, name, engine.get_tensor_dtype(name).name,
@@ -382,8 +383,10 @@ if on_gpu:
     plain = torch.zeros(64, 3, 224, 224)
     locked = plain.pin_memory()
     target = torch.empty_like(plain, device="cuda")
-    copies = bench.compare(lambda: target.copy_(locked, non_blocking=True), lambda: target.copy_(plain),
-                           labels=("from page-locked memory", "from plain memory"), device="cuda", max_seconds=6)
+    copies = bench.compare(lambda: target.copy_(locked, non_blocking=True),
+                           lambda: target.copy_(plain),
+                           labels=("from page-locked memory", "from plain memory"),
+                           device="cuda", max_seconds=6)
     print(copies)
     prediction(guess, copies.ratio, "times as fast")
 else:
@@ -413,13 +416,17 @@ else:
 
 # %% nbgrader={"grade_id": "by-hand", "solution": true}
 ### BEGIN SOLUTION
-steps = ["set_shape image", "allocate image", "allocate features", "set_address image", "set_address features",
-         "copy_to_gpu image", "execute", "copy_to_host features", "wait", "read features"]
+steps = ["set_shape image", "allocate image", "allocate features",
+         "set_address image", "set_address features", "copy_to_gpu image",
+         "execute", "copy_to_host features", "wait", "read features"]
 ### END SOLUTION
 
 
 def run_by_hand(cuda, context, image):
-    """cuda: pycuda.driver. context: of the engine. image: float32 [n, 3, 224, 224]. Gives float32 [n, 64, 56, 56]."""
+    """cuda: pycuda.driver; context: of the engine; image: float32 [n, 3, 224, 224].
+
+    Gives the features, float32 [n, 64, 56, 56].
+    """
     context.set_input_shape("image", image.shape)
     shape = tuple(context.get_tensor_shape("features"))     # known now, since the input's shape is
     host_in = cuda.pagelocked_empty(image.shape, np.float32)
@@ -452,7 +459,6 @@ with torch.inference_mode():
 
 if engine is not None:
     try:
-        context = engine.create_execution_context()
         answers["by hand"] = run_by_hand(raw.pycuda_driver(), context, images)
         print("by hand:", answers["by hand"].shape, "from", trt.__name__)
     except Exception as error:
@@ -462,15 +468,15 @@ else:
 
 # %% [markdown]
 # What happens with a batch of 9? The profile ends at 8. Where there is a GPU, `set_input_shape` gives `False`, and the
-# log says why. A program that does not look at `False` goes on and gets the answer of an older shape.
+# log says why. A program that does not look at `False` goes on, with a shape that it did not ask for.
 
 # %%
 if engine is not None:
     with log.capture() as lines:
-        taken = engine.create_execution_context().set_input_shape("image", (9, 3, 224, 224))
+        taken = context.set_input_shape("image", (9, 3, 224, 224))
     print("set_input_shape gave", taken, "-", raw.first_error(lines))
 else:
-    print("Open: needs a GPU with TensorRT. The next section shows how the course's own engine refuses batch 9.")
+    print("Open: needs a GPU with TensorRT. The next section shows how course.engine refuses batch 9.")
 
 # %% [markdown]
 # ## 11. The same in three lines
@@ -524,6 +530,7 @@ guess = None   # your number: times as fast
 # %%
 device = "cuda" if on_gpu else "cpu"
 feed, stem_here = torch.from_numpy(images).to(device), stem.to(device)
+torch.backends.cudnn.allow_tf32 = False      # the engine was built without TF32, too
 
 def eager():
     with torch.inference_mode():
