@@ -15,17 +15,21 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from autograder import onnx_guard, wire
+from autograder.cpu_time import CpuTime, one_thread
 from autograder.snapshot import Rejected
 from course.errors import CourseError
 
-MOST_KEPT = 4096
+MOST_KEPT, MOST_KEPT_BYTES = 4096, 192_000_000
 """Answers of timed calls that are kept; of more calls a random choice."""
+MOST_ANSWER_BYTES = 60_000_000
+"""Of one run. The detector's raw output for 8 images of 416 px has 9.5 MB."""
 
 
 def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_seconds: int) -> None:
@@ -59,47 +63,6 @@ def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_se
         wire.send(write_fd, answer, results)
 
 
-class CpuTime:
-    """A clock for `course.bench`: CPU time of the calling thread. With one thread (`one_thread`) it is the
-    time of a quiet machine, also while other programs share the cores.
-
-    Not the process's CPU time: under a limit on CPU seconds, which we set, Linux counts that in whole ticks
-    of 1 to 10 ms.
-    """
-
-    def sample(self, fn: Callable[[], object], calls: int) -> float:
-        begin = time.thread_time_ns()
-        for _ in range(calls):
-            fn()
-        return (time.thread_time_ns() - begin) / 1e6 / calls
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Engines that are built in here run on one thread of ONNX Runtime, and PyTorch on one of its own.
-
-    On shared cores two threads wait for each other, PyTorch's far more than ONNX Runtime's: with 8 busy
-    programs on 2 cores the ratio of ResNet-50 went from about 1.7 to 7.
-    """
-    import onnxruntime
-    import torch
-
-    make, threads = onnxruntime.SessionOptions, torch.get_num_threads()
-
-    def options():
-        made = make()
-        made.intra_op_num_threads = 1
-        return made
-
-    onnxruntime.SessionOptions = options  # the course's engine makes its options itself, with all cores
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        onnxruntime.SessionOptions = make
-        torch.set_num_threads(threads)
-
-
 def _out_of_memory(limit: int) -> list[str]:
     return [
         "The model needs too much memory.",
@@ -122,14 +85,22 @@ class State:
         )
         return vars(facts), []
 
-    def build(self, *, key: str, precision: str, runtime: str, largest: int, alone: bool):
-        """Build an engine for batches of 1 to `largest`; `alone`: to run on one thread where it runs on a
-        CPU.
+    def build(
+        self,
+        *,
+        key: str,
+        precision: str,
+        runtime: str,
+        largest: int,
+        alone: bool,
+        ranges: Sequence[Sequence[Sequence[int]]] = (),
+    ):
+        """Build an engine for batches of 1 to `largest`, or with one profile for each of `ranges`: smallest,
+        usual and largest shape. `alone`: to run on one thread where it runs on a CPU.
         """
         from course import engine
 
-        open_axis = any(-1 in shape for shape in self._shapes().values())
-        profiles = (engine.Profile.batch(self.data, 1, largest, largest),) if open_axis else ()
+        profiles = self._profiles(largest, ranges)
         tuning = {"optimization_level": 2} if runtime == "tensorrt" else {}
         with one_thread() if alone and runtime == "onnxruntime" else contextlib.nullcontext():
             built = engine.build(
@@ -147,37 +118,50 @@ class State:
         }, []
 
     def run(self, x: np.ndarray, *, key: str):
-        return {}, [_only(self.engines[key].run({self._input(key): x}))]
+        """Answers: the engine's outputs, in its order."""
+        answers = self.engines[key].run({self._input(key): x}, profile=self._profile(key, x.shape))
+        return {}, _numbers(answers)
 
     def time(
-        self, x: np.ndarray, *, key: str, reference: str, rounds: int, max_seconds: float, warmup_s: float
+        self,
+        x: np.ndarray,
+        *,
+        key: str,
+        reference: str,
+        rounds: int,
+        max_seconds: float,
+        warmup_s: float,
+        options: Mapping[str, object] = MappingProxyType({}),
     ):
         """Time engine and reference in turns on x, [slots, batch, ...], a slot per call: on a GPU by CUDA
         events, on a CPU by CPU time on one thread each.
 
-        Answers: milliseconds of the engine and of the reference, float64 [rounds] each; the engine's answers
-        in timed and warm-up calls, [calls, batch, classes], and the slot of each, int64 [calls].
+        Answers: milliseconds of the engine and of the reference, float64 [rounds] each; the slots of the
+        answers that were kept, of timed and warm-up calls, int64 [calls]; then for each output of the engine
+        these answers, [calls, batch, ...]. `options`: keywords for the reference's function.
         """
         import torch
 
         from course import bench
 
-        built, name = self.engines[key], self._input(key)
+        built, name, profile = self.engines[key], self._input(key), self._profile(key, x.shape[1:])
         cuda = built.device.startswith("cuda")
         slots = [torch.from_numpy(part.copy()).to("cuda" if cuda else "cpu") for part in x]
         feeds = [{name: slot} for slot in slots]
-        model = self._reference(reference, cuda)
+        model = self._reference(reference, options, cuda)
         kept, calls, turn = [], 0, 0
         chance = random.Random(os.urandom(16))
+        first = built.run({name: x[0]}, profile=profile)
+        most = min(MOST_KEPT, MOST_KEPT_BYTES // max(1, sum(part.nbytes for part in _numbers(first))))
 
         def ours() -> None:
             nonlocal calls
             slot = calls % len(slots)
-            answer = next(iter(built.run(feeds[slot]).values()))
+            answer = built.run(feeds[slot], profile=profile)
             calls += 1
-            if len(kept) < MOST_KEPT:
+            if len(kept) < most:
                 kept.append((slot, answer))
-            elif (place := chance.randrange(calls)) < MOST_KEPT:
+            elif (place := chance.randrange(calls)) < most:
                 kept[place] = (slot, answer)
 
         def theirs() -> None:
@@ -198,16 +182,52 @@ class State:
                 max_seconds=max_seconds,
                 warmup_s=warmup_s,
             )
-        answers = np.stack([answer.float().cpu().numpy() for _, answer in kept])
+        if any(tuple(answer[part].shape) != first[part].shape for _, answer in kept for part in first):
+            raise Rejected(
+                "The output changes its shape from image to image.",
+                "All batches of the timing had one size.",
+                "Export the network only.",
+            )
+        answers = [np.stack([answer[part].float().cpu().numpy() for _, answer in kept]) for part in first]
         return (
             {"device": found.a.device_name, "calls": [found.a.calls, found.b.calls]},
-            [found.a.milliseconds, found.b.milliseconds, answers, np.array([slot for slot, _ in kept])],
+            [found.a.milliseconds, found.b.milliseconds, np.array([slot for slot, _ in kept]), *answers],
         )
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         from course.engine import graph
 
         return graph.inputs(graph.read(self.data).proto)
+
+    def _profiles(self, largest: int, ranges: Sequence[Sequence[Sequence[int]]]) -> tuple:
+        """Where the file fixes a dimension, its number takes the place of the wanted one."""
+        from course import engine
+
+        shapes = self._shapes()
+        if not any(-1 in shape for shape in shapes.values()):
+            return ()
+        if not ranges:
+            return (engine.Profile.batch(self.data, 1, largest, largest),)
+        if len(shapes) != 1 or any(len(shape) != 4 for shape in shapes.values()):
+            raise Rejected(
+                "The model does not have one input [batch, 3, height, width].",
+                f"Its inputs are {shapes}.",
+                "Export it with one.",
+            )
+        ((name, dims),) = shapes.items()
+        fitted = [
+            tuple(tuple(size if dim == -1 else dim for size, dim in zip(shape, dims)) for shape in entry)
+            for entry in ranges
+        ]
+        return tuple(engine.Profile({name: entry}) for entry in dict.fromkeys(fitted))
+
+    def _profile(self, key: str, shape: Sequence[int]) -> int:
+        """The first profile that takes this shape; 0, whose error says what is wrong, if none does."""
+        for index, profile in enumerate(self.engines[key].profiles):
+            low, _, high = next(iter(profile.shapes.values()))
+            if all(least <= size <= most for least, size, most in zip(low, shape, high)):
+                return index
+        return 0
 
     def _input(self, key: str) -> str:
         names = [spec.name for spec in self.engines[key].inputs]
@@ -217,35 +237,45 @@ class State:
             )
         return names[0]
 
-    def _reference(self, where: str, cuda: bool) -> Callable:
-        if where not in self.references:
-            self.references[where] = load_reference(where).to("cuda" if cuda else "cpu")
-        return self.references[where]
+    def _reference(self, where: str, options: Mapping[str, object], cuda: bool) -> Callable:
+        key = f"{where} {sorted(options.items())}"
+        if key not in self.references:
+            self.references[key] = load_reference(where, **options).to("cuda" if cuda else "cpu")
+        return self.references[key]
 
 
-def load_reference(where: str):
+def load_reference(where: str, **options):
     """The PyTorch module that "module:function" makes."""
     module, function = where.split(":")
-    return getattr(importlib.import_module(module), function)().eval()
+    return getattr(importlib.import_module(module), function)(**options).eval()
 
 
-def _only(answers: dict[str, np.ndarray]) -> np.ndarray:
-    if len(answers) != 1:
+def _numbers(answers: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs as arrays that can be sent.
+
+    Raises:
+        Rejected: one holds no numbers, or they are too many.
+    """
+    arrays = [np.asarray(answer) for answer in answers.values()]
+    for array in arrays:
+        if array.dtype.name not in wire.DTYPES:
+            raise Rejected(
+                "The model's output holds no numbers.",
+                f"Its dtype is {array.dtype}.",
+                "Export the network only.",
+            )
+    if (size := sum(array.nbytes for array in arrays)) > MOST_ANSWER_BYTES:
         raise Rejected(
-            "The model does not have one output.", f"Its outputs are {list(answers)}.", "Export it with one."
-        )
-    answer = np.asarray(next(iter(answers.values())))
-    if answer.dtype.name not in wire.DTYPES:
-        raise Rejected(
-            "The model's output holds no numbers.",
-            f"Its dtype is {answer.dtype}.",
+            "The model's answer is too large.",
+            f"It has {size / 1e6:,.0f} MB for one batch; at most {MOST_ANSWER_BYTES / 1e6:.0f} MB are taken.",
             "Export the network only.",
         )
-    return answer
+    return arrays
 
 
 def _float16_part(built) -> float:
-    """Part of the layers with a known precision that work in float16; layers that only move data do not count.
+    """Part of the layers with a known precision that work in float16. Layers that only move data do not count,
+    nor do those that compute shapes and indices, in integers.
 
     Raises:
         RuntimeError: no layer's precision is known. Then a person must look: neither all points nor none would be
@@ -254,7 +284,9 @@ def _float16_part(built) -> float:
     kinds = [
         layer.precision
         for layer in built.layers()
-        if layer.precision and layer.kind not in ("Reformat", "NoOp", "Constant")
+        if layer.precision
+        and not layer.precision.startswith(("int32", "int64", "bool"))
+        and layer.kind not in ("Reformat", "NoOp", "Constant")
     ]
     if not kinds:
         raise RuntimeError("TensorRT's inspector names the precision of no layer, so FP16 cannot be checked.")

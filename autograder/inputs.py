@@ -16,10 +16,14 @@ import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from course.errors import CourseError, MissingFileError
+
+if TYPE_CHECKING:
+    from course.data.scenes import Scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET_VARIABLE = "TRT_GRADER_SECRET"
@@ -111,6 +115,48 @@ def draw(mode: str, who: str, milestone: str, purpose: str, count: int, key: byt
             source += " (the hidden pool is not on this machine: `course data fetch`)"
     chosen = rng.choice(len(pool), count, replace=count > len(pool))
     return Drawn(preprocess.classifier(alter(pool.pixels[chosen], rng)), pool.labels[chosen], source)
+
+
+@dataclass(frozen=True)
+class DrawnScenes:
+    """`x`: float32 [N, 3, H, W], 0 to 1; `scenes`: the N scenes with their boxes; `source`: in words."""
+
+    x: np.ndarray
+    scenes: tuple[Scene, ...]
+    source: str
+
+
+def draw_scenes(
+    mode: str,
+    who: str,
+    milestone: str,
+    purpose: str,
+    count: int,
+    size: int | tuple[int, int],
+    key: bytes | None = None,
+) -> DrawnScenes:
+    """`count` composed scenes of `size` px (side, or height and width) for one purpose; the same arguments give the
+    same scenes, and no two sizes share one.
+
+    Composed from the public objects; in hidden mode the CIFAR-10 ones come from the hidden pool, where the
+    instructor has fetched it. Objects, places, scales, angles and background all follow the seed.
+    """
+    from course.data import cifar10, scenes
+
+    height, width = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng(seed(mode, who, milestone, f"{purpose} {height}x{width}", key))
+    pool, source = scenes.shipped_pool("public"), "scenes composed at random from public objects"
+    if mode == "hidden":
+        try:
+            hidden = cifar10.images("hidden")
+            pool = scenes.ObjectPool(hidden.pixels, hidden.labels, pool.fashion, pool.fashion_labels)
+            source = "scenes composed at random from hidden CIFAR-10 objects and public garments"
+        except MissingFileError:
+            source += ", with a hidden seed (the hidden pool is not on this machine: `course data fetch`)"
+    seeds = rng.integers(0, 2**63, count).tolist()
+    made = tuple(scenes.scene(number, (height, width), "public", pool) for number in seeds)
+    x = np.stack([scene.image for scene in made]).transpose(0, 3, 1, 2).astype(np.float32, order="C") / 255
+    return DrawnScenes(x, made, source)
 
 
 def alter(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -56,6 +56,7 @@ class Runner:
         self._home = tempfile.TemporaryDirectory(prefix="grader-run-")
         self._log = tempfile.TemporaryFile()
         self._memory_gb = memory_gb
+        self._dead: Rejected | None = None
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         os.set_blocking(self._write, False)
@@ -104,22 +105,26 @@ class Runner:
         """Send a request and wait for its answer, `seconds` at most.
 
         Raises:
-            Rejected: the artifact was refused, took too long, or ended the process.
+            Rejected: the artifact was refused, took too long, or ended the process, now or at an earlier request.
             RunnerBroke: our own code in the process failed.
         """
+        if self._dead is not None:
+            raise self._dead
         deadline = time.monotonic() + seconds
         try:
             wire.send(self._write, {**head, "command": command}, arrays, deadline=deadline)
             answer, results = wire.receive(self._read, deadline=deadline, most_body=most_answer)
         except wire.WireTimeout:
             self.close()
-            raise Rejected(
+            self._dead = Rejected(
                 "The model took too long.",
                 f"{command} was ended after {seconds:.0f} s.",
                 "Export the given network only; it needs a fraction of this time.",
-            ) from None
+            )
+            raise self._dead from None
         except wire.WireError as error:
-            raise self._died(command, error) from error
+            self._dead = self._died(command, error)
+            raise self._dead from error
         if "bug" in answer:
             raise RunnerBroke(f"{command}: {answer['bug']}")
         if "refused" in answer:

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import fields
 
-from autograder.milestones import KINDS, LANES, Milestone, Params, Ramp
+from autograder.milestones import KINDS, LANES, TASKS, Detection, Milestone, Params, Ramp
 from course.errors import CourseError
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,63}")
@@ -40,6 +40,9 @@ def validate(milestone: Milestone) -> None:
             f"The artifact {artifact.path!r} cannot be opened.",
             'Its kind must be "onnx" and max_mb above 0.',
         )
+    require(
+        milestone.task in TASKS, f"Its task is {milestone.task!r}.", f"Known tasks: {', '.join(TASKS)}."
+    )
     require(bool(milestone.checks), "It has no check.", "Declare at least one.")
     seen: set[str] = set()
     for check in milestone.checks:
@@ -77,7 +80,17 @@ def validate(milestone: Milestone) -> None:
             f"{place} is of {len(kinds)} kinds.",
             f"Use one of {', '.join(kind.__name__ for kind in KINDS)} for all its lanes.",
         )
+        require(
+            kinds <= TASKS[milestone.task],
+            f"{place} is of a kind that cannot judge a {milestone.task}.",
+            f"Use one of {', '.join(sorted(kind.__name__ for kind in TASKS[milestone.task]))}.",
+        )
         for lane, params in check.lanes.items():
+            require(
+                not hasattr(params, "sizes") or bool(params.sizes) == (milestone.task == "detector"),
+                f"{place}, lane {lane}: sizes={getattr(params, 'sizes', None)}.",
+                "A detector is judged at one size or more; a classifier has its own.",
+            )
             _validate_params(params, f"{place}, lane {lane}", require)
 
 
@@ -102,3 +115,15 @@ def _validate_params(params: Params, place: str, require) -> None:
                 f"{place}: batches={value}.",
                 "Give whole numbers above 0.",
             )
+    if isinstance(params, Detection):
+        require(
+            params.batch > 0
+            and all(n > 0 and n % params.batch == 0 for n in (params.scenes, params.hidden_scenes)),
+            f"{place}: {params.scenes} and {params.hidden_scenes} scenes in batches of {params.batch}.",
+            "Scenes must fill whole batches, so that an engine needs no other batch size.",
+        )
+        require(
+            0 < params.least_map < 1,
+            f"{place}: least_map={params.least_map}.",
+            "Between 0 and 1: a reference that finds nothing could lose nothing.",
+        )
