@@ -6,6 +6,9 @@
    differ from those of an undisturbed run.
 2. 32 processes write scores into one gradebook at once.
 3. The time for 100 submissions with two jobs.
+4. CPU seconds per submission, against plain `nbgrader autograde` (no sandbox, one process for the class) on the same
+   submissions, in turns. Counted by a control group of the kernel, so that every process counts, also those that nobody
+   waits for; this needs root.
 
 The lesson is the small one of tests/hostile/notebooks/course; its notebook itself needs next to no time, so that the
 grader's own cost is measured. Measuring milestones is not part of it.
@@ -117,16 +120,73 @@ def hundred(folder: Path, size: int) -> dict:
             "failed": sum(outcome.status == "failed" for outcome in outcomes.values())}
 
 
+PLAIN = """
+c = get_config()
+c.CourseDirectory.course_id = "trt-course"
+c.CourseDirectory.root = {root!r}
+c.CourseDirectory.source_directory = ".grading/source"
+for step in ("release", "submitted", "autograded", "feedback"):
+    c.CourseDirectory[f"{{step}}_directory"] = f".grading/{{step}}"
+c.CourseDirectory.db_url = "sqlite:///{root}/.grading/gradebook.db?timeout=120"
+"""
+
+
+def cpu_seconds(command: list[str], folder: Path) -> float:
+    """CPU seconds, user and system, of a program and all processes that it starts, also those that outlive it.
+
+    Raises:
+        OSError: no control group can be made here (it needs root).
+        RuntimeError: the program failed.
+    """
+    base = Path("/sys/fs/cgroup/cpuacct")
+    old = base.is_dir()  # version 1 counts in nanoseconds, version 2 in microseconds among other numbers
+    group = (base if old else Path("/sys/fs/cgroup")) / f"grading-{os.getpid()}"
+    group.mkdir()
+    try:
+        members = group / ("tasks" if old else "cgroup.procs")
+        done = subprocess.run(command, cwd=folder, preexec_fn=lambda: members.write_text(str(os.getpid())),
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{command}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        while members.read_text().split():  # kernels that end after their grader
+            time.sleep(0.1)
+        if old:
+            return int((group / "cpuacct.usage").read_text()) / 1e9
+        return int((group / "cpu.stat").read_text().split("usage_usec")[1].split()[0]) / 1e6
+    finally:
+        group.rmdir()
+
+
+def cpu(folder: Path, size: int, rounds: int) -> dict:
+    spent: dict[str, list[float]] = {"ours": [], "plain nbgrader": []}
+    for number in range(rounds):
+        ours = make_class(folder / f"ours{number}", size)
+        spent["ours"].append(cpu_seconds([sys.executable, str(_grader(folder, ours, "jobs=1, measure=False"))], folder))
+        plain = make_class(folder / f"plain{number}", size)
+        (plain / "nbgrader_config.py").write_text(PLAIN.format(root=str(plain)))
+        spent["plain nbgrader"].append(
+            cpu_seconds([sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--create"], plain))
+        for root, kind in ((ours, "ours"), (plain, "plain")):  # the same work: the same scores
+            scores = {name: box.scores(root, name)["fold-test"] for name in (f"s{n:03}" for n in range(size))}
+            expected = {f"s{n:03}": 4.0 if n % 3 else 0.0 for n in range(size)}
+            if scores != expected:
+                raise RuntimeError(f"{kind}: {scores} instead of {expected}")
+    return {"submissions": size, "jobs": 1, "unit": "CPU seconds per submission, milestones not measured",
+            "samples": {name: [round(value / size, 2) for value in values] for name, values in spent.items()},
+            "ratio": [round(a / b, 2) for a, b in zip(*spent.values())]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--only", choices=["kills", "writers", "hundred"], action="append")
+    parser.add_argument("--only", choices=["kills", "writers", "hundred", "cpu"], action="append")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", "Object of type")  # nbgrader's own, when it adds a submission
     parts = {"kills": lambda folder: kills(folder, 24, 20, args.seed),
              "writers": lambda folder: writers(folder, 32, 4),
-             "hundred": lambda folder: hundred(folder, 100)}
+             "hundred": lambda folder: hundred(folder, 100),
+             "cpu": lambda folder: cpu(folder, 12, 3)}
     os.environ["PATH"] = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
     results = json.loads(args.to.read_text()) if args.to.is_file() else {}
     for name in args.only or parts:

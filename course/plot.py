@@ -45,8 +45,9 @@ OPERATOR_COLOURS = {"Conv": PALETTE[1], "Gemm": PALETTE[1], "MatMul": PALETTE[1]
 class Figure(MatplotlibFigure):
     """A figure that shows itself as the last line of a notebook cell, without pyplot and its global state."""
 
-    def _repr_png_(self) -> bytes:
-        return png(self)
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = self.get_size_inches()  # shown at 100 px per inch, drawn with 150: sharp on fine screens
+        return png(self), {"width": round(100 * width), "height": round(100 * height)}
 
 
 def latency(groups: Mapping[str, Sequence[Samples]], title: str = "Time per run") -> Figure:

@@ -114,4 +114,7 @@ def test_nodes_of_a_layer_come_in_the_order_of_the_graph() -> None:
 
 
 def test_a_figure_shows_itself_in_a_notebook() -> None:
-    assert plot.latency(groups(2))._repr_png_().startswith(b"\x89PNG")
+    figure = plot.latency(groups(2))
+    data, size = figure._repr_png_()
+    assert data.startswith(b"\x89PNG")
+    assert size["width"] == 100 * figure.get_size_inches()[0]
