@@ -142,9 +142,7 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
         measured: what came out, in `unit`.
         unit: such as "ms" or "times as fast".
     """
-    from course.plot import number
-
-    shown = number(measured)
+    shown = _shown(measured)
     if guess is None:
         print(f"Measured: {shown} {unit}. You wrote down no prediction; you learn more from a wrong one than from none.")
         return
@@ -157,8 +155,15 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
         off = max(guess / measured, measured / guess)
         way = "right to within a tenth" if off < 1.1 else f"{off:.3g} times too {'high' if guess > measured else 'low'}"
     else:
-        way = "equal" if guess == measured else f"off by {number(guess - measured)} {unit}"
-    print(f"Predicted {number(guess)} {unit}, measured {shown} {unit}: {way}.")
+        way = "equal" if guess == measured else f"off by {_shown(guess - measured)} {unit}"
+    print(f"Predicted {_shown(guess)} {unit}, measured {shown} {unit}: {way}.")
+
+
+def _shown(value: float) -> str:
+    """Whole numbers as they are, others with three significant digits."""
+    from course.plot import number
+
+    return f"{value:,.0f}".replace(",", " ") if value == round(value) else number(value)
 
 
 def find(id: str) -> Exercise:
