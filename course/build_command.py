@@ -12,20 +12,26 @@ from course import bench
 from course.engine import BuildConfig, Engine, Profile, TensorSpec, build
 from course.engine.api import BuildProgress, Shape
 from course.errors import ProfileError
+from course.files import atomic_write
+from course.profiling import layer_times
+from course.profiling.trtexec import profile_json
 
 MEASURE_SECONDS = 3.0
+PROFILE_RUNS = 20
 
 
 def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batch: Sequence[int] | None = None,
                      profiles: Sequence[str] = (), level: int | None = None, timing_cache: Path | None = None,
-                     runtime: str = "auto", plan: Path | None = None, measure: bool = True,
-                     console: Console | None = None) -> Path:
+                     runtime: str = "auto", plan: Path | None = None, measure: bool = True, times: Path | None = None,
+                     layer_profile: Path | None = None, console: Console | None = None) -> Path:
     """Build `model` into `output` and print build time, layers, memory and latency.
 
     Args:
         batch: smallest, usual and largest batch, in place of `profiles`.
         profiles: as `parse_profile` reads them.
         plan: where to write the bare plan as well.
+        times: where to write every time of the first profile, for `course.bench.load`.
+        layer_profile: where to write the time of each layer, in the format of trtexec --exportProfile.
 
     Returns: `output`.
 
@@ -55,7 +61,13 @@ def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batc
             console.print(f"Not timed: {engine.runtime} builds without a GPU, but does not run there.")
         elif measure:
             for number in range(max(1, len(engine.profiles))):
-                console.print(str(_time(engine, number)), highlight=False, soft_wrap=True)
+                samples = _time(engine, number)
+                console.print(str(samples), highlight=False, soft_wrap=True)
+                if times and number == 0:
+                    bench.save(samples, times)
+            if layer_profile:
+                rows = layer_times.measure(engine, _usual_feeds(engine, 0)[0], PROFILE_RUNS)
+                atomic_write(layer_profile, profile_json(rows, PROFILE_RUNS).encode())
     return output
 
 
@@ -107,15 +119,21 @@ def _tensors(specs: Sequence[TensorSpec]) -> str:
 
 def _time(engine: Engine, number: int) -> bench.Samples:
     """Time one profile at its usual shapes, on random input."""
-    shapes = {spec.name: spec.shape for spec in engine.inputs}
-    if engine.profiles:
-        shapes |= {name: usual for name, (_, usual, _) in engine.profiles[number].shapes.items()}
+    feeds, shapes = _usual_feeds(engine, number)
     device = "cuda" if engine.device.startswith("cuda") else "cpu"
-    feeds = {spec.name: _random(spec, shapes[spec.name], device) for spec in engine.inputs}
     sizes = ", ".join("×".join(map(str, shapes[spec.name])) for spec in engine.inputs)
     batch = next((shapes[spec.name][0] for spec in engine.inputs if shapes[spec.name]), 1)
     return bench.measure(lambda: engine.run(feeds, profile=number), label=f"At {sizes}", device=device, items=batch,
                          max_seconds=MEASURE_SECONDS)
+
+
+def _usual_feeds(engine: Engine, number: int) -> tuple[dict[str, object], dict[str, Shape]]:
+    """Random input at a profile's usual shapes, and these shapes."""
+    shapes = {spec.name: spec.shape for spec in engine.inputs}
+    if engine.profiles:
+        shapes |= {name: usual for name, (_, usual, _) in engine.profiles[number].shapes.items()}
+    device = "cuda" if engine.device.startswith("cuda") else "cpu"
+    return {spec.name: _random(spec, shapes[spec.name], device) for spec in engine.inputs}, shapes
 
 
 def _random(spec: TensorSpec, shape: Shape, device: str) -> object:

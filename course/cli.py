@@ -122,13 +122,17 @@ def build(model: Annotated[Path, typer.Argument(help="An ONNX file.")],
           timing_cache: Annotated[Optional[Path], typer.Option(help="File that keeps kernel timings between builds.")] = None,
           runtime: Annotated[str, typer.Option(help="auto, tensorrt, onnxruntime or rtx.")] = "auto",
           plan: Annotated[Optional[Path], typer.Option(help="Also write the bare plan, for trtexec or C++.")] = None,
-          measure: Annotated[bool, typer.Option(help="Time the engine after the build.")] = True) -> None:
+          measure: Annotated[bool, typer.Option(help="Time the engine after the build.")] = True,
+          times: Annotated[Optional[Path], typer.Option(help="Write every measured time as JSON.")] = None,
+          layer_profile: Annotated[Optional[Path], typer.Option(
+              help="Write the time of each layer as JSON, as trtexec --exportProfile does.")] = None) -> None:
     """Build an engine from an ONNX file and time it: what trtexec does, with pip packages alone."""
     from course.build_command import build_and_report
 
     build_and_report(model, output or Path(f"{model.stem}.engine"), precision="fp16" if fp16 else precision,
                      batch=_numbers(batch, "--batch") if batch else None, profiles=profile or [], level=level,
-                     timing_cache=timing_cache, runtime=runtime, plan=plan, measure=measure)
+                     timing_cache=timing_cache, runtime=runtime, plan=plan, measure=measure, times=times,
+                     layer_profile=layer_profile)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from course.plot import GREY, INK, LINE, MUTED, PALETTE, STYLE, Figure, number
 from course.profiling.trtexec import LayerTime, Trace
 
 STEP_COLOURS = {"H2D copy": PALETTE[4], "GPU compute": PALETTE[1], "D2H copy": PALETTE[2], "launch": PALETTE[0],
-                "unexplained": "#b6bcc2"}
+                "unexplained": "#b6bcc2", "copies": PALETTE[4], "compute": PALETTE[1]}
 
 
 def memory_map(blocks: Sequence[tuple[int, int, int, int]], title: str = "Memory plan",
@@ -71,7 +71,7 @@ def tuning(times: Mapping[str, Mapping[str, float]], title: str = "Which impleme
     """
     names = list(next(iter(times.values())))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 1.5 + 0.3 * len(times) * (len(names) + 0.8)), layout="constrained")
+        figure = Figure(figsize=(6.8, 1.5 + 0.22 * len(times) * (len(names) + 0.8)), layout="constrained")
         axis = figure.subplots()
         limit = 6.0
         row, ticks = 0.0, []

@@ -1,0 +1,429 @@
+# %% [markdown]
+# # trtexec, and without it
+#
+# trtexec is NVIDIA's command for building and timing an engine. Its numbers are in most reports and issues about
+# TensorRT. It is in no pip package, so many people do not have it. You learn to write its command lines and to read
+# its output, and you get the same numbers without it.
+#
+# **Afterwards you can** write a command line for TensorRT 8.6, 10 and 11, read its summary and its files, say why
+# your own script measures another number, and find the slowest layers and the tactics that a build tried.
+#
+# **Time:** 45 minutes. The cells together run for about one minute on a CPU or a GPU.
+#
+# | | on a CPU | a GPU with TensorRT adds |
+# | --- | --- | --- |
+# | command lines, summaries, files | all of it | nothing |
+# | one engine, timed in several ways | ONNX Runtime: CPU times | copies, CUDA graphs, events |
+# | times per layer | ONNX Runtime's profiler | TensorRT's profiler |
+# | build log | TensorRT-RTX's | TensorRT's, with the tactics it timed |
+# | trtexec itself | cannot run | runs, if it is installed |
+
+# %%
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from course import bench, plot, plot_builder, probes
+from course.data import cifar10, preprocess
+from course.engine import BuildConfig, Profile, available_runtimes, build
+from course.exercises import check, hint, prediction
+from course.export import export
+from course.models import resnet50
+from course.profiling import text_table, trtexec, trtexec_command, trtexec_sample, verbose
+
+missing = available_runtimes()
+gpu, rtx = missing["tensorrt"] is None, missing["rtx"] is None
+found = probes.ask_tool(*probes.tool_places()["trtexec"])
+print("trtexec:", found.path or "not on this machine")
+print("Engines run on TensorRT, on the GPU." if gpu else
+      "Engines run on ONNX Runtime, on the CPU: all measured speeds here are CPU speeds.")
+
+# %%
+model = resnet50()
+images = cifar10.images("public")
+pixels = images.pixels[:8]
+ready = preprocess.classifier(pixels)            # float32 [8, 3, 224, 224], what the network takes
+path = "artifacts/resnet50.onnx"
+print(export(model, (torch.from_numpy(ready[:2]),), path, input_names=["image"], output_names=["logits"],
+             dynamic={"image": {0: "batch"}}, exporter="torchscript"))
+
+# %% [markdown]
+# ## 1. One task, three command lines
+#
+# trtexec comes with TensorRT's tar file, Debian packages and containers. It takes an ONNX file, builds an engine,
+# and runs it on random input for some seconds.
+#
+# The task: build for batch 1 to 16, tuned for 8, without TF32. Time batch 8, with a CUDA graph and without copies.
+
+# %%
+profile = Profile({"image": ((1, 3, 224, 224), (8, 3, 224, 224), (16, 3, 224, 224))})
+for generation in trtexec_command.GENERATIONS:
+    words = trtexec_command.command(path, generation=generation, precision="fp32", profile=profile, cuda_graph=True,
+                                    transfers=False, save_engine="resnet50.plan")
+    print(f"TensorRT {generation}\n  " + " \\\n    ".join(words))
+
+# %% [markdown]
+# The line for 11 is shorter, since its defaults changed:
+#
+# | | 8.6 and 10 | 11 |
+# | --- | --- | --- |
+# | CUDA graph | off, `--useCudaGraph` | on, `--noCudaGraph` |
+# | spin wait: the CPU asks again and again whether the GPU is done | off, `--useSpinWait` | on, `--noSpinWait` |
+# | copies of inputs and outputs | timed, `--noDataTransfers` | not timed, `--includeDataTransfers` |
+# | precision | `--fp16`, `--int8`, `--best` | no such flags: as the ONNX model says |
+#
+# So the same command line measures different things with 10 and 11. **Look at the version first** when you compare
+# two numbers.
+#
+# **Exercise 1.** Write two command lines as lists of words, for TensorRT 10 and for 11. Both build a plan
+# `artifacts/resnet50.plan` in **FP16** for batch 1 to 16, tuned for 8, and time batch 8 with a CUDA graph and without
+# copies. For 10 the model is `artifacts/resnet50.onnx`. For 11 it is `artifacts/resnet50_fp16.onnx`, which has FP16
+# inside. (Nothing is run here.)
+
+# %% nbgrader={"grade_id": "trtexec-command", "solution": true}
+words_10 = ["trtexec", "--onnx=artifacts/resnet50.onnx"]
+words_11 = ["trtexec", "--onnx=artifacts/resnet50_fp16.onnx"]
+### BEGIN SOLUTION
+both = ["--minShapes=image:1x3x224x224", "--optShapes=image:8x3x224x224", "--maxShapes=image:16x3x224x224",
+        "--saveEngine=artifacts/resnet50.plan"]
+words_10 += [*both, "--fp16", "--useCudaGraph", "--noDataTransfers"]
+words_11 += both
+### END SOLUTION
+
+# %% nbgrader={"grade_id": "trtexec-command-test", "grade": true, "points": 3}
+check("trtexec-command")
+
+# %% [markdown]
+# ## 2. Read the summary
+#
+# The next cell prints what trtexec prints at the end. **The format is real, the numbers are made up**: they were
+# drawn by a random generator, and no GPU has run them. All samples in this lesson are of this kind, and say so.
+
+# %%
+sample = trtexec_sample.log(seed=4, generation="10")
+print("MADE-UP NUMBERS, in the format of TensorRT 10:\n")
+print("\n".join(line[:118] for line in sample.splitlines()[-10:]))
+
+# %%
+result = trtexec.read_log(sample)
+print(f"TensorRT {result.version}, built in {result.build_seconds} s, {result.throughput:.0f} queries per second\n")
+print(text_table(("made-up numbers", "median ms", "mean ms", "p99 ms", "max ms"), result.rows()))
+
+# %% [markdown]
+# - A **query** is one batch, not one image. At batch 8 multiply by 8.
+# - **H2D Latency** and **D2H Latency**: the copies from host to device and back.
+# - **GPU Compute Time**: from the first kernel to the last.
+# - **Latency** = H2D + GPU compute + D2H.
+# - **Enqueue Time**: what the CPU needs to launch all kernels of a query. It happens while the GPU computes.
+#
+# One query takes about 0.75 ms from copy to copy. **Predict:** how many queries per second does trtexec get?
+
+# %%
+guess = None   # your number: queries per second
+
+# %%
+trace = trtexec.read_times(trtexec_sample.times(seed=4))     # the file of --exportTimes; made-up numbers, too
+prediction(guess, result.throughput, "queries per second, in this made-up run")
+print(f"Median latency {np.median(trace.latency):.3f} ms")
+plot_builder.timeline(trace, 6, "Six queries in trtexec (made-up numbers)")
+
+# %% [markdown]
+# trtexec does not wait for a query before it starts the next one. The next input is copied while the GPU computes.
+# So more queries come out per second than 1 / latency.
+#
+# **Exercise 2.** Write `throughput(trace)`: queries per second. A trace has arrays, one number per query, all in ms:
+# `h2d_start`, `h2d_end`, `compute_start`, `compute_end`, `d2h_start`, `d2h_end`, and the durations `h2d`, `compute`,
+# `d2h` and `latency`.
+
+# %% nbgrader={"grade_id": "trtexec-throughput", "solution": true}
+def throughput(trace):
+    """Queries per second, from the first start to the last end."""
+    ### BEGIN SOLUTION
+    return 1000 * len(trace.compute) / (trace.d2h_end[-1] - trace.h2d_start[0])
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "trtexec-throughput-test", "grade": true, "points": 3}
+check("trtexec-throughput")
+
+# %% [markdown]
+# ## 3. "My script is slower than trtexec"
+#
+# A script that copies the input, runs, copies the result back and waits measures more than GPU compute time. The
+# summary says how much of the difference to expect.
+#
+# **Exercise 3.** Write `account(result, script_ms)`. It returns a dict of four parts, in ms, that add up to
+# `script_ms`. Use medians (`result.compute.median`, and so on).
+#
+# - `"copies"`: H2D and D2H
+# - `"compute"`: GPU compute
+# - `"launch"`: by how much launching (`result.enqueue`) takes longer than computing; 0 if it is shorter, as it is then
+#   hidden behind the GPU's work
+# - `"unexplained"`: the rest. This is Python, conversions, waiting, or something that trtexec did not do.
+
+# %% nbgrader={"grade_id": "trtexec-account", "solution": true}
+def account(result, script_ms):
+    """Dict of the four parts in ms."""
+    ### BEGIN SOLUTION
+    parts = {"copies": result.h2d.median + result.d2h.median, "compute": result.compute.median,
+             "launch": max(0.0, result.enqueue.median - result.compute.median)}
+    return {**parts, "unexplained": script_ms - sum(parts.values())}
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "trtexec-account-test", "grade": true, "points": 4}
+check("trtexec-account")
+
+# %% [markdown]
+# Three scripts that say 1.1 ms, beside three summaries. Which one is slow because of Python, which one because of
+# small kernels, and which one only looks slow, since trtexec left something out?
+
+# %%
+summaries = {"A: plain run": {"compute_ms": 0.55, "copies_ms": 0.12, "enqueue_ms": 0.2},
+             "B: small kernels": {"compute_ms": 0.3, "copies_ms": 0.12, "enqueue_ms": 0.95},
+             "C: --noDataTransfers": {"compute_ms": 0.8, "copies_ms": 0.0, "enqueue_ms": 0.2}}
+accounts = {name: account(trtexec.read_log(trtexec_sample.log(8, **options)), 1.1)
+            for name, options in summaries.items()}
+plot_builder.parts(accounts, "Three scripts of 1.1 ms (made-up numbers)")
+
+# %% [markdown]
+# - **A:** much is unexplained: look for Python between the calls, or a conversion of the input.
+# - **B:** the CPU cannot launch fast enough. A CUDA graph launches everything at once: `Engine.capture`.
+# - **C:** trtexec was told not to copy. Compare with a script that keeps its tensors on the GPU.
+#
+# ## 4. One engine, several numbers
+#
+# Now on your machine: one engine, one batch of 8, timed in several ways. Each of them is somebody's "inference time".
+#
+# **Predict:** how many times as long does the slowest of these ways take as the fastest?
+
+# %%
+guess = None   # your number: times as long
+
+# %%
+usual = {"optimization_level": 1, "timing_cache": "artifacts/timing.cache", "profiles": Profile.batch(path, 8, 8, 8)}
+engine = build(path, BuildConfig("tf32" if gpu else "fp32", **usual))
+tensor = torch.from_numpy(ready).to("cuda" if gpu else "cpu")
+ways = {"prepare, then run": lambda: engine.run({"image": preprocess.classifier(pixels)}),
+        "NumPy in, NumPy out": lambda: engine.run({"image": ready})}
+if gpu:
+    captured = engine.capture({"image": tensor})
+
+    def wait(work):
+        work()
+        torch.cuda.synchronize()
+
+    ways |= {"GPU tensors, wait": lambda: wait(lambda: engine.run({"image": tensor})),
+             "CUDA graph, wait": lambda: wait(captured.replay),
+             "GPU tensors, no wait": lambda: engine.run({"image": tensor})}
+else:
+    one = build(path, BuildConfig("fp32", profiles=Profile.batch(path, 1, 1, 1)))
+    ways["eight times batch 1"] = lambda: [one.run({"image": ready[i:i + 1]}) for i in range(8)]
+timed = bench.compare_many(ways, rounds=100 if gpu else 10, max_seconds=8 if gpu else 15, warmup_s=0.1)  # wall clock
+samples = [next(iter(timed.values())).b, *(result_.a for result_ in timed.values())]
+if gpu:
+    samples.append(bench.measure(lambda: engine.run({"image": tensor}), label="GPU tensors, CUDA events", device="cuda",
+                                 max_seconds=2))
+medians = [s.p50 for s in samples]
+prediction(guess, max(medians) / min(medians), "times as long")
+plot.latency({f"batch 8, {engine.runtime}": samples}, "The same engine, the same images" if gpu else
+             "The same engine, the same images (CPU)")
+
+# %% [markdown]
+# - *Prepare, then run* has resizing and normalising in it. trtexec never does: it feeds random numbers.
+# - *NumPy in, NumPy out* is trtexec's **Latency**, plus Python. On a GPU both copies are in it.
+# - *Eight times batch 1* handles the same images. It is another query: look at the batch size first.
+# - *GPU tensors, wait* is close to **GPU Compute Time** plus launching. *CUDA graph* takes most of the launching away.
+# - *GPU tensors, no wait* is a mistake that is often made: `run` returns before the GPU is done. It is the **Enqueue
+#   Time**. `course.bench` with `device="cuda"` uses events on the GPU's own clock and cannot fall into this.
+#
+# And which number do you take of all the samples? The first run of an engine, and the mean with a few slow runs in
+# it, are not what a steady service sees. **Predict:** how many times as long as the median is the very first run of a
+# fresh engine?
+
+# %%
+guess = None   # your number: times as long
+
+# %%
+fresh = build(path, BuildConfig("tf32" if gpu else "fp32", **usual))     # on a GPU its tactics come from the cache
+
+
+class OneCall:
+    """A clock without warm-up: each sample is one call."""
+
+    def __init__(self):
+        self.times = []
+
+    def sample(self, fn, calls):
+        self.times.append(bench.clock_of("cpu", None)[0].sample(fn, 1))
+        return self.times[-1]
+
+
+clock = OneCall()
+bench.measure(lambda: fresh.run({"image": ready}), clock=clock, warmup_s=0, min_samples=15, max_seconds=6)
+first, rest = clock.times[0], np.array(clock.times[1:])
+prediction(guess, first / np.median(rest), "times as long")
+print(text_table(("number", "ms"), [("first run", first), ("mean of all", float(np.mean(clock.times))),
+                                    ("mean without the first", float(rest.mean())), ("median", float(np.median(rest)))]))
+fresh.close()
+
+# %% [markdown]
+# In the first run memory is taken, kernels are loaded and caches are filled. trtexec warms up for 200 ms before it
+# counts, and so does `course.bench`.
+#
+# ## 5. The same without trtexec
+#
+# `course build` needs pip packages alone. It builds, times, and writes the same kinds of files. We start it as a
+# program, as you would in a terminal.
+
+# %%
+words = [sys.executable, "-m", "course", "build", path, "-o", "artifacts/resnet50.engine", "--batch", "8,8,8",
+         "--precision", "tf32" if gpu else "fp32", "--level", "1", "--timing-cache", "artifacts/timing.cache",
+         "--times", "artifacts/times.json", "--layer-profile", "artifacts/layers.json"]
+plain = {**os.environ, "COLUMNS": "110", "FORCE_COLOR": ""}         # no colours, no moving line
+done = subprocess.run(words, capture_output=True, text=True, env=plain)
+print("$ course", shlex.join(words[3:]).replace(" --", " \\\n    --"), "\n")
+print(done.stdout, done.stderr)
+
+# %%
+measured = bench.load("artifacts/times.json").result
+times = measured.milliseconds
+print(text_table((f"course build, {measured.device_name}", "median ms", "mean ms", "p99 ms", "max ms"),
+                 [("batch 8", measured.p50, float(times.mean()), measured.p99, float(times.max()))]))
+print(f"{1000 / measured.p50:.1f} queries/s, {measured.items_per_second:.1f} images/s")
+plot.latency({"batch 8": [measured]}, "course build" + ("" if gpu else " (CPU)"))
+
+# %% [markdown]
+# NVIDIA's Polygraphy is another way, and `pip install polygraphy` gets it. The same task in its words:
+#
+# ```
+# polygraphy convert artifacts/resnet50.onnx --convert-to trt -o resnet50.plan --fp16 \
+#     --trt-min-shapes image:[1,3,224,224] --trt-opt-shapes image:[8,3,224,224] --trt-max-shapes image:[16,3,224,224]
+# polygraphy run artifacts/resnet50.onnx --trt --onnxrt --input-shapes image:[8,3,224,224]
+# ```
+#
+# The second line runs TensorRT and ONNX Runtime on the same input and compares their answers, which trtexec cannot.
+#
+# If trtexec is here, the next cell runs it on the same model.
+
+# %%
+if found.path and gpu:
+    import tensorrt
+
+    major = tensorrt.__version__.split(".")[0]
+    words = trtexec_command.command(path, generation={"8": "8.6", "10": "10"}.get(major, "11"), transfers=False,
+                                    profile=Profile.batch(path, 8, 8, 8), level=1, program=found.path)
+    real = trtexec_command.run(words)
+    print(f"trtexec {real.version}, measured on this machine")
+    print(text_table(("line", "median ms", "mean ms", "p99 ms", "max ms"), real.rows()))
+    print(f"course build: median {measured.p50:.3f} ms")
+else:
+    print("trtexec is not here, or there is no GPU: nothing was run, and there is nothing to compare.")
+
+# %% [markdown]
+# ## 6. Which layers are slow?
+#
+# `--exportProfile` writes the time of each layer, and so did `course build --layer-profile`, in the same format. The
+# profiler costs time, and lets no two layers overlap. Use its shares, not its sum.
+#
+# **Exercise 4.** Write `layers_for(rows, share)`: the smallest number of layers that together take at least this
+# share (0 to 1) of the time. A row has `name`, `mean_ms` and `share`.
+
+# %% nbgrader={"grade_id": "slowest-layers", "solution": true}
+def layers_for(rows, share):
+    """Fewest layers whose times add up to `share` of the whole."""
+    ### BEGIN SOLUTION
+    wanted, total = share * sum(row.mean_ms for row in rows), 0.0
+    for count, row in enumerate(sorted(rows, key=lambda row: -row.mean_ms), start=1):
+        total += row.mean_ms
+        if total >= wanted * (1 - 1e-9):
+            return count
+    return len(rows)
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "slowest-layers-test", "grade": true, "points": 2}
+check("slowest-layers")
+
+# %% [markdown]
+# **Predict:** how many of the layers of ResNet-50 make up half of its time?
+
+# %%
+guess = None   # your number: layers
+
+# %%
+rows = trtexec.read_profile("artifacts/layers.json")
+prediction(guess, layers_for(rows, 0.5), f"layers of {len(rows)}")
+plot_builder.slowest_layers(rows, 10, f"The slowest layers, batch 8 ({engine.runtime}" + (")" if gpu else ", CPU)"))
+
+# %% [markdown]
+# If few layers take most of the time, look at those: their shapes, their precision, whether something was not fused.
+# If the time is spread evenly, as here or nearly so, no single layer is to blame, and what helps is what helps all of
+# them: a lower precision, a larger batch.
+#
+# ## 7. The verbose build log
+#
+# `trtexec --verbose` prints thousands of lines, and `Engine.build_log` has the same. `read_build_log` makes tables of
+# them: fusions, tactics, memory, warnings.
+
+# %%
+built = engine if gpu or not rtx else build(path, BuildConfig("fp16", profiles=usual["profiles"], runtime="rtx"))
+log = verbose.read_build_log(built.build_log)
+print(f"{built.runtime} {built.runtime_version}: {log}\n")
+print(text_table(("memory", "bytes"), list(log.memory.items())), "\n")
+print(text_table(("phase", "seconds"), list(log.seconds.items())))
+print("\nWarnings:", *(log.warnings or ("none",)), sep="\n  ")
+
+# %% [markdown]
+# TensorRT-RTX compiles the whole network at once and times nothing when it builds, so its log has no table of
+# tactics. TensorRT's log has one line for every kernel that it timed. In FP16 it may also warn of *subnormal* weights:
+# numbers so small that FP16 keeps only some of their digits. For most networks that is harmless; check the accuracy.
+#
+# Tactics as TensorRT logs them (on a GPU yours, else made-up numbers in the same format):
+
+# %%
+timed_tactics = [tactic for tactic in log.tactics if tactic.ms is not None]
+real = bool(timed_tactics)
+tactics = timed_tactics if real else list(verbose.read_build_log(trtexec_sample.build_log(seed=2)).tactics)
+print("FROM YOUR BUILD" if real else "MADE-UP NUMBERS")
+print(text_table(("layer", "tactic", "ms", "chosen"),
+                 [(t.layer, t.name or t.id, t.ms, "yes" if t.chosen else "") for t in tactics[:12]], 34))
+
+# %% [markdown]
+# **Exercise 5.** What is tuning worth? Write `gain(tactics)`: how many times as long would the network take if each
+# layer used its slowest timed tactic instead of its fastest? A tactic has `layer` and `ms`; `ms` is `None` where
+# nothing was timed. Take all formats of a layer together.
+
+# %% nbgrader={"grade_id": "tuning-gain", "solution": true}
+def gain(tactics):
+    """Time with the slowest tactics over time with the fastest."""
+    ### BEGIN SOLUTION
+    times = {}
+    for tactic in tactics:
+        if tactic.ms is not None:
+            times.setdefault(tactic.layer, []).append(tactic.ms)
+    return sum(map(max, times.values())) / sum(map(min, times.values()))
+    ### END SOLUTION
+
+# %% nbgrader={"grade_id": "tuning-gain-test", "grade": true, "points": 3}
+check("tuning-gain")
+
+# %%
+print(f"{'Your build' if real else 'Made-up log'}: the slowest tactics would take {gain(tactics):.1f} times as long.")
+engine.close()
+
+# %% [markdown]
+# ## Summary
+#
+# - trtexec's **defaults changed with 11**: CUDA graph and spin wait on, copies off, no precision flags. Give the
+#   version with every number.
+# - A **query** is a batch. **Latency** is copy + compute + copy. **Throughput** is more than 1 / latency, because
+#   queries overlap.
+# - A script differs by **copies, launching, preparing, warm-up, the batch, and waiting**. Account for each before
+#   you call one of the two wrong.
+# - A time without waiting for the GPU is the enqueue time.
+# - Take the **median** of warm runs. The first run is another thing.
+# - `course build` and Polygraphy do the same with pip packages; `--layer-profile` and `Engine.build_log` show where
+#   time goes and what the builder tried.
+#
+# **Next:** the milestone. You convert ResNet-50 to FP16, and the grader measures your file.
