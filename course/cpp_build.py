@@ -47,7 +47,8 @@ class Toolchain:
             "TENSORRT_INCLUDE_DIR to it before you start Jupyter.": not self.headers,
             "CUDA's headers (cuda_runtime_api.h). pip install nvidia-cuda-runtime nvidia-cuda-crt, or install the CUDA "
             "toolkit and set CUDA_HOME.": not self.cuda_headers,
-            "TensorRT's library (libnvinfer.so). Install TensorRT; `course doctor` says how.": link and not self.library,
+            "TensorRT's library (libnvinfer.so). Install TensorRT; `course doctor` says how.":
+                link and not self.library,
             "CUDA's runtime library (libcudart.so). pip install nvidia-cuda-runtime.": link and not self.cudart,
             f"Headers and library of one version: the headers are TensorRT {self.headers_version}, the library is "
             f"{self.library_version}. A program built so can crash. Set TENSORRT_INCLUDE_DIR to headers of version "
@@ -71,16 +72,18 @@ _COMPILER_HELP = "Debian and Ubuntu: sudo apt install g++. Conda: conda install 
 
 
 def find() -> Toolchain:
-    """Look for compiler, headers and libraries: environment variables first, then this Python's wheels, then the system."""
+    """Look for compiler, headers, libraries: environment variables first, then this Python's wheels, then the system."""
     root, conda = os.environ.get("TENSORRT_ROOT"), os.environ.get("CONDA_PREFIX")
     wheels = [Path(path) for path in sys.path if path and Path(path).is_dir()]
     cuda = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    cuda += [Path("/usr/local/cuda"), *(folder / "nvidia" / name for folder in wheels for name in ("cu13", "cuda_runtime"))]
+    cuda += [Path("/usr/local/cuda")]
+    cuda += [folder / "nvidia" / name for folder in wheels for name in ("cu13", "cuda_runtime")]
     include = [os.environ.get("TENSORRT_INCLUDE_DIR"), root and f"{root}/include", conda and f"{conda}/include",
                "/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu", "/usr/local/tensorrt/include"]
     headers = _first((Path(folder) / "NvInferRuntime.h" for folder in include if folder))
-    library = _library([root and f"{root}/lib", *(folder / name for folder in wheels for name in ("tensorrt_libs", "tensorrt")),
-                        conda and f"{conda}/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"])
+    packages = [folder / name for folder in wheels for name in ("tensorrt_libs", "tensorrt")]
+    library = _library([root and f"{root}/lib", *packages, conda and f"{conda}/lib", "/usr/lib/x86_64-linux-gnu",
+                        "/usr/lib/aarch64-linux-gnu"])
     cudart = _first(folder / lib / name for folder in cuda for lib in ("lib64", "lib")
                     for name in ("libcudart.so", "libcudart.so.13", "libcudart.so.12"))
     return Toolchain(
@@ -150,7 +153,8 @@ def build(folder: str | Path = "cpp", tools: Toolchain | None = None,
     """
     tools = tools or find()
     if lacking := tools.missing():
-        raise MissingFileError("infer.cpp cannot be built on this machine.", f"Not here: {len(lacking)} of what it needs.",
+        raise MissingFileError("infer.cpp cannot be built on this machine.",
+                               f"It needs {len(lacking)} more thing(s).",
                                "\n    ".join(["get", *(f"- {what}" for what in lacking)]))
     folder, out = Path(folder).resolve(), (FOLDER / "infer-build").resolve()
     if not (folder / "infer.cpp").is_file():
@@ -254,8 +258,8 @@ def _cuda_headers(folders: Iterable[Path], wheels: Iterable[Path]) -> tuple[Path
             main = folder / "include"
             if (main / "crt" / "host_defines.h").is_file():
                 return (main,)
-            places = [*(wheel / "nvidia" / name / "include" for wheel in wheels for name in ("cu13", "cuda_nvcc", "cuda_crt")),
-                      *(wheel / "triton" / "backends" / "nvidia" / "include" for wheel in wheels)]
+            parts = ("nvidia/cu13", "nvidia/cuda_nvcc", "nvidia/cuda_crt", "triton/backends/nvidia")
+            places = [wheel / part / "include" for part in parts for wheel in wheels]
             if crt := next((place for place in places if (place / "crt" / "host_defines.h").is_file()), None):
                 return (main, crt)
     return ()

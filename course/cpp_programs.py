@@ -8,8 +8,8 @@ from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 def lifetime(declared: Sequence[str]) -> str:
     """A program that declares objects in this order; each prints its name when C++ destroys it."""
-    return ("#include <cstdio>\n#include <memory>\nstruct Object { const char* name; ~Object() { std::puts(name); } };\n"
-            "int main() {\n" + "".join(f'    std::unique_ptr<Object> {name}(new Object{{"{name}"}});\n'
+    return ("#include <cstdio>\n#include <memory>\n"
+            "struct Object { const char* name; ~Object() { std::puts(name); } };\nint main() {\n" + "".join(f'    std::unique_ptr<Object> {name}(new Object{{"{name}"}});\n'
                                        for name in declared) + "}\n")
 
 
@@ -51,7 +51,8 @@ def _constants() -> str:
     def values(numbers):
         return ", ".join(f"{number}f" for number in numbers)
 
-    return (f"constexpr float MEAN[3] = {{{values(IMAGENET_MEAN)}}};\nconstexpr float STD[3] = {{{values(IMAGENET_STD)}}};")
+    return (f"constexpr float MEAN[3] = {{{values(IMAGENET_MEAN)}}};\n"
+            f"constexpr float STD[3] = {{{values(IMAGENET_STD)}}};")
 
 
 _OWNER_BEFORE = """

@@ -56,7 +56,7 @@ def _arrow(axis, start: str, end: str) -> None:
 
 def lifetimes() -> Figure:
     """From which step to which each object must live: one bar each."""
-    steps = ("define", "configure", "build", "save the plan", "read the plan", "run", "run again")
+    steps = ("define", "configure", "build", "save\nthe plan", "read\nthe plan", "run", "run\nagain")
     bars = {  # first and last step, inclusive
         "Logger": (0, 6, MUTED), "weights (NumPy)": (0, 2, BUILD), "Builder": (0, 2, BUILD), "Network": (0, 2, BUILD),
         "Config, profile": (1, 2, BUILD), "plan": (2, 4, DATA), "Runtime": (4, 6, RUN), "Engine": (4, 6, RUN),
@@ -67,7 +67,7 @@ def lifetimes() -> Figure:
         for row, (first, last, colour) in enumerate(bars.values()):
             axis.barh(row, last - first + 0.9, left=first - 0.45, height=0.62, color=colour)
         axis.set_yticks(range(len(bars)), bars)
-        axis.set_xticks(range(len(steps)), [step.replace(" the ", "\nthe ").replace(" again", "\nagain") for step in steps])
+        axis.set_xticks(range(len(steps)), steps)
         axis.xaxis.tick_top()
         for edge in np.arange(0.5, 6.5):
             axis.axvline(edge, color=LINE, linewidth=0.8, zorder=0)
@@ -88,7 +88,7 @@ def feature_maps(image: np.ndarray, features: Mapping[str, np.ndarray], channels
     """
     rows = len(features)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(7.6, 1.55 * rows + 0.75), layout="constrained")
+        figure = Figure(figsize=(7.6, 1.3 * rows + 0.6), layout="constrained")
         axes = figure.subplots(rows, 1 + len(channels), squeeze=False)
         for row, (label, values) in enumerate(features.items()):
             for column, axis in enumerate(axes[row]):

@@ -24,7 +24,10 @@ int main(int count, char** words) try {
     if (what == "volume") std::cout << volume(parse_shape(words[2])) << " " << to_text(parse_shape(words[2])) << "\\n";
     if (what == "scalar") std::cout << volume({}) << " " << to_text({}) << "\\n";
     if (what == "open") volume({-1, 3});
-    if (what == "copy") { auto v = read_floats(words[2], parse_shape(words[3])); write_floats(words[4], v.data(), v.size()); }
+    if (what == "copy") {
+        const auto values = read_floats(words[2], parse_shape(words[3]));
+        write_floats(words[4], values.data(), values.size());
+    }
 } catch (const std::exception& error) { std::cerr << error.what() << "\\n"; return 1; }
 """
 
@@ -169,7 +172,7 @@ def test_the_table_of_names_is_that_of_infer_and_of_the_python_module() -> None:
     # a deep copy, and one that moves: neither is the solution's way, both are right
     """class Buffer { public: explicit Buffer(std::size_t n) : n_(n), p_(allocate(n)) {}
        Buffer(const Buffer& o) : n_(o.n_), p_(allocate(o.n_)) {}
-       Buffer& operator=(const Buffer& o) { if (this != &o) { release(p_); n_ = o.n_; p_ = allocate(n_); } return *this; }
+       Buffer& operator=(const Buffer& o) { if (this != &o) { release(p_); p_ = allocate(n_ = o.n_); } return *this; }
        ~Buffer() { release(p_); } void* get() const { return p_; } private: std::size_t n_; void* p_; };""",
     """class Buffer { public: explicit Buffer(std::size_t n) : p_(allocate(n), release) {} void* get() const { return
        p_.get(); } private: std::unique_ptr<void, void (*)(void*)> p_; };"""])

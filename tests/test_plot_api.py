@@ -13,7 +13,8 @@ def maps() -> plot.Figure:
     rng = np.random.default_rng(0)
     features = rng.random((64, 56, 56))
     image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    return plot_api.feature_maps(image, {"PyTorch": features, "by hand": features, "tensorrt": features}, [1, 4, 40, 63])
+    rows = {"PyTorch": features, "by hand": features, "tensorrt": features}
+    return plot_api.feature_maps(image, rows, [1, 4, 40, 63])
 
 
 FIGURES = {"objects": plot_api.objects, "lifetimes": plot_api.lifetimes, "feature maps": maps}
@@ -32,7 +33,8 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
 
 def test_all_eight_objects_are_there() -> None:
     shown = " ".join(texts(plot_api.objects()))
-    assert all(name in shown for name in ("Logger", "Builder", "Network", "Config", "plan", "Runtime", "Engine", "Context"))
+    names = ("Logger", "Builder", "Network", "Config", "plan", "Runtime", "Engine", "Context")
+    assert all(name in shown for name in names)
 
 
 def test_rows_of_one_channel_share_their_scale() -> None:

@@ -31,7 +31,7 @@ def module():
     else:
         raise UnsupportedError("This lesson needs TensorRT or TensorRT-RTX.",
                                f"TensorRT: {reasons['tensorrt']} TensorRT-RTX: {reasons['rtx']}",
-                               "Run `course doctor`. On Linux with an x86-64 CPU, `pip install tensorrt_rtx` is enough.")
+                               "Run `course doctor`. On Linux on x86-64, `pip install tensorrt_rtx` is enough.")
     return trt
 
 
@@ -77,11 +77,11 @@ def tensors(network) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
 
 def first_error(lines) -> str:
     """The first error that was logged, without TensorRT's source lines and without the missing GPU's echo."""
-    from course.engine.tensorrt_build import _short
+    from course.engine.tensorrt_build import short_reason
 
     texts = [line.text for line in lines if line.severity in ("ERROR", "INTERNAL_ERROR")]
     own = [text for text in texts if "catchCudaError" not in text] or texts
-    return _short(own[0]) if own else "Nothing was logged."
+    return short_reason(own[0]) if own else "Nothing was logged."
 
 
 def pycuda_driver():

@@ -66,7 +66,7 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
         reason = log.errors(lines)
         advice = next((text for word, text in _ADVICE if word in reason),
                       "Read Engine.build_log's errors in the Python logger \"course.tensorrt\".")
-        raise BuildError(f"{product} {trt.__version__} could not build {model.name}.", _short(reason), advice)
+        raise BuildError(f"{product} {trt.__version__} could not build {model.name}.", short_reason(reason), advice)
     progress.tell("Done")
     return Built(plan, model, graph.with_dim_names(inputs, model.proto), outputs, progress.seconds, tuple(lines))
 
@@ -94,7 +94,7 @@ def _builder(trt, product: str):
             return trt.Builder(log.trt_logger(trt))
         except TypeError as error:  # what the bindings make of a null pointer
             raise UnsupportedError(f"{product} {trt.__version__} cannot start a build.",
-                                   _short(log.errors(lines)),
+                                   short_reason(log.errors(lines)),
                                    "Run `course doctor`: it checks the GPU, the driver and CUDA.") from error
 
 
@@ -111,10 +111,10 @@ def parse(trt, product: str, builder, model: graph.Model):
     if parsed:
         return network, parser
     if parser.num_errors == 0:
-        raise graph.parse_error(model, "", "", _short(log.errors(lines)), True, product)
+        raise graph.parse_error(model, "", "", short_reason(log.errors(lines)), True, product)
     error = parser.get_error(0)
     node, operator = compat.parser_error_node(error, model.proto.graph.node)
-    reason = _short(error.desc())
+    reason = short_reason(error.desc())
     no_plugin = "not found in plugin registry" in reason  # operators that TensorRT itself makes of plugins
     supported = not operator or (parser.supports_operator(operator) and not no_plugin)
     if not supported:
@@ -265,7 +265,7 @@ def _shape(tensor) -> tuple[int, ...] | None:
         return None
 
 
-def _short(reason: str) -> str:
+def short_reason(reason: str) -> str:
     """TensorRT's text without its own source lines and without the echo of a missing GPU driver."""
     text = " ".join(line for line in reason.splitlines() if "catchCudaError" not in line)
     for pattern, kept in (

@@ -32,8 +32,8 @@ def makers(makers):
         owner, _, method = str(makers[name]).partition(".")
         call = getattr(getattr(trt, owner, None), method, None) if method else None
         if call is None:
-            raise Wrong(f'"{name}": {makers[name]!r} is no call of {trt.__name__}.',
-                        f"The module has {'no class ' + owner if not hasattr(trt, owner) else f'a class {owner}, without {method}'}.",
+            there = f"a class {owner}, without {method}" if hasattr(trt, owner) else f"no class {owner}"
+            raise Wrong(f'"{name}": {makers[name]!r} is no call of {trt.__name__}.', f"The module has {there}.",
                         "Write Class.call as in help(trt.Builder), help(trt.Runtime), help(trt.ICudaEngine).")
         found = re.findall(r"->\s*(?:[\w]+\.)*(\w+)", call.__doc__ or "")
         if wanted not in found:
@@ -247,7 +247,7 @@ def _judge_network(trt, network) -> float:
                     'network.add_input("image", trt.float32, (-1, 3, 224, 224)); -1 leaves the batch open.')
     if not outputs:
         raise Wrong("No output is marked.",
-                    "A network without an output computes nothing that anybody could see, and TensorRT does not build it.",
+                    "A network without an output computes nothing that anybody could see, so TensorRT refuses it.",
                     "Call network.mark_output(tensor) with the last layer's output.")
     if [spec.name for spec in outputs] != ["features"]:
         raise Wrong(f"The outputs are called {', '.join(repr(spec.name) for spec in outputs)}.",

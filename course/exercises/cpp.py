@@ -59,7 +59,8 @@ def cpp_names(cpp_names):
         if "_" in given:
             cause = "C++ names of TensorRT have no underscores: each word but the first begins with a capital letter."
         elif (known := _in_library(given)) is False:
-            cause = f"{given} occurs nowhere in the library of {raw.module().__name__}. Not every name follows the rule."
+            cause = (f"{given} occurs nowhere in the library of {raw.module().__name__}. "
+                     "Not every name follows the rule.")
         else:
             cause = ("There is such a name, and it does something else." if known else
                      "Not every name follows the rule.")
@@ -98,9 +99,9 @@ def cpp_owner(owner):
              "a Buffer that was assigned to another", "a Buffer that was moved")
     for case, (taken, given, foreign) in zip(cases, zip(*[iter(counts)] * 3)):
         if foreign:
-            raise Wrong(f"With {case}, {taken} piece(s) of memory were taken, and release() was called {foreign} time(s) "
-                        "for memory that was no longer there.",
-                        "Two Buffers held the same pointer, and both gave it back. A copied pointer is no copied memory.",
+            raise Wrong(f"With {case}, {taken} piece(s) of memory were taken, and release() was called {foreign} "
+                        "time(s) for memory that was no longer there.",
+                        "Two Buffers held the same pointer, and both gave it back. To copy a pointer copies no memory.",
                         "Forbid copies: Buffer(const Buffer&) = delete; and the same for operator=.")
         if given < taken:
             raise Wrong(f"With {case}, {taken} piece(s) of memory were taken and {given} given back.",
@@ -142,6 +143,10 @@ def cpp_infer(calls):
     outputs = (TensorSpec("output", np.dtype("float32"), (-1, 64, 56, 56)),)
     check_steps(calls, inputs, outputs, CALLS)
     verdict = f"Your {len(calls)} calls are in an order that works."
+    if left := (HEADERS / "infer.cpp").read_text().count("YOUR CODE HERE"):
+        raise Wrong(f"Your list is right; cpp/infer.cpp still has {left} of 3 places to write.",
+                    "The lines YOUR CODE HERE are still there.", "Replace each by what the comment above it asks for.",
+                    share=0.5)
     tools = cpp_build.find()
     if tools.missing(link=False):
         return (verdict + " cpp/infer.cpp itself was not compiled: that needs TensorRT's and CUDA's headers, as the "
@@ -182,11 +187,11 @@ def _run_infer(tools: cpp_build.Toolchain) -> str:
         cpp_build.call(program, plan, source, "9x3x224x224", result)
     except CourseError as error:
         if "9x3x224x224" in str(error):
-            return f"On the GPU it differs from PyTorch by {largest:.1e} at most, and it refuses batch 9 with a message."
+            return f"On the GPU it differs from PyTorch by {largest:.1e} at most, and refuses batch 9 with a message."
         raise Wrong("For batch 9, which the profile does not take, the message does not name the shape.", str(error),
                     "Throw a Failure in set_shape with to_text(shape) when setInputShape gives false.", 0.75) from error
-    raise Wrong("infer took batch 9, which the profile does not take.", "Nobody looked at what setInputShape gave back.",
-                "Throw a Failure in set_shape when it gives false.", share=0.75)
+    raise Wrong("infer took batch 9, which the profile does not take.",
+                "Nobody looked at what setInputShape gave back.", "Throw a Failure in set_shape when it gives false.", share=0.75)
 
 
 def _written(code: object, name: str, words: str) -> None:
@@ -229,8 +234,8 @@ def _same_image(given: np.ndarray, pixels: np.ndarray) -> float:
     cause = next((text for text, other in others.items() if np.abs(given - other.ravel()).max() <= 1e-4),
                  "Some index or number is off.")
     first = int(np.abs(given - wanted.ravel()).argmax())
-    raise Wrong(f"For {height} x {width} pixels value {first} is {given[first]:.3f}, NumPy's {wanted.ravel()[first]:.3f}.",
-                cause, "Write down the index of one value in both arrays, and compare with your loops.")
+    raise Wrong(f"For {height} x {width} pixels value {first} is {given[first]:.3f}, NumPy's "
+                f"{wanted.ravel()[first]:.3f}.", cause, "Write down the index of one value in both arrays, and compare with your loops.")
 
 
 def _in_library(word: str) -> bool | None:
@@ -238,7 +243,8 @@ def _in_library(word: str) -> bool | None:
     try:
         raw.module()
         with open("/proc/self/maps") as maps:
-            files = {line.split(None, 5)[5].strip() for line in maps if "libnvinfer.so" in line or "libtensorrt_rtx.so" in line}
+            files = {line.split(None, 5)[5].strip() for line in maps
+                     if "libnvinfer.so" in line or "libtensorrt_rtx.so" in line}
         for file in files:
             with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if data.find(word.encode()) >= 0:

@@ -37,7 +37,8 @@ from course.models import resnet50
 
 tools = cpp_build.find()
 print(tools)
-print("\n".join(["", "Missing for infer.cpp:", *tools.missing()]) if tools.missing() else "\nNothing is missing.")
+print("\nMissing for infer.cpp:" if tools.missing() else "\nNothing is missing.")
+print("\n".join(f"- {what}" for what in tools.missing()))
 
 # %% [markdown]
 # ## 1. Read the program
@@ -65,7 +66,8 @@ prediction(guess, len(code), "lines")
 #
 # - `"Runtime"` (the function that makes one), `"Runtime.deserialize_cuda_engine"`
 # - `"ICudaEngine.create_execution_context"`, `"ICudaEngine.num_io_tensors"`, `"ICudaEngine.get_tensor_name"`
-# - `"IExecutionContext.get_tensor_shape"`, `"IExecutionContext.set_tensor_address"`, `"IExecutionContext.execute_async_v3"`
+# - `"IExecutionContext.get_tensor_shape"`, `"IExecutionContext.set_tensor_address"`,
+#   `"IExecutionContext.execute_async_v3"`
 
 # %% nbgrader={"grade_id": "cpp-names", "solution": true}
 cpp_names = {"IExecutionContext.set_input_shape": "setInputShape"}
@@ -91,8 +93,8 @@ check("cpp-names")
 # given back on its stream, so the stream must still be there.
 #
 # **Exercise 2 (2 points).** Put these six into an order in which they may be declared, as a list `declared`:
-# `"engine"`, `"logger"`, `"buffer"`, `"context"`, `"stream"`, `"runtime"`. The check makes a real C++ program with this order and looks at
-# what it destroys when.
+# `"engine"`, `"logger"`, `"buffer"`, `"context"`, `"stream"`, `"runtime"`. The check makes a real C++ program with this
+# order and looks at what it destroys when.
 
 # %% nbgrader={"grade_id": "cpp-lifetime", "solution": true}
 ### BEGIN SOLUTION
@@ -143,7 +145,7 @@ check("cpp-owner")
 #
 # A network wants float32 values, all red ones first, then green, then blue: `[3, height, width]`. A camera or a JPEG
 # gives bytes: red, green and blue of the first pixel, then of the second. In Python this is one line of NumPy. In C++
-# you write it, and most wrong answers of C++ programs around a good engine come from here.
+# you write it. A mistake here gives wrong answers from a good engine, and no error.
 #
 # **Exercise 4 (4 points).** Write `preprocess`. Divide by 255, subtract `MEAN[channel]`, divide by `STD[channel]`
 # (both are given as `float` arrays), and put each value in its place.
@@ -157,7 +159,8 @@ std::vector<float> preprocess(const std::uint8_t* pixels, int height, int width)
     for (int c = 0; c < 3; ++c)
         for (int y = 0; y < height; ++y)
             for (int x = 0; x < width; ++x)
-                result[(c * height + y) * width + x] = (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c];
+                result[(c * height + y) * width + x] =
+                    (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c];
     // END SOLUTION
     return result;
 }
@@ -209,7 +212,10 @@ if library is not None:
     prediction(guess, preparing.ratio, "times as fast")
 
 # %%
-plot.latency({"one image, 224 x 224": [preparing.a, preparing.b]}, "Preprocessing on this CPU") if library else None
+def both_ways():
+    return plot.latency({"one image, 224 x 224": [preparing.a, preparing.b]}, "Preprocessing on this CPU")
+
+both_ways() if library is not None else None
 
 # %% [markdown]
 # NumPy makes a new array for each step and goes through memory each time; C++ goes through it once. That is where a
@@ -261,7 +267,7 @@ on_gpu = engine.runtime == "tensorrt"
 plan = engine.save_plan("artifacts/stem.plan" if on_gpu else "artifacts/stem-onnxruntime.onnx")
 print(engine)
 print(plan, f"{plan.stat().st_size / 1e3:.0f} kB:",
-      "a TensorRT plan" if on_gpu else "no TensorRT plan, since ONNX Runtime made this engine from the ONNX file")
+      "a TensorRT plan" if on_gpu else "no TensorRT plan; ONNX Runtime keeps the ONNX file itself")
 
 # %% [markdown]
 # The program is built by CMake, which `cpp/CMakeLists.txt` tells where TensorRT and CUDA are. Without CMake the
@@ -272,7 +278,7 @@ print(plan, f"{plan.stat().st_size / 1e3:.0f} kB:",
 # cmake --build artifacts/cpp/infer-build
 # ```
 #
-# Headers and library must be of one version. With headers of another major version the program compiles and crashes.
+# Headers and library must be of one version. With headers of another major version the program can compile, and crash.
 
 # %%
 infer = None
@@ -295,7 +301,8 @@ prepared.tofile("artifacts/image.f32")
 from_python = engine.run({"image": prepared})["features"]
 with torch.inference_mode():
     from_torch = stem(torch.from_numpy(prepared)).numpy()
-print(f"{engine.runtime} from Python: largest difference from PyTorch {np.abs(from_python - from_torch).max():.1e}")
+away = np.abs(from_python - from_torch).max()
+print(f"{engine.runtime} from Python: largest difference from PyTorch {away:.1e}")
 
 ran = False
 if infer is None or not on_gpu:
@@ -320,7 +327,8 @@ else:
 
 # %%
 if infer is not None:
-    for arguments in (("no.plan", "artifacts/image.f32", "8x3x224x224"), (plan, "artifacts/image.f32", "9x3x224x224"),
+    for arguments in (("no.plan", "artifacts/image.f32", "8x3x224x224"),
+                      (plan, "artifacts/image.f32", "9x3x224x224"),
                       (path, "artifacts/image.f32", "8x3x224x224")):
         try:
             cpp_build.call(infer, *arguments, "artifacts/features.f32")

@@ -57,7 +57,8 @@ inline Shape parse_shape(const std::string& text) {
 // A whole file. std::ios::binary keeps Windows from changing line ends inside the data.
 inline std::vector<char> read_bytes(const std::string& path) {
     std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file || std::filesystem::is_directory(path)) throw Failure(path + " is no file that can be read. Check the path.");
+    if (!file || std::filesystem::is_directory(path))
+        throw Failure(path + " is no file that can be read. Check the path.");
     const std::streamoff size = file.tellg();
     std::vector<char> bytes(static_cast<std::size_t>(size));
     file.seekg(0);
