@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +22,6 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,9 +49,8 @@ def run(lesson: Path, work: Path, seconds: int) -> tuple[nbformat.NotebookNode, 
     notebook = read_lesson(lesson.read_text(), lesson.name)
     folder, began, cells = make_copy(lesson, work), time.perf_counter(), []
     client = NotebookClient(notebook, timeout=seconds, kernel_name="lesson", allow_errors=True,
-                            resources={"metadata": {"path": str(folder)}},
-                            config=Config({"KernelManager": {"transport": "ipc"}}))
-    with client.setup_kernel():
+                            startup_timeout=180, resources={"metadata": {"path": str(folder)}})
+    with client.setup_kernel(stderr=subprocess.DEVNULL):  # what cells print comes through the kernel
         for index, cell in enumerate(notebook.cells):
             start = time.perf_counter()
             try:
