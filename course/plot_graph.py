@@ -19,7 +19,7 @@ from course.errors import CourseError
 from course.plot import GREY, INK, MUTED, OPERATOR_COLOURS, PALETTE, STYLE, Figure
 
 BOX, ROW = 2.6, 1.0     # width of a box, distance of two rows; one unit is INCH inches
-INCH = 0.64
+INCH = 0.56
 LANE = 0.7              # width of the lane of an arrow that passes by other boxes
 MOST = 60               # nodes; more cannot be read
 
@@ -89,7 +89,7 @@ def draw(source: OnnxSource, names: Sequence[str] | None = None, title: str = ""
     rows = _arranged(spots)
     with matplotlib.rc_context(STYLE):
         left = min(s.x - s.width / 2 for s in spots)
-        right = max(max(s.x + s.width / 2 for s in spots), left + 4.2)
+        right = max(max(s.x + s.width / 2 for s in spots), left + 4.2, left + 0.115 * len(title) / INCH)
         figure = Figure(figsize=(INCH * (right - left) + 0.2, INCH * ROW * len(rows) + 0.45), layout="constrained")
         axis = figure.subplots()
         axis.set(xlim=(left - 0.05, right + 0.05), ylim=(ROW * (len(rows) - 1) + 0.45, -0.45), title=title)
@@ -180,8 +180,8 @@ def _node(axis, spot: _Spot) -> None:
     axis.add_patch(FancyBboxPatch((spot.x - BOX / 2, y - 0.32), BOX, 0.64, facecolor=spot.colour or "white",
                                   edgecolor="none" if spot.colour else MUTED, linewidth=1,
                                   boxstyle="round,pad=0,rounding_size=0.1", zorder=2))
-    axis.text(spot.x, y - 0.14, spot.title, color=inside, ha="center", va="center", fontsize=10, zorder=3)
-    axis.text(spot.x, y + 0.15, spot.below, color=inside, ha="center", va="center", fontsize=8.5, zorder=3)
+    axis.text(spot.x, y - 0.14, spot.title, color=inside, ha="center", va="center", fontsize=9, zorder=3)
+    axis.text(spot.x, y + 0.15, spot.below, color=inside, ha="center", va="center", fontsize=7.5, zorder=3)
 
 
 def _title(node: onnx.NodeProto) -> str:
@@ -210,7 +210,7 @@ def operators(counts: Mapping[str, Mapping[str, int]], title: str = "Nodes by op
     order = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
     most, high = max(total.values(), default=1), 0.8 / len(counts)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 1.3 + 0.17 * len(order) * (1 + len(counts))), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.2 + len(order) * (0.1 + 0.12 * len(counts))), layout="constrained")
         axis = figure.subplots()
         for index, (name, each) in enumerate(counts.items()):
             label = f"{name}: {sum(each.values())} nodes"
@@ -218,8 +218,8 @@ def operators(counts: Mapping[str, Mapping[str, int]], title: str = "Nodes by op
             values = [each.get(operator, 0) for operator in order]
             axis.barh(places, values, height=0.92 * high, color=PALETTE[index], label=label)
             for place, value in zip(places, values):
-                axis.text(value + 0.01 * most, place, str(value), va="center", fontsize=8.5, color=INK)
-        axis.set_yticks(range(len(order)), order, fontsize=9.5)
+                axis.text(value + 0.01 * most, place, str(value), va="center", fontsize=7.5, color=INK)
+        axis.set_yticks(range(len(order)), order, fontsize=9)
         axis.set(xlabel="nodes", ylim=(len(order) - 0.4, -0.6), title=title)
         axis.margins(x=0.08)
         axis.locator_params(axis="x", integer=True)

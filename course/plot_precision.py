@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from course.plot import INK, MUTED, PALETTE, STYLE, Figure
 from course.precision import FORMATS, Format
@@ -43,7 +44,8 @@ def ranges(formats: Sequence[Format] = tuple(FORMATS.values())) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         for row, format in enumerate(formats):
             colour = COLOURS.get(format.name, PALETTE[4])
-            low, normal, high = (np.log10(v) for v in (format.smallest_subnormal, format.smallest_normal, format.largest))
+            limits = format.smallest_subnormal, format.smallest_normal, format.largest
+            low, normal, high = np.log10(limits)
             left.barh(row, high - normal, left=normal, height=0.5, color=colour)
             left.barh(row, normal - low, left=low, height=0.5, color=colour, alpha=0.35)
             right.plot(np.log10(format.step), row, "o", color=colour, markersize=9)
@@ -72,16 +74,21 @@ def layer_errors(errors: Mapping[str, Mapping[str, float]], title: str = "Error 
         last = 0.0
         for name, values in sorted(errors.items(), key=lambda item: list(item[1].values())[-1]):
             y, colour = list(values.values()), COLOURS.get(name, PALETTE[4])
-            axis.plot(range(1, len(y) + 1), y, "s--" if name == "TF32" else "o-", color=colour, markersize=4, linewidth=1)
-            last = max(y[-1], last * max(high / low, 10) ** 0.07)  # names of lines that end together, one over the other
+            marks = "s--" if name == "TF32" else "o-"  # it mostly lies on FP16
+            axis.plot(range(1, len(y) + 1), y, marks, color=colour, markersize=4, linewidth=1)
+            last = max(y[-1], last * max(high / low, 10) ** 0.07)  # names of lines that end together stand apart
             axis.text(longest + 1, last, name, va="center", color=colour)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
         axis.minorticks_off()
-        axis.set(xlabel="layer, in the order of the network", ylabel="relative error", title=title, xlim=(0, longest * 1.14))
+        axis.set(xlabel="layer, in the order of the network", ylabel="relative error", title=title,
+                 xlim=(0, longest * 1.14), ylim=(low / 1.3, high * 1.3))
     return figure
 
 
-def running_sum(products: np.ndarray, sums: Mapping[str, np.ndarray], title: str = "A sum that stops growing") -> Figure:
+def running_sum(products: np.ndarray, sums: Mapping[str, np.ndarray],
+                title: str = "A sum that stops growing") -> Figure:
     """Partial sums over the number of terms.
 
     Args:

@@ -72,7 +72,8 @@ def folded(model: nn.Module) -> nn.Module:
     for parent in model.modules():
         children = list(parent.named_children())
         for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features:
+            fits = isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            if fits and conv.out_channels == norm.num_features:
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
     return model

@@ -35,6 +35,8 @@ def residual(blocks: int = 1) -> onnx.ModelProto:
 FIGURES = {
     "a whole graph": lambda: plot_graph.draw(residual(), title="A block"),
     "two blocks": lambda: plot_graph.draw(residual(2)),
+    "a long title": lambda: plot_graph.draw(residual(), ["Nrelu0", "Nconv0"],
+                                                title="A title that is longer than two boxes are wide"),
     "one node": lambda: plot_graph.draw(residual(), ["Nrelu0"]),
     "operators of two graphs": lambda: plot_graph.operators({"before": plot_graph.count(residual(3)),
                                                              "after": {"Conv": 5, "Fused": 1}}),

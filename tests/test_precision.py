@@ -24,8 +24,8 @@ def test_a_format_says_what_the_dtype_holds(name: str) -> None:
 
 def test_tf32_has_the_digits_of_fp16_and_the_range_of_fp32() -> None:
     x = torch.randn(10000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(rounded(x, "TF32"), rounded(x, "FP16") if (x.abs() > 2**-14).all() else
-                       torch.where(x.abs() > 2**-13, x.half().float(), rounded(x, "TF32")))
+    x = x[x.abs() > 2**-13]  # where FP16 has all its digits
+    assert torch.equal(rounded(x, "TF32"), rounded(x, "FP16"))
     assert torch.equal(rounded(x * 2.0**100, "TF32"), rounded(x, "TF32") * 2.0**100)
     ties = torch.tensor([1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-11, 1.99999, 0.0, float("inf"), -float("inf")])
     assert torch.equal(rounded(ties, "TF32"), torch.tensor([1, 1 + 2**-9, -1, 2, 0, float("inf"), -float("inf")]))
@@ -67,7 +67,7 @@ def test_errors_of_layers_are_ordered_by_format_and_leave_the_model_alone(net, a
         assert list(found) == ["conv", "again", "head"]
     assert set(errors["FP32"].values()) == {0.0}
     for layer in errors["FP16"]:
-        assert 1e-5 < errors["FP16"][layer] < 3e-3 < 30 * errors["FP16"][layer]
+        assert 1e-4 < errors["FP16"][layer] < 3e-3
         assert 3 < errors["BF16"][layer] / errors["FP16"][layer] < 20
         assert errors["TF32"][layer] <= 1.5 * errors["FP16"][layer]
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -82,8 +82,8 @@ def test_the_first_layers_own_error_is_that_of_a_direct_calculation(net) -> None
     assert layer_errors(model, x, "FP16", alone=True)["conv"] == pytest.approx(wanted, rel=1e-5)
 
 
-ERRORS = {"TF32": {f"layer{i}": 1e-3 / (1 + i) for i in range(54)}, "FP16": {f"layer{i}": 1.01e-3 / (1 + i) for i in range(54)},
-          "BF16": {f"layer{i}": 8e-3 / (1 + i) for i in range(54)}}
+ERRORS = {name: {f"layer{i}": first / (1 + i) for i in range(54)}
+          for name, first in (("TF32", 1e-3), ("FP16", 1.01e-3), ("BF16", 8e-3))}
 FIGURES = {"bits": plot_precision.bits, "ranges": plot_precision.ranges,
            "errors of layers": lambda: plot_precision.layer_errors(ERRORS),
            "errors of one format": lambda: plot_precision.layer_errors({"FP16": ERRORS["FP16"]}),
@@ -103,5 +103,6 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
 
 
 def test_figures_say_bits_and_units() -> None:
-    assert all(text in " ".join(texts(plot_precision.bits())) for text in ("23 bits", "10 bits", "5 bits", "7 bits", "sign"))
+    bits = " ".join(texts(plot_precision.bits()))
+    assert all(text in bits for text in ("23 bits", "10 bits", "5 bits", "7 bits", "sign"))
     assert all(text in " ".join(texts(plot_precision.ranges())) for text in ("1/1024", "1/128", "relative step"))

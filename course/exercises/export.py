@@ -79,11 +79,13 @@ def _judge_pair(found, wanted: tuple[float, float], difference: np.ndarray, name
         raise Wrong(f"For {name}, your largest difference is {largest:.3g}; it is {wanted[0]:.3g}.", reason,
                     "Take the absolute value of every difference, then the largest.")
     if abs(same - wanted[1]) > 1e-6:
-        reason = "Perhaps it compares the logits, not the classes." if same in (0.0, 1.0) else "Perhaps axes are mixed up."
+        reason = "Perhaps axes are mixed up."
+        if same in (0.0, 1.0):
+            reason = "Perhaps it compares the logits, not the classes."
         if abs(same - 100 * wanted[1]) < 1e-3 or abs(same - 40 * wanted[1]) < 1e-3:
             reason = "It is in other units: a part is a number from 0 to 1."
-        raise Wrong(f"For {name}, {same:.3g} of the images have the same class, you say; it is {wanted[1]:.3g}.", reason,
-                    "The class of an image is argmax over its logits, axis 1. Take the mean of where both are equal.",
+        raise Wrong(f"For {name}, {same:.3g} of the images have the same class, you say; it is {wanted[1]:.3g}.",
+                    reason, "The class of an image is argmax over its logits, axis 1. Take the mean of where both are equal.",
                     share=0.5)
 
 
@@ -143,8 +145,8 @@ def export_flatten(EmbedFixed):
 
 @exercise("export-operator", points=4, hints=(
     "How does a patch of 48 numbers hold 3 channels of 4 x 4 pixels, and where does each number go in the image?",
-    "Two ways: reshape to [N, 3, 4, 4, 4, 4] (channel, y and x inside the patch, row and column of the patch), permute, "
-    "reshape; or one operation of torch.nn.functional that moves channels into pixels.",
+    "Two ways: reshape to [N, 3, 4, 4, 4, 4] (channel, y and x inside the patch, row and column of the patch), "
+    "permute, reshape; or one operation of torch.nn.functional that moves channels into pixels.",
     "F.pixel_shuffle(patches.reshape(-1, 48, 4, 4), 4)"))
 def export_operator(JoinFixed):
     model = _made(JoinFixed)
@@ -173,8 +175,8 @@ def export_operator(JoinFixed):
             try:
                 network_layers(path, parser)
             except ParseError as error:
-                raise Wrong(f"{' '.join(error.what.split())}", error.cause, "Compute the same with reshape and permute, "
-                            "or with F.pixel_shuffle.", share=0.25) from None
+                raise Wrong(error.what, error.cause, "Compute the same with reshape and permute, or with "
+                            "F.pixel_shuffle.", share=0.25) from None
             return f"Every pixel is right, and the parser of {parser} takes all of {', '.join(operators)}."
     if bad := [name for name in operators if name in REFUSED]:
         raise Wrong(f"The file still holds {', '.join(bad)}.", "No TensorRT has a parser for it.",

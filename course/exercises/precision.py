@@ -26,8 +26,8 @@ def rounding(to_tf32: Callable, to_bf16: Callable):
         except Wrong as error:
             wrong.append(error)
     if not np.array_equal(x, before):
-        raise Wrong("Your functions change the array that they are given.", "x.view(...) is the same memory under another "
-                    "name.", "Work on a copy, or make a new array: bits + half, not bits += half.")
+        raise Wrong("Your functions change the array that they are given.", "x.view(...) is the same memory under "
+                    "another name.", "Work on a copy, or make a new array: bits + half, not bits += half.")
     if wrong:
         raise Wrong(wrong[0].what, wrong[0].cause, wrong[0].next_step, share=0.5 if len(wrong) == 1 else 0.0)
     return f"{len(x)} numbers from 1e-30 to 1e30, both signs: each is the nearest that the format holds."
@@ -37,7 +37,8 @@ def _numbers() -> np.ndarray:
     """float32 over the whole range, both signs, 0, and numbers whose rounding carries into the exponent; no ties."""
     rng = np.random.default_rng(5)
     x = 10 ** rng.uniform(-30, 30, 4000) * rng.choice([-1, 1], 4000)
-    x = np.concatenate([x, rng.uniform(-2, 2, 500), [0.0, 1.0, -2.5, 1.9999, -3.9999, 0.99999, 65519.0]]).astype(np.float32)
+    special = [0.0, 1.0, -2.5, 1.9999, -3.9999, 0.99999, 65519.0]
+    x = np.concatenate([x, rng.uniform(-2, 2, 500), special]).astype(np.float32)
     bits = x.view(np.uint32)
     return x[((bits & 0x1FFF) != 0x1000) & ((bits & 0xFFFF) != 0x8000)]
 
@@ -51,8 +52,8 @@ def _nearest(x: np.ndarray, format: Format) -> np.ndarray:
 def _judge_rounding(found, x: np.ndarray, format: Format, name: str) -> None:
     if not isinstance(found, np.ndarray) or found.shape != x.shape or found.dtype != np.float32:
         shown = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
-        raise Wrong(f"{name} returned {shown}.", f"It was given a NumPy array, float32 {list(x.shape)}, and returns one.",
-                    "End with .view(np.float32).")
+        raise Wrong(f"{name} returned {shown}.", f"It was given a NumPy array, float32 {list(x.shape)}, and returns "
+                    "one of the same kind.", "End with .view(np.float32).")
     wanted = _nearest(x, format)
     bad = found != wanted
     if not bad.any():
@@ -69,15 +70,15 @@ def _judge_rounding(found, x: np.ndarray, format: Format, name: str) -> None:
         cause = f"The range shrank. {format.name} has 8 bits for the exponent, as FP32: FP16 in between loses that."
     else:
         cause = "Perhaps the carry is lost: adding half may change the exponent, too, and that is right."
-    raise Wrong(f"{name}({x[place]:.9g}) is {found[place]:.9g}; the nearest {format.name} number is {wanted[place]:.9g} "
-                f"({100 * bad.mean():.0f} % of {len(x)} numbers are wrong).", cause,
+    raise Wrong(f"{name}({x[place]:.9g}) is {found[place]:.9g}; the nearest {format.name} number is "
+                f"{wanted[place]:.9g} ({100 * bad.mean():.0f} % of {len(x)} numbers are wrong).", cause,
                 "Look at that number: print(f\"{x.view(np.uint32):032b}\") before and after.")
 
 
 @exercise("precision-limits", points=3, hints=(
     "What does `to` return for a number that is too large? And for one that is too small?",
-    "Smallest: halve 1 as long as the result is not 0. Largest: double 1 as long as it is finite, then add ever smaller "
-    "parts as long as it stays finite and grows. Normal: halve as long as a number with all mantissa bits survives.",
+    "Smallest: halve 1 as long as the result is not 0. Largest: double 1 as long as it is finite, then add ever "
+    "smaller parts as long as it stays finite and grows. Normal: halve as long as a number with all mantissa bits survives.",
     "For the normal: step = 1; while to(1 + step / 2) > 1: step /= 2. Then halve x as long as "
     "to(x / 2 * (1 + step)) == x / 2 * (1 + step)."))
 def limits(limits: Callable):
@@ -135,21 +136,22 @@ def error(relative_error: Callable):
         value = float(_call(relative_error, found, exact))
         scaled = float(_call(relative_error, 1000 * found, 1000 * exact))
     if not math.isfinite(value):
-        raise Wrong(f"The error of a tensor with zeros is {value}.", f"{int((exact == 0).sum())} of {exact.size} values are "
-                    "0, as after a ReLU, and you divide by each of them.", "Divide the whole by the whole.")
+        raise Wrong(f"The error of a tensor with zeros is {value}.", f"{int((exact == 0).sum())} of {exact.size} "
+                    "values are 0, as after a ReLU, and you divide by each of them.", "Divide the whole by the whole.")
     if value and abs(scaled / value - 1) > 0.01:
         raise Wrong(f"With all values times 1000, your error is {scaled / value:.3g} times as large.",
                     "It is an absolute error: it says nothing without the size of the values.",
                     "Divide by the length of the exact tensor.")
     if abs(value - wanted) > 0.02 * wanted:
-        raise Wrong(f"Your error is {value:.4g}; it is {wanted:.4g}.", "Another measure: perhaps a mean or a maximum, or "
-                    "signs that cancel.", "Length of the difference / length of the exact tensor, over all values.")
+        raise Wrong(f"Your error is {value:.4g}; it is {wanted:.4g}.", "Another measure: perhaps a mean or a maximum, "
+                    "or signs that cancel.", "Length of the difference / length of the exact tensor, over all values.")
     return f"{value:.4f} for a tensor that is off by 0.01 a value, whatever its scale, zeros or not."
 
 
 @exercise("precision-subnormal", points=3, hints=(
     "A weight can be negative, and a weight can be 0 already. What do you compare with the limits?",
-    "Convert to np.float16 and look at absolute values: 0 now but not before; or not 0 and below the smallest normal, 2**-14.",
+    "Convert to np.float16 and look at absolute values: 0 now but not before; or not 0 and below the smallest "
+    "normal, 2**-14.",
     "half = np.abs(weights.astype(np.float16)); subnormal = ((half > 0) & (half < 2**-14)).sum(); zero = "
     "((half == 0) & (weights != 0)).sum()"))
 def subnormal(count_small: Callable):
@@ -164,8 +166,8 @@ def subnormal(count_small: Callable):
     try:
         few, none = (int(value) for value in found)
     except (TypeError, ValueError):
-        raise Wrong(f"count_small(...) returned {found!r}.", "Two numbers were asked for: how many become subnormal, how "
-                    "many become 0.", "return subnormal, zero") from None
+        raise Wrong(f"count_small(...) returned {found!r}.", "Two numbers were asked for: how many become subnormal, "
+                    "how many become 0.", "return subnormal, zero") from None
     if (few, none) == wanted:
         return f"Right: of {weights.size} test weights {few} become subnormal and {none} become 0."
     zeros = int((weights == 0).sum())
@@ -177,16 +179,18 @@ def subnormal(count_small: Callable):
     elif few in (positive, wanted[0] - positive) or few > weights.size // 2:
         cause = "Half of the weights are negative: compare absolute values."
     else:
-        cause = "FP16's smallest normal number is 2**-14; the smallest number above 0 is 2**-24, and half of it rounds to 0."
-    raise Wrong(f"Of {weights.size} test weights, {wanted[0]} become subnormal and {wanted[1]} become 0; you count {few} "
-                f"and {none}.", cause, "Convert with .astype(np.float16), then look at what came out.",
+        cause = ("FP16's smallest normal number is 2**-14; the smallest number above 0 is 2**-24, and half of it "
+                 "rounds to 0.")
+    raise Wrong(f"Of {weights.size} test weights, {wanted[0]} become subnormal and {wanted[1]} become 0; you count "
+                f"{few} and {none}.", cause, "Convert with .astype(np.float16), then look at what came out.",
                 share=0.5 if few == wanted[0] or none == wanted[1] else 0.0)
 
 
 @exercise("precision-accumulate", points=3, hints=(
     "In which format is each product, and in which the sum so far?",
     "The product of two FP16 numbers is exact in FP32. Only the sum is rounded to `accumulator`, after every addition.",
-    "total = accumulator(0); for x, y in zip(a, b): total = accumulator(np.float32(total) + np.float32(x) * np.float32(y))"))
+    "total = accumulator(0); for x, y in zip(a, b): total = accumulator(np.float32(total) + np.float32(x) * "
+    "np.float32(y))"))
 def accumulate(dot: Callable):
     rng = np.random.default_rng(10)
     a, b = (rng.random(9000).astype(np.float16) for _ in range(2))
@@ -199,12 +203,12 @@ def accumulate(dot: Callable):
         cause = "It is in FP16 somewhere: perhaps the products are, or the sum is before it is converted."
         if abs(wide / float(a.astype(np.float64).sum() * b.astype(np.float64).sum() / len(a)) - 1) < 1e-3:
             cause = "Perhaps the sums were multiplied, instead of the products added."
-        raise Wrong(f"With an FP32 accumulator, the sum of {len(a)} products is {exact:.1f}; yours is {wide:.1f}.", cause,
-                    "Make np.float32 of x and y before you multiply, and keep the sum in `accumulator`.")
+        raise Wrong(f"With an FP32 accumulator, the sum of {len(a)} products is {exact:.1f}; yours is {wide:.1f}.",
+                    cause, "Make np.float32 of x and y before you multiply, and keep the sum in `accumulator`.")
     if abs(narrow / float(stalled) - 1) > 0.03:
         raise Wrong(f"With an FP16 accumulator, the sum gets to {float(stalled):.0f}; yours is {narrow:.0f} (exact: "
-                    f"{exact:.0f}).", "The sum was kept in more than FP16 while it grew, and rounded once at the end. An "
-                    "accumulator rounds after every addition.", "Round inside the loop.", share=0.5)
+                    f"{exact:.0f}).", "The sum was kept in more than FP16 while it grew, and rounded once at the end. "
+                    "An accumulator rounds after every addition.", "Round inside the loop.", share=0.5)
     return f"{len(a)} products: FP32 accumulator {wide:.1f}, FP16 accumulator {narrow:.0f}, exact {exact:.1f}."
 
 
@@ -223,15 +227,17 @@ def overflow(scores_fixed: Callable):
                         "One score for each pair of rows was asked for.", "Multiply by k.T.")
         lost = int((~np.isfinite(found)).sum())
         if lost:
-            raise Wrong(f"{lost} of {found.size} scores are not finite; the exact ones go up to {np.abs(exact).max():.0f}, "
-                        "and FP16 holds 65504.", "The product before the division is up to "
+            raise Wrong(f"{lost} of {found.size} scores are not finite; the exact ones go up to "
+                        f"{np.abs(exact).max():.0f}, and FP16 holds 65504.", "The product before the division is up to "
                         f"{np.abs(exact).max() * math.sqrt(128):.0f}: it overflows, and infinity stays infinity.",
                         "Make the inputs smaller before they are multiplied.")
         off = float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
         if off > 0.005:
             near = float((found.astype(np.float64) * exact).sum() / (exact ** 2).sum())
-            cause = (f"Your scores are {near:.3g} times the right ones: the scale is another." if abs(near - 1) > 0.01 else
-                     "Digits got lost, or values were cut off at a limit: cutting hides an overflow, it does not repair it.")
+            cause = ("Digits got lost, or values were cut off at a limit: cutting hides an overflow, it does not "
+                     "repair it.")
+            if abs(near - 1) > 0.01:
+                cause = f"Your scores are {near:.3g} times the right ones: the scale is another."
             raise Wrong(f"The scores are off by {100 * off:.2g} %.", cause, "(q · k) / sqrt(d), with d = q.shape[1].")
         if found.dtype != np.float16:
             raise Wrong(f"The scores are {found.dtype}.", "They are right, but the next layer takes FP16.",

@@ -14,7 +14,8 @@ export(small, (example,), batch_path, input_names=["image"], output_names=["logi
 # %% export-batch | differs from PyTorch at batch
 batch_path = "artifacts/batch.onnx"
 other = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-export(other.eval(), (example,), batch_path, input_names=["image"], output_names=["logits"], dynamic={"image": {0: "batch"}})
+export(other.eval(), (example,), batch_path, input_names=["image"], output_names=["logits"],
+       dynamic={"image": {0: "batch"}})
 
 # %% export-parity | with its sign
 def compare(model, path, image):

@@ -101,7 +101,8 @@ scores_fixed = scores
 
 # %% precision-overflow | cutting hides an overflow
 def scores_fixed(q, k):
-    return np.clip(q.astype(np.float32) @ k.astype(np.float32).T, -65504, 65504).astype(np.float16) / np.float16(np.sqrt(q.shape[1]))
+    product = np.clip(q.astype(np.float32) @ k.astype(np.float32).T, -65504, 65504).astype(np.float16)
+    return product / np.float16(np.sqrt(q.shape[1]))
 
 # %% precision-overflow | the scale is another
 def scores_fixed(q, k):
