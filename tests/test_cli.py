@@ -14,10 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from course import __version__
+from course import __version__, bench
 from course.build_command import parse_profile
 from course.engine import load
 from course.errors import CourseError, ProfileError
+from course.profiling import trtexec
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,6 +99,15 @@ def test_build_times_every_profile_at_its_usual_shape(model, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "At 2×4:" in done.stdout and "At 6×4:" in done.stdout
     assert (tmp_path / "tiny.engine").is_file()
+
+
+def test_build_writes_times_and_layers(model, tmp_path):
+    done = course("build", model, "--runtime", "onnxruntime", "--batch", "1,4,8", "--times", "times.json",
+                  "--layer-profile", "layers.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    times = bench.load(tmp_path / "times.json").result
+    assert times.items == 4 and f"{len(times.milliseconds)} samples" in done.stdout
+    assert trtexec.read_profile(tmp_path / "layers.json")
 
 
 @pytest.mark.parametrize("arguments, word", [

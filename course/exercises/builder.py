@@ -4,11 +4,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from course.engine.api import Layer, TensorInfo
+from course.engine.api import Engine, Layer, TensorInfo
 from course.engine.container import Header
 from course.exercises import Wrong, exercise
 from course.plot import number
@@ -23,7 +24,7 @@ MOST_KEPT = 20
     "Make a dict from ONNX node to the number of its layer (each layer has onnx_nodes), and one from tensor to the nodes "
     "that read it.",
     "A tensor is hidden if it has readers, and the node that makes it and all nodes that read it are in one layer."))
-def fusion_hidden(hidden):
+def fusion_hidden(hidden: Callable):
     """`hidden(nodes, layers)` is tried on small graphs that are made here."""
     one = _graph([("a", "Conv", "x", "t"), ("b", "Relu", "t", "y")])
     _expect(hidden, one, [("a", "b")], {"t"}, "a Conv and a Relu in one layer")
@@ -39,14 +40,15 @@ def fusion_hidden(hidden):
     return "Right on four graphs: a tensor is hidden if its maker and all its readers are in one layer."
 
 
-def _graph(rows) -> list[Layer]:
-    def tensors(names):
+def _graph(rows: Sequence[tuple[str, str, str, str]]) -> list[Layer]:
+    def tensors(names: str) -> tuple[TensorInfo, ...]:
         return tuple(TensorInfo(name, "float32", (1, 8, 4, 4)) for name in names.split(","))
 
     return [Layer(name, kind, tensors(inputs), tensors(outputs), (name,)) for name, kind, inputs, outputs in rows]
 
 
-def _expect(hidden, nodes, groups, wanted: set[str], case: str, cause: str = "") -> None:
+def _expect(hidden: Callable, nodes: list[Layer], groups: list[tuple[str, ...]], wanted: set[str], case: str,
+            cause: str = "") -> None:
     layers = [Layer("+".join(group), "fused", onnx_nodes=tuple(group)) for group in groups]
     result = hidden(nodes, layers)
     if result is None or isinstance(result, (int, float)):
@@ -69,7 +71,7 @@ def _expect(hidden, nodes, groups, wanted: set[str], case: str, cause: str = "")
     "Which tensor lies between a convolution and the addition? Look at the inputs of the Add nodes.",
     "An Add has two inputs. In 4 of the 16 blocks both come from a convolution: conv3 and downsample.",
     "Make a dict from tensor to the node that makes it. Keep each input of an Add whose maker is a Conv: 20 names."))
-def fusion_break(nodes, broken):
+def fusion_break(nodes: tuple[Layer, ...], broken: Engine):
     kinds = {node.name: node.kind for node in nodes}
     made = {tensor.name for node in nodes for tensor in node.outputs}
     used = {tensor.name for node in nodes for tensor in node.inputs}
@@ -99,7 +101,7 @@ def fusion_break(nodes, broken):
     "When must a tensor exist for the first time, and when for the last?",
     "Go through the steps with enumerate. A tensor's first step is the one that has it in `writes`.",
     "On each read, overwrite the last step with the present number; a tensor that nobody reads ends where it began."))
-def memory_lifetimes(lifetimes):
+def memory_lifetimes(lifetimes: Callable[..., list[Tensor]]):
     steps = [Step("a", (), ("t",)), Step("b", ("t",), ("u",)), Step("c", ("u",), ("v",)), Step("d", ("t", "v"), ("w",))]
     sizes = {"t": 400, "u": 100, "v": 300, "w": 200}
     wanted = {"t": (400, 0, 3), "u": (100, 1, 2), "v": (300, 2, 3), "w": (200, 3, 3)}
@@ -126,7 +128,7 @@ def memory_lifetimes(lifetimes):
     "Take the tensors from the largest to the smallest. For each, look only at the placed ones that are alive at the same "
     "time.",
     "Sort those by address and walk up: start at 0, and whenever the gap to the next one is too small, go on at its end."))
-def memory_plan(plan, tensors):
+def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
     """`plan(tensors)` returns name -> address; tried on ResNet-50 and on 20 random sets."""
     rng = np.random.default_rng()
     worst = 0.0
@@ -149,7 +151,7 @@ def memory_plan(plan, tensors):
             f"once, instead of {number(total / 1e6)} MB.")
 
 
-def _peak(plan, tensors, case: str) -> int:
+def _peak(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor], case: str) -> int:
     """Highest address in use.
 
     Raises: Wrong: two tensors overlap, or one has no place.

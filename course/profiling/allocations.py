@@ -16,7 +16,8 @@ def fresh_megabytes(fn: Callable[[], object], runs: int = 10) -> float:
     """MB that the operating system had to hand to this process per call of `fn`, after two calls that are not counted.
 
     Counted are page faults: each is one page of memory (mostly 4 kB) that the process touches for the first time since
-    it asked for it. Memory that a runtime keeps and uses again causes none.
+    it asked for it. Memory that a runtime keeps and uses again causes none. Where Linux hands out huge pages (2 MB), a
+    fault is more than is counted here: then the number is a lower limit.
     """
     if runs < 1:
         raise CourseError(f"{runs} runs were asked for.", "A mean needs at least one.", "Use runs=10.")

@@ -11,6 +11,9 @@ from course.engine.api import Engine
 from course.errors import CourseError, UnsupportedError
 from course.profiling.trtexec import LayerTime
 
+WARMUP = 2
+"""Runs that are not counted."""
+
 
 def measure(engine: Engine, feeds: Mapping[str, Any], runs: int = 20, *, profile: int = 0) -> tuple[LayerTime, ...]:
     """Time every layer of an engine, in the order in which they run. Two runs before are not counted.
@@ -46,14 +49,14 @@ def _onnxruntime(engine: Any, feeds: Mapping[str, Any], runs: int) -> dict[str, 
         options.log_severity_level = 4
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "trace")
         session = onnxruntime.InferenceSession(engine._payload, options, providers=["CPUExecutionProvider"])
-        for _ in range(runs + 2):
+        for _ in range(runs + WARMUP):
             session.run(None, arrays)
         events = json.loads(Path(session.end_profiling()).read_text())
     times: dict[str, list[float]] = {}
     for event in sorted(events, key=lambda event: event.get("ts", 0)):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times.setdefault(event["name"].removesuffix("_kernel_time"), []).append(event["dur"] / 1000)
-    return {name: sum(values[-runs:]) for name, values in times.items()}
+    return _counted(times, runs)
 
 
 def _tensorrt(engine: Any, feeds: Mapping[str, Any], runs: int, profile: int) -> dict[str, float]:
@@ -75,7 +78,12 @@ def _tensorrt(engine: Any, feeds: Mapping[str, Any], runs: int, profile: int) ->
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         inputs = {name: engine._to_gpu(name, value) for name, value in feeds.items()}
-        for _ in range(runs + 2):
+        for _ in range(runs + WARMUP):
             engine._execute(state, inputs, stream)
             stream.synchronize()
-    return {name: sum(values[-runs:]) for name, values in recorder.times.items()}
+    return _counted(recorder.times, runs)
+
+
+def _counted(times: Mapping[str, list[float]], runs: int) -> dict[str, float]:
+    """Sum of the last `runs` of runs + WARMUP. Layers of one name count together."""
+    return {name: sum(values[-(len(values) // (runs + WARMUP) * runs):]) for name, values in times.items()}

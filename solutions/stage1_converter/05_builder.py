@@ -171,8 +171,9 @@ guess = None   # your number: percent longer
 sums = {node.outputs[0].name for node in nodes if node.kind == "Add"}
 blocks = [node.outputs[0].name for node in nodes if node.kind == "Relu" and node.inputs[0].name in sums]
 control = build(path, settings(keep_outputs=blocks))
-lost = {name: len(unwritten) - len(hidden(nodes, e.layers())) for name, e in (("control", control), ("broken", broken))}
-print(f"Tensors that are written now, and were hidden before: {lost}")
+lost = {name: len(unwritten) - len(hidden(nodes, other.layers()))
+        for name, other in {"control": control, "broken": broken}.items()}
+print(f"Tensors that were hidden before, and are written now: {lost}")
 device = "cuda" if gpu else "cpu"
 x = torch.from_numpy(preprocess.classifier(images.pixels[:batch])).to(device)
 runs = {"fused": engine, "more outputs, same fusions": control, "fusions broken": broken}
@@ -183,7 +184,8 @@ prediction(guess, 100 * (1 / slower.ratio - 1), "percent longer")
 for result in compared.values():
     print(result)
 samples = [slower.a, compared["more outputs, same fusions"].a, slower.b]
-plot.latency({f"batch {batch}, {engine.runtime} on the {device.upper()}": samples}, "The same network with fewer fusions")
+panel = f"batch {batch}, {engine.runtime} on the {device.upper()}"
+plot.latency({panel: samples}, "The same network with fewer fusions")
 
 # %% [markdown]
 # "More outputs, same fusions" is the price of returning tensors. "Fusions broken" is the price of returning them
@@ -261,7 +263,7 @@ def plan(tensors):
         for other in sorted(placed, key=lambda other: places[other.name]):
             if other.first <= tensor.last and tensor.first <= other.last:      # alive at the same time
                 if address + tensor.size <= places[other.name]:
-                    break                                                      # it fits into the gap below
+                    break                                                      # it fits in below
                 address = max(address, places[other.name] + other.size)
         places[tensor.name] = address
         placed.append(tensor)
@@ -274,8 +276,8 @@ check("memory-plan")
 # %%
 places = plan(tensors)
 peak = max(places[tensor.name] + tensor.size for tensor in tensors)
-plot_builder.memory_map([(tensor.first, tensor.last, places[tensor.name], tensor.size) for tensor in tensors],
-                        "Your memory plan for ResNet-50, batch 8", bound=most_live(tensors))
+rectangles = [(tensor.first, tensor.last, places[tensor.name], tensor.size) for tensor in tensors]
+plot_builder.memory_map(rectangles, "Your memory plan for ResNet-50, batch 8", bound=most_live(tensors))
 
 # %% [markdown]
 # Read it from left to right: a rectangle ends when its last reader is done, and another tensor takes its place.
@@ -325,8 +327,12 @@ def eager():
         return model(eight_images)
 
 
+def planned_run():
+    return on_cpu.run({"image": eight_images})
+
+
 fresh = {"PyTorch eager": allocations.fresh_megabytes(eager, 2),
-         "engine (ONNX Runtime)": allocations.fresh_megabytes(lambda: on_cpu.run({"image": eight_images}), 2)}
+         "engine (ONNX Runtime)": allocations.fresh_megabytes(planned_run, 2)}
 prediction(guess, fresh["PyTorch eager"], "MB per run")
 plot_builder.bars(fresh, "MB per run", "Memory newly taken in each run (CPU)", "(less is better)")
 
@@ -346,9 +352,10 @@ guess = None   # your number: requests
 # %%
 if gpu:
     traced = allocations.trace(engine, {"image": x})
-    phases = {"load the engine": traced.loading, "make a context": traced.context, "first run": traced.first_run,
-              f"the next {traced.count} runs": traced.runs}
-    print(text_table(("phase", "requests", "MB"), [(name, p.requests, p.bytes / 1e6) for name, p in phases.items()]))
+    phases = {"load the engine": traced.loading, "make a context": traced.context,
+              "first run": traced.first_run, f"the next {traced.count} runs": traced.runs}
+    print(text_table(("phase", "requests", "MB"),
+                     [(name, phase.requests, phase.bytes / 1e6) for name, phase in phases.items()]))
     prediction(guess, traced.runs.requests, "requests")
     print(f"Free GPU memory before these runs {traced.free_before / 1e6:.0f} MB, "
           f"after them {traced.free_after / 1e6:.0f} MB.")
@@ -483,11 +490,12 @@ if gpu:
              "level 2, full cache": build(path, settings(optimization_level=2, timing_cache=kept))}
     print(text_table(("build", "seconds to build", "layers"),
                      [(label, e.build_seconds, len(e.layers())) for label, e in tried.items()]))
-    speeds = bench.compare_many({label: lambda e=e: e.run({"image": x}) for label, e in tried.items()},
-                                device="cuda", items=dict.fromkeys(tried, batch), rounds=200, max_seconds=8)
+    runs = {label: lambda e=e: e.run({"image": x}) for label, e in tried.items()}
+    speeds = bench.compare_many(runs, device="cuda", items=dict.fromkeys(runs, batch), rounds=200, max_seconds=8)
     print(*speeds.values(), sep="\n")
 elif rtx:
-    tried = {f"level {level}": build(path, settings(runtime="rtx", optimization_level=level)) for level in (0, 3, 5)}
+    tried = {f"level {level}": build(path, settings(runtime="rtx", optimization_level=level))
+             for level in (0, 3, 5)}
     print(text_table(("TensorRT-RTX", "seconds to build", "layers"),
                      [(label, e.build_seconds, len(e.layers())) for label, e in tried.items()]))
     print(next(line.text for line in tried["level 0"].build_log if "timing cache" in line.text))
@@ -514,7 +522,8 @@ guess = None   # your number: bytes
 # %%
 def bytes_that_differ(config):
     """Size of an engine, and how many bytes of it are others when it is built once more."""
-    one, two = (np.frombuffer(build(path, config).save_plan("artifacts/twice.plan").read_bytes(), np.uint8) for _ in "12")
+    plans = [build(path, config).save_plan("artifacts/twice.plan").read_bytes() for _ in range(2)]
+    one, two = (np.frombuffer(plan, np.uint8) for plan in plans)
     common = min(len(one), len(two))
     return len(one), int((one[:common] != two[:common]).sum()) + abs(len(one) - len(two))
 
@@ -522,7 +531,8 @@ def bytes_that_differ(config):
 runtime = "tensorrt" if gpu else "rtx" if rtx else "onnxruntime"
 rows = [(f"batch {batch} only", *bytes_that_differ(settings(runtime=runtime)))]
 if not gpu:                              # on a GPU two more builds take too long
-    rows.append(("batch 1 to 8", *bytes_that_differ(settings(runtime=runtime, profiles=Profile.batch(path, 1, 8, 8)))))
+    open_batch = settings(runtime=runtime, profiles=Profile.batch(path, 1, 8, 8))
+    rows.append(("batch 1 to 8", *bytes_that_differ(open_batch)))
 prediction(guess, rows[-1][2], "bytes")
 print(text_table((f"built twice with {runtime}", "bytes", "that differ"), rows))
 
@@ -540,8 +550,9 @@ print(text_table((f"built twice with {runtime}", "bytes", "that differ"), rows))
 # %%
 saved = engine.save("artifacts/resnet50.engine")
 other = "artifacts/other.onnx"
-export(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval(), (torch.rand(1, 3, 32, 32),), other,
-       input_names=["image"], output_names=["features"], exporter="torchscript")
+tiny = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval()
+export(tiny, (torch.rand(1, 3, 32, 32),), other, input_names=["image"], output_names=["features"],
+       exporter="torchscript")
 try:
     load(saved, onnx=other)
 except CourseError as error:

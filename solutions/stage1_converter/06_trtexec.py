@@ -32,7 +32,7 @@ from course.engine import BuildConfig, Profile, available_runtimes, build
 from course.exercises import check, hint, prediction
 from course.export import export
 from course.models import resnet50
-from course.profiling import text_table, trtexec, trtexec_command, trtexec_sample, verbose
+from course.profiling import text_table, trtexec, trtexec_command, trtexec_sample, verbose, warmup
 
 missing = available_runtimes()
 gpu, rtx = missing["tensorrt"] is None, missing["rtx"] is None
@@ -60,9 +60,10 @@ print(export(model, (torch.from_numpy(ready[:2]),), path, input_names=["image"],
 
 # %%
 profile = Profile({"image": ((1, 3, 224, 224), (8, 3, 224, 224), (16, 3, 224, 224))})
+task = {"precision": "fp32", "profile": profile, "cuda_graph": True, "transfers": False,
+        "save_engine": "resnet50.plan"}
 for generation in trtexec_command.GENERATIONS:
-    words = trtexec_command.command(path, generation=generation, precision="fp32", profile=profile, cuda_graph=True,
-                                    transfers=False, save_engine="resnet50.plan")
+    words = trtexec_command.command(path, generation=generation, **task)
     print(f"TensorRT {generation}\n  " + " \\\n    ".join(words))
 
 # %% [markdown]
@@ -87,8 +88,8 @@ for generation in trtexec_command.GENERATIONS:
 words_10 = ["trtexec", "--onnx=artifacts/resnet50.onnx"]
 words_11 = ["trtexec", "--onnx=artifacts/resnet50_fp16.onnx"]
 ### BEGIN SOLUTION
-both = ["--minShapes=image:1x3x224x224", "--optShapes=image:8x3x224x224", "--maxShapes=image:16x3x224x224",
-        "--saveEngine=artifacts/resnet50.plan"]
+both = ["--minShapes=image:1x3x224x224", "--optShapes=image:8x3x224x224",
+        "--maxShapes=image:16x3x224x224", "--saveEngine=artifacts/resnet50.plan"]
 words_10 += [*both, "--fp16", "--useCudaGraph", "--noDataTransfers"]
 words_11 += both
 ### END SOLUTION
@@ -105,12 +106,13 @@ check("trtexec-command")
 # %%
 sample = trtexec_sample.log(seed=4, generation="10")
 print("MADE-UP NUMBERS, in the format of TensorRT 10:\n")
-print("\n".join(line[:118] for line in sample.splitlines()[-10:]))
+print("\n".join(line[22:112] for line in sample.splitlines()[-10:-1]))      # no dates, and cut off
 
 # %%
 result = trtexec.read_log(sample)
-print(f"TensorRT {result.version}, built in {result.build_seconds} s, {result.throughput:.0f} queries per second\n")
-print(text_table(("made-up numbers", "median ms", "mean ms", "p99 ms", "max ms"), result.rows()))
+columns = ("median ms", "mean ms", "p99 ms", "max ms")
+print(f"TensorRT {result.version}, built in {result.build_seconds} s, {result.throughput:.0f} queries/s")
+print(text_table(("made-up numbers", *columns), result.rows()))
 
 # %% [markdown]
 # - A **query** is one batch, not one image. At batch 8 multiply by 8.
@@ -119,15 +121,16 @@ print(text_table(("made-up numbers", "median ms", "mean ms", "p99 ms", "max ms")
 # - **Latency** = H2D + GPU compute + D2H.
 # - **Enqueue Time**: what the CPU needs to launch all kernels of a query. It happens while the GPU computes.
 #
-# One query takes about 0.75 ms from copy to copy. **Predict:** how many queries per second does trtexec get?
+# If each query waited for the one before, one latency times the queries in a second would be one second. Multiply the
+# throughput with the mean latency in the table (in seconds). **Predict** first: how many queries are under way at once?
 
 # %%
-guess = None   # your number: queries per second
+guess = None   # your number: queries
 
 # %%
-trace = trtexec.read_times(trtexec_sample.times(seed=4))     # the file of --exportTimes; made-up numbers, too
-prediction(guess, result.throughput, "queries per second, in this made-up run")
-print(f"Median latency {np.median(trace.latency):.3f} ms")
+trace = trtexec.read_times(trtexec_sample.times(seed=4))     # as from --exportTimes; made-up numbers, too
+under_way = result.throughput * result.latency.mean / 1000
+prediction(guess, under_way, "queries under way at once, in this made-up run")
 plot_builder.timeline(trace, 6, "Six queries in trtexec (made-up numbers)")
 
 # %% [markdown]
@@ -194,7 +197,7 @@ plot_builder.parts(accounts, "Three scripts of 1.1 ms (made-up numbers)")
 #
 # ## 4. One engine, several numbers
 #
-# Now on your machine: one engine, one batch of 8, timed in several ways. Each of them is somebody's "inference time".
+# Now on your machine: one engine, one batch, timed in several ways. Each of them is somebody's "inference time".
 #
 # **Predict:** how many times as long does the slowest of these ways take as the fastest?
 
@@ -202,12 +205,15 @@ plot_builder.parts(accounts, "Three scripts of 1.1 ms (made-up numbers)")
 guess = None   # your number: times as long
 
 # %%
-usual = {"optimization_level": 1, "timing_cache": "artifacts/timing.cache", "profiles": Profile.batch(path, 8, 8, 8)}
-engine = build(path, BuildConfig("tf32" if gpu else "fp32", **usual))
-tensor = torch.from_numpy(ready).to("cuda" if gpu else "cpu")
+size = 8 if gpu else 2                           # a batch that does not take long on a CPU
+pixels, ready = pixels[:size], ready[:size]
+config = BuildConfig("tf32" if gpu else "fp32", profiles=Profile.batch(path, size, size, size),
+                     optimization_level=1, timing_cache="artifacts/timing.cache")
+engine = build(path, config)
 ways = {"prepare, then run": lambda: engine.run({"image": preprocess.classifier(pixels)}),
         "NumPy in, NumPy out": lambda: engine.run({"image": ready})}
 if gpu:
+    tensor = torch.from_numpy(ready).cuda()
     captured = engine.capture({"image": tensor})
 
     def wait(work):
@@ -215,25 +221,26 @@ if gpu:
         torch.cuda.synchronize()
 
     ways |= {"GPU tensors, wait": lambda: wait(lambda: engine.run({"image": tensor})),
-             "CUDA graph, wait": lambda: wait(captured.replay),
-             "GPU tensors, no wait": lambda: engine.run({"image": tensor})}
+             "CUDA graph, wait": lambda: wait(captured.replay)}
 else:
     one = build(path, BuildConfig("fp32", profiles=Profile.batch(path, 1, 1, 1)))
-    ways["eight times batch 1"] = lambda: [one.run({"image": ready[i:i + 1]}) for i in range(8)]
-timed = bench.compare_many(ways, rounds=100 if gpu else 10, max_seconds=8 if gpu else 15, warmup_s=0.1)  # wall clock
-samples = [next(iter(timed.values())).b, *(result_.a for result_ in timed.values())]
+    ways[f"{size} times batch 1"] = lambda: [one.run({"image": ready[i:i + 1]}) for i in range(size)]
+timed = bench.compare_many(ways, rounds=100 if gpu else 30, max_seconds=10)        # by the wall clock
+samples = [next(iter(timed.values())).b, *(pair.a for pair in timed.values())]
 if gpu:
-    samples.append(bench.measure(lambda: engine.run({"image": tensor}), label="GPU tensors, CUDA events", device="cuda",
-                                 max_seconds=2))
+    samples += [bench.measure(lambda: engine.run({"image": tensor}), label="GPU tensors, no wait",
+                              clock=warmup.LaunchClock(), max_seconds=2),
+                bench.measure(lambda: engine.run({"image": tensor}), label="GPU tensors, CUDA events",
+                              device="cuda", max_seconds=2)]
 medians = [s.p50 for s in samples]
 prediction(guess, max(medians) / min(medians), "times as long")
-plot.latency({f"batch 8, {engine.runtime}": samples}, "The same engine, the same images" if gpu else
-             "The same engine, the same images (CPU)")
+panel = f"batch {size}, {engine.runtime}" + ("" if gpu else " on the CPU")
+plot.latency({panel: samples}, "The same engine, the same images")
 
 # %% [markdown]
 # - *Prepare, then run* has resizing and normalising in it. trtexec never does: it feeds random numbers.
 # - *NumPy in, NumPy out* is trtexec's **Latency**, plus Python. On a GPU both copies are in it.
-# - *Eight times batch 1* handles the same images. It is another query: look at the batch size first.
+# - *2 times batch 1* (on a CPU) handles the same images. It is another query: look at the batch size first.
 # - *GPU tensors, wait* is close to **GPU Compute Time** plus launching. *CUDA graph* takes most of the launching away.
 # - *GPU tensors, no wait* is a mistake that is often made: `run` returns before the GPU is done. It is the **Enqueue
 #   Time**. `course.bench` with `device="cuda"` uses events on the GPU's own clock and cannot fall into this.
@@ -246,31 +253,17 @@ plot.latency({f"batch 8, {engine.runtime}": samples}, "The same engine, the same
 guess = None   # your number: times as long
 
 # %%
-fresh = build(path, BuildConfig("tf32" if gpu else "fp32", **usual))     # on a GPU its tactics come from the cache
-
-
-class OneCall:
-    """A clock without warm-up: each sample is one call."""
-
-    def __init__(self):
-        self.times = []
-
-    def sample(self, fn, calls):
-        self.times.append(bench.clock_of("cpu", None)[0].sample(fn, 1))
-        return self.times[-1]
-
-
-clock = OneCall()
-bench.measure(lambda: fresh.run({"image": ready}), clock=clock, warmup_s=0, min_samples=15, max_seconds=6)
-first, rest = clock.times[0], np.array(clock.times[1:])
-prediction(guess, first / np.median(rest), "times as long")
-print(text_table(("number", "ms"), [("first run", first), ("mean of all", float(np.mean(clock.times))),
-                                    ("mean without the first", float(rest.mean())), ("median", float(np.median(rest)))]))
+fresh = build(path, config)                      # on a GPU its tactics come from the timing cache
+times = warmup.every_run(lambda: fresh.run({"image": ready}), 20)
 fresh.close()
+prediction(guess, times[0] / np.median(times), "times as long")
+print(text_table(("number", "ms"), [
+    ("first run", float(times[0])), ("mean of all 20", float(times.mean())),
+    ("mean without the first", float(times[1:].mean())), ("median", float(np.median(times)))]))
 
 # %% [markdown]
 # In the first run memory is taken, kernels are loaded and caches are filled. trtexec warms up for 200 ms before it
-# counts, and so does `course.bench`.
+# counts; `course.bench` warms up until the times settle.
 #
 # ## 5. The same without trtexec
 #
@@ -278,9 +271,10 @@ fresh.close()
 # program, as you would in a terminal.
 
 # %%
-words = [sys.executable, "-m", "course", "build", path, "-o", "artifacts/resnet50.engine", "--batch", "8,8,8",
-         "--precision", "tf32" if gpu else "fp32", "--level", "1", "--timing-cache", "artifacts/timing.cache",
-         "--times", "artifacts/times.json", "--layer-profile", "artifacts/layers.json"]
+words = [sys.executable, "-m", "course", "build", path, "-o", "artifacts/resnet50.engine",
+         "--batch", f"{size},{size},{size}", "--precision", config.precision, "--level", "1",
+         "--timing-cache", "artifacts/timing.cache", "--times", "artifacts/times.json",
+         "--layer-profile", "artifacts/layers.json"]
 plain = {**os.environ, "COLUMNS": "110", "FORCE_COLOR": ""}         # no colours, no moving line
 done = subprocess.run(words, capture_output=True, text=True, env=plain)
 print("$ course", shlex.join(words[3:]).replace(" --", " \\\n    --"), "\n")
@@ -289,21 +283,23 @@ print(done.stdout, done.stderr)
 # %%
 measured = bench.load("artifacts/times.json").result
 times = measured.milliseconds
-print(text_table((f"course build, {measured.device_name}", "median ms", "mean ms", "p99 ms", "max ms"),
-                 [("batch 8", measured.p50, float(times.mean()), measured.p99, float(times.max()))]))
+print(f"course build on the {measured.device_name}, {len(times)} samples")
+row = (f"batch {size}", measured.p50, float(times.mean()), measured.p99, float(times.max()))
+print(text_table(("", *columns), [row]))
 print(f"{1000 / measured.p50:.1f} queries/s, {measured.items_per_second:.1f} images/s")
-plot.latency({"batch 8": [measured]}, "course build" + ("" if gpu else " (CPU)"))
+plot.latency({f"batch {size}": [measured]}, "course build" + ("" if gpu else " (CPU)"))
 
 # %% [markdown]
 # NVIDIA's Polygraphy is another way, and `pip install polygraphy` gets it. The same task in its words:
 #
 # ```
 # polygraphy convert artifacts/resnet50.onnx --convert-to trt -o resnet50.plan --fp16 \
-#     --trt-min-shapes image:[1,3,224,224] --trt-opt-shapes image:[8,3,224,224] --trt-max-shapes image:[16,3,224,224]
+#     --trt-min-shapes image:[1,3,224,224] --trt-opt-shapes image:[8,3,224,224] \
+#     --trt-max-shapes image:[16,3,224,224]
 # polygraphy run artifacts/resnet50.onnx --trt --onnxrt --input-shapes image:[8,3,224,224]
 # ```
 #
-# The second line runs TensorRT and ONNX Runtime on the same input and compares their answers, which trtexec cannot.
+# (Not run here.) The second command runs TensorRT and ONNX Runtime on the same input and compares their answers, which trtexec cannot.
 #
 # If trtexec is here, the next cell runs it on the same model.
 
@@ -312,11 +308,12 @@ if found.path and gpu:
     import tensorrt
 
     major = tensorrt.__version__.split(".")[0]
-    words = trtexec_command.command(path, generation={"8": "8.6", "10": "10"}.get(major, "11"), transfers=False,
-                                    profile=Profile.batch(path, 8, 8, 8), level=1, program=found.path)
+    generation = {"8": "8.6", "10": "10"}.get(major, "11")
+    words = trtexec_command.command(path, generation=generation, transfers=False, level=1,
+                                    profile=config.profiles[0], program=found.path)
     real = trtexec_command.run(words)
     print(f"trtexec {real.version}, measured on this machine")
-    print(text_table(("line", "median ms", "mean ms", "p99 ms", "max ms"), real.rows()))
+    print(text_table(("line", *columns), real.rows()))
     print(f"course build: median {measured.p50:.3f} ms")
 else:
     print("trtexec is not here, or there is no GPU: nothing was run, and there is nothing to compare.")
@@ -354,12 +351,14 @@ guess = None   # your number: layers
 # %%
 rows = trtexec.read_profile("artifacts/layers.json")
 prediction(guess, layers_for(rows, 0.5), f"layers of {len(rows)}")
-plot_builder.slowest_layers(rows, 10, f"The slowest layers, batch 8 ({engine.runtime}" + (")" if gpu else ", CPU)"))
+plot_builder.slowest_layers(rows, 10, f"The slowest layers ({engine.runtime})")
 
 # %% [markdown]
+# (ONNX Runtime names a fused layer after the last tensor that it makes: `relu` is a convolution with its ReLU.)
+#
 # If few layers take most of the time, look at those: their shapes, their precision, whether something was not fused.
-# If the time is spread evenly, as here or nearly so, no single layer is to blame, and what helps is what helps all of
-# them: a lower precision, a larger batch.
+# If the time is spread over many, no single layer is to blame, and only what helps all of them helps: a lower
+# precision, a larger batch.
 #
 # ## 7. The verbose build log
 #
@@ -367,7 +366,9 @@ plot_builder.slowest_layers(rows, 10, f"The slowest layers, batch 8 ({engine.run
 # them: fusions, tactics, memory, warnings.
 
 # %%
-built = engine if gpu or not rtx else build(path, BuildConfig("fp16", profiles=usual["profiles"], runtime="rtx"))
+built = engine
+if rtx and not gpu:
+    built = build(path, BuildConfig("fp16", profiles=config.profiles, runtime="rtx"))
 log = verbose.read_build_log(built.build_log)
 print(f"{built.runtime} {built.runtime_version}: {log}\n")
 print(text_table(("memory", "bytes"), list(log.memory.items())), "\n")
@@ -382,10 +383,11 @@ print("\nWarnings:", *(log.warnings or ("none",)), sep="\n  ")
 # Tactics as TensorRT logs them (on a GPU yours, else made-up numbers in the same format):
 
 # %%
-timed_tactics = [tactic for tactic in log.tactics if tactic.ms is not None]
-real = bool(timed_tactics)
-tactics = timed_tactics if real else list(verbose.read_build_log(trtexec_sample.build_log(seed=2)).tactics)
-print("FROM YOUR BUILD" if real else "MADE-UP NUMBERS")
+tactics = [tactic for tactic in log.tactics if tactic.ms is not None]
+origin = "your build" if tactics else "a made-up log"
+if not tactics:
+    tactics = list(verbose.read_build_log(trtexec_sample.build_log(seed=2)).tactics)
+print(f"Tactics of {origin}:\n")
 print(text_table(("layer", "tactic", "ms", "chosen"),
                  [(t.layer, t.name or t.id, t.ms, "yes" if t.chosen else "") for t in tactics[:12]], 34))
 
@@ -409,7 +411,7 @@ def gain(tactics):
 check("tuning-gain")
 
 # %%
-print(f"{'Your build' if real else 'Made-up log'}: the slowest tactics would take {gain(tactics):.1f} times as long.")
+print(f"In {origin} the slowest tactics would take {gain(tactics):.1f} times as long.")
 engine.close()
 
 # %% [markdown]
