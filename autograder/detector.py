@@ -59,7 +59,10 @@ class Error:
         return max(self.boxes, self.scores)
 
     def __str__(self) -> str:
-        return f"boxes {100 * self.boxes:.2g} %, scores {100 * self.scores:.2g} %"
+        boxes, scores = (
+            f"{100 * part:.2g} %" if part >= 1e-4 else "below 0.01 %" for part in (self.boxes, self.scores)
+        )
+        return f"boxes {boxes}, scores {scores}"
 
 
 def form_of(facts: Mapping) -> str:
