@@ -463,4 +463,4 @@ for engine in engines.values():
 # - TensorRT 8.6 and 10 have a flag for FP16, TensorRT 11 takes the types of the file.
 # - The last word has the accuracy on labelled images.
 #
-# **Next:** lesson 05 looks at how layers become one kernel.
+# **Next:** lesson [05](05_builder.ipynb) looks at how several layers become one kernel.
