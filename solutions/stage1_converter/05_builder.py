@@ -178,7 +178,7 @@ device = "cuda" if gpu else "cpu"
 x = torch.from_numpy(preprocess.classifier(images.pixels[:batch])).to(device)
 runs = {"fused": engine, "more outputs, same fusions": control, "fusions broken": broken}
 compared = bench.compare_many({name: lambda e=e: e.run({"image": x}) for name, e in runs.items()},
-                              device=device, items=dict.fromkeys(runs, batch), rounds=60, max_seconds=12)
+                              device=device, items=dict.fromkeys(runs, batch), rounds=60, max_seconds=10)
 slower = compared["fusions broken"]
 prediction(guess, 100 * (1 / slower.ratio - 1), "percent longer")
 for result in compared.values():
@@ -190,7 +190,8 @@ plot.latency({panel: samples}, "The same network with fewer fusions")
 # %% [markdown]
 # "More outputs, same fusions" is the price of returning tensors. "Fusions broken" is the price of returning them
 # *and* losing the fusions. What lies between the two is what these fusions are worth. Look at the intervals first: if
-# they overlap widely, this machine was too busy to tell.
+# they overlap widely, this machine was too busy to tell. (Some of the new layers only bring an output into its plain
+# layout. The control has such layers, too.)
 #
 # So when you keep inner tensors to look for an error, the engine gets slower, and its FP16 errors may change, too:
 # what was in a register is now rounded to memory. Take them out again before you measure speed.
@@ -339,8 +340,8 @@ plot_builder.bars(fresh, "MB per run", "Memory newly taken in each run (CPU)", "
 # %% [markdown]
 # PyTorch asks the C library for every tensor and gives it back. The C library keeps what is small, and returns the
 # rest to the operating system, so that the next run must ask again: the number changes from machine to machine, and
-# even from run to run. The engine has what it needs, and asks for nothing. (On a GPU PyTorch keeps a cache of its
-# own.)
+# even from run to run. The engine keeps what it has planned: what is left is the answer itself, and Python. (On a GPU
+# PyTorch keeps a cache of its own.)
 #
 # On a GPU TensorRT asks an *allocator* for memory, an object that we can replace by one that counts. The next cell
 # loads the engine under such an allocator and runs it 101 times. **Predict** the number of requests in the last
