@@ -173,7 +173,8 @@ def lifetimes(tensors: Sequence[tuple[int, int, int]], title: str = "Bytes alive
         top = max(live)
         axis.axhline(top, color=INK, linewidth=1, linestyle="--")
         axis.text(steps - 0.5, top * 1.03, f"at most {number(top)} MB", ha="right", va="bottom", fontsize=9.5)
-        axis.set(xlim=(-0.6, steps - 0.4), ylim=(0, 1.2 * top), xlabel="step: which layer runs", ylabel="MB", title=title)
+        axis.set(xlim=(-0.6, steps - 0.4), ylim=(0, 1.2 * top), title=title, xlabel="step: which layer runs",
+                 ylabel="MB")
         axis.grid(True, axis="y", color=LINE)
         axis.grid(False, axis="x")
         axis.tick_params(colors=MUTED, labelcolor=INK)

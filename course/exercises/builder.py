@@ -16,12 +16,13 @@ from course.plot import number
 from course.profiling.steps import Step, Tensor, most_live
 
 MOST_KEPT = 20
-"""ResNet-50 has 20 convolutions whose result goes into an addition: two in each of the 4 blocks that change the size."""
+"""ResNet-50 has 20 convolutions whose result goes into an addition: two in each of the 4 blocks that change size."""
 
 
 @exercise("fusion-hidden", points=3, hints=(
     "Fusion pays because a tensor need not be written to memory. When is that so? Think of who reads it.",
-    "Make a dict from ONNX node to the number of its layer (each layer has onnx_nodes), and one from tensor to the nodes "
+    "Make a dict from ONNX node to the number of its layer (each layer has onnx_nodes), and one from tensor to the "
+    "nodes "
     "that read it.",
     "A tensor is hidden if it has readers, and the node that makes it and all nodes that read it are in one layer."))
 def fusion_hidden(hidden: Callable):
@@ -36,7 +37,8 @@ def fusion_hidden(hidden: Callable):
     block = _graph([("a", "Conv", "x", "t"), ("b", "Add", "t,x", "s"), ("c", "Relu", "s", "u"), ("d", "Conv", "u", "v"),
                     ("e", "Relu", "v", "y")])
     _expect(hidden, block, [("a", "b", "c"), ("d", "e")], {"t", "s", "v"}, "a residual block in two layers",
-            "Within a layer every tensor is hidden, also one between the second and the third node; u goes from layer to layer.")
+            "Within a layer every tensor is hidden, also one between the second and the third node; u goes from layer "
+            "to layer.")
     return "Right on four graphs: a tensor is hidden if its maker and all its readers are in one layer."
 
 
@@ -64,7 +66,8 @@ def _expect(hidden: Callable, nodes: list[Layer], groups: list[tuple[str, ...]],
         cause = "y is the network's output: it has no reader at all, and must be written all the same."
     raise Wrong(f"For {case}, hidden() gives {sorted(names)}; {found}.",
                 cause or "A tensor that only one layer makes and reads is never written to memory.",
-                f"The graph was {nodes_text}, the layers {', '.join('+'.join(g) for g in groups)}. Go through it by hand.")
+                f"The graph was {nodes_text}, the layers {', '.join('+'.join(g) for g in groups)}. Go through it by "
+                f"hand.")
 
 
 @exercise("fusion-break", points=3, hints=(
@@ -78,7 +81,8 @@ def fusion_break(nodes: tuple[Layer, ...], broken: Engine):
     kept = [spec.name for spec in broken.outputs if spec.name in made & used]
     together = [layer for layer in broken.layers() if {"Conv", "Add"} <= {kinds.get(name) for name in layer.onnx_nodes}]
     if not kept:
-        raise Wrong("The engine returns nothing but its usual output.", "No inner tensor was kept, so nothing is broken.",
+        raise Wrong("The engine returns nothing but its usual output.",
+                    "No inner tensor was kept, so nothing is broken.",
                     "Put names of tensors into `keep`, such as the first output of a Conv node.")
     if len(kept) > MOST_KEPT:
         raise Wrong(f"{len(kept)} tensors are kept.", f"{MOST_KEPT} are enough to part every addition from its "
@@ -94,7 +98,8 @@ def fusion_break(nodes: tuple[Layer, ...], broken: Engine):
         raise Wrong(f"In {len(together)} layers an addition is still fused with a convolution, such as {one}.", cause,
                     "Keep every tensor that goes from a Conv into an Add.",
                     share=0.5 if not useless and len(together) <= 4 else 0.0)
-    return f"No addition shares a layer with a convolution any more: {len(broken.layers())} layers, {len(kept)} kept tensors."
+    return (f"No addition shares a layer with a convolution any more: {len(broken.layers())} layers, {len(kept)} kept "
+            "tensors.")
 
 
 @exercise("memory-lifetimes", points=2, hints=(
@@ -125,9 +130,11 @@ def memory_lifetimes(lifetimes: Callable[..., list[Tensor]]):
 
 @exercise("memory-plan", points=4, hints=(
     "Two tensors may lie at the same address if they are never alive in the same step. Which one do you place first?",
-    "Take the tensors from the largest to the smallest. For each, look only at the placed ones that are alive at the same "
+    "Take the tensors from the largest to the smallest. For each, look only at the placed ones that are alive at the "
+    "same "
     "time.",
-    "Sort those by address and walk up: start at 0, and whenever the gap to the next one is too small, go on at its end."))
+    "Sort those by address and walk up: start at 0, and whenever the gap to the next one is too small, go on at its "
+    "end."))
 def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
     """`plan(tensors)` returns name -> address; tried on ResNet-50 and on 20 random sets."""
     rng = np.random.default_rng()
@@ -144,10 +151,12 @@ def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
                     f"{number(total / 1e6)} MB.", "Hardly any memory is used twice.",
                     "Let tensors that are never alive in the same step share addresses.")
     if peak > 1.5 * bound or worst > 2.5:
-        raise Wrong(f"Your plan for ResNet-50 needs {number(peak / 1e6)} MB; {number(bound / 1e6)} MB are alive at once.",
+        raise Wrong(f"Your plan for ResNet-50 needs {number(peak / 1e6)} MB; {number(bound / 1e6)} MB are alive at "
+                    f"once.",
                     f"It leaves gaps unused: on random sets it needs up to {worst:.2f} times what is alive at once.",
                     "Place each tensor at the lowest address where it fits, large ones first.", share=0.5)
-    return (f"No two living tensors overlap. ResNet-50: {number(peak / 1e6)} MB, {peak / bound:.2f} times what is alive at "
+    return (f"No two living tensors overlap. ResNet-50: {number(peak / 1e6)} MB, {peak / bound:.2f} times what is "
+            f"alive at "
             f"once, instead of {number(total / 1e6)} MB.")
 
 
@@ -163,7 +172,8 @@ def _peak(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor], case: s
     for tensor in tensors:
         address = places.get(tensor.name)
         if address is None or address < 0:
-            raise Wrong(f"In {case}, tensor {tensor.name!r} has address {address}.", "Every tensor needs one, from 0 up.",
+            raise Wrong(f"In {case}, tensor {tensor.name!r} has address {address}.",
+                        "Every tensor needs one, from 0 up.",
                         "Put every tensor's name into the dict.")
     for index, one in enumerate(tensors):
         for other in tensors[index + 1:]:
@@ -172,7 +182,8 @@ def _peak(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor], case: s
                 step = max(one.first, other.first)
                 raise Wrong(f"In {case}, {one.name!r} and {other.name!r} overlap in step {step}.",
                             f"{one.name!r} has bytes {a} to {a + one.size - 1} in steps {one.first} to {one.last}, "
-                            f"{other.name!r} has bytes {b} to {b + other.size - 1} in steps {other.first} to {other.last}. "
+                            f"{other.name!r} has bytes {b} to {b + other.size - 1} in steps {other.first} to "
+                            f"{other.last}. "
                             "A step reads its inputs while it writes its outputs.",
                             "Steps are inclusive: compare with <=, and addresses with sizes.")
     return max(places[tensor.name] + tensor.size for tensor in tensors)
@@ -181,7 +192,8 @@ def _peak(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor], case: s
 @exercise("autotune", points=4, hints=(
     "What must the function know before it measures anything?",
     "Read the file with json if it is there. If the key is in it, return that answer and call no candidate.",
-    "Else time each candidate with bench.measure(...).p50, take min(times, key=times.get), put it into the dict, write it."))
+    "Else time each candidate with bench.measure(...).p50, take min(times, key=times.get), put it into the dict, write "
+    "it."))
 def autotune(autotune):
     """`autotune(key, candidates, cache)` is tried with candidates of known speed that count their calls."""
     calls: dict[str, int] = {}
@@ -229,7 +241,8 @@ def autotune(autotune):
                         "Write the dict with json to `cache`, so that the next process finds it.")
         ask("shape 1", slow_first, moved)
         if calls:
-            raise Wrong("A copy of the cache file gives no hit.", "The answers are kept in the program, not in the file.",
+            raise Wrong("A copy of the cache file gives no hit.",
+                        "The answers are kept in the program, not in the file.",
                         "Read the file on every call.")
         ask("shape 1", slow_first, Path(folder) / "new.json")
         if not calls:
@@ -247,7 +260,7 @@ def engine_travels(reasons):
     here = {"version": "10.16.1", "capability": "9.0", "sha256": "a" * 64}
     cases = (({}, set()), ({"gpu": "NVIDIA H200"}, set()), ({"runtime_version": "10.16.0"}, {"version"}),
              ({"compute_capability": "8.9"}, {"architecture"}), ({"onnx_sha256": "b" * 64}, {"model"}),
-             ({"runtime_version": "8.6.1", "compute_capability": "7.5", "gpu": "Tesla T4"}, {"version", "architecture"}))
+             ({"runtime_version": "8.6.1", "compute_capability": "7.5", "gpu": "T4"}, {"version", "architecture"}))
     causes = {"version": "An engine holds kernels and a format of one exact TensorRT version, patch number included.",
               "architecture": "Its kernels are machine code for one architecture.",
               "model": "The engine was built from another ONNX file: it would give another network's answers."}

@@ -14,7 +14,8 @@ PLANS = {"10": "artifacts/resnet50.plan", "11": "artifacts/resnet50.plan"}
 
 @exercise("trtexec-command", points=3, hints=(
     "What does each generation do when you say nothing? The table above has it. Write only what differs.",
-    "Shapes are written --minShapes=image:1x3x224x224, and the same for opt and max. With 10 you need flags for FP16, for "
+    "Shapes are written --minShapes=image:1x3x224x224, and the same for opt and max. With 10 you need flags for FP16, "
+    "for "
     "the CUDA graph and against the copies.",
     "With 11 there is no flag for FP16, and graph and copies are already as wanted: onnx, three shapes, saveEngine."))
 def trtexec_command_(words_10, words_11):
@@ -26,10 +27,12 @@ def trtexec_command_(words_10, words_11):
 def _judge_words(words, generation: str) -> None:
     where = f"words_{generation}"
     if isinstance(words, str):
-        raise Wrong(f"{where} is one string.", "A program gets a list of words.", 'Write ["trtexec", "--onnx=...", ...].')
+        raise Wrong(f"{where} is one string.", "A program gets a list of words.",
+                    'Write ["trtexec", "--onnx=...", ...].')
     meaning = trtexec_command.understand(words, generation)
     if meaning.unknown:
-        cause = ("From TensorRT 11 on the precision is what the ONNX model says: artifacts/resnet50_fp16.onnx is in FP16."
+        cause = ("From TensorRT 11 on the precision is what the ONNX model says: artifacts/resnet50_fp16.onnx is in "
+                 "FP16."
                  if meaning.unknown[0] in ("--fp16", "--best") else "Flags come and go between generations.")
         raise Wrong(f"trtexec {generation} has no flag {meaning.unknown[0]}.", cause, f"Leave it out of {where}.")
     model = {"10": "artifacts/resnet50.onnx", "11": "artifacts/resnet50_fp16.onnx"}[generation]
@@ -38,12 +41,14 @@ def _judge_words(words, generation: str) -> None:
             raise Wrong(f"{where} has {flag}={meaning.options.get(flag)}.", f"The task says {wanted}.",
                         f"Write {flag}={wanted}.")
     if generation == "10" and meaning.precision != "fp16":
-        raise Wrong(f"{where} builds in {meaning.precision.upper()}.", "A FP32 file is built in FP16 only if you ask for it.",
+        raise Wrong(f"{where} builds in {meaning.precision.upper()}.",
+                    "A FP32 file is built in FP16 only if you ask for it.",
                     "Add --fp16.")
     for name, batch in (("min", 1), ("opt", 8), ("max", 16)):
         shape = getattr(meaning, name).get("image")
         if shape != (batch, 3, 224, 224):
-            raise Wrong(f"{where} has the {name} shape {shape}.", f"The task asks for batch {batch} of 3 x 224 x 224, and "
+            raise Wrong(f"{where} has the {name} shape {shape}.",
+                        f"The task asks for batch {batch} of 3 x 224 x 224, and "
                         "the input is called image.", f"Write --{name}Shapes=image:{batch}x3x224x224.")
     if meaning.measured.get("image") != (8, 3, 224, 224):
         raise Wrong(f"{where} measures at {meaning.measured.get('image')}.", "The task asks for batch 8.",
@@ -52,8 +57,10 @@ def _judge_words(words, generation: str) -> None:
                               (not meaning.cuda_graph, "there is no CUDA graph", "--useCudaGraph")):
         if value:
             raise Wrong(f"With {where} {name}.",
-                        f"That is the default of TensorRT {generation}." if generation == "10" else "A flag asks for it.",
-                        f"Add {flag}." if generation == "10" else "Leave the flag out: 11 does by default what we want.")
+                        f"That is the default of TensorRT {generation}." if generation == "10" else
+                        "A flag asks for it.",
+                        f"Add {flag}." if generation == "10" else
+                        "Leave the flag out: 11 does by default what we want.")
 
 
 @exercise("trtexec-throughput", points=3, hints=(
@@ -68,14 +75,18 @@ def trtexec_throughput(throughput):
         found = float(throughput(trace))
         if math.isclose(found, right, rel_tol=0.005):
             continue
-        wrong = {1000 / trace.latency.mean(): ("That is 1 / latency. It would be right if each query waited for the one "
+        wrong = {1000 / trace.latency.mean(): ("That is 1 / latency. It would be right if each query waited for the "
+                                               "one "
                                                "before; here the next copy in runs during the compute of this query."),
-                 1000 / trace.compute.mean(): "That is 1 / compute time: it leaves out every moment in which the GPU waits.",
-                 right / 1000: "That is per millisecond.", 1000 / np.median(trace.latency): "That is 1 / median latency."}
+                 1000 / trace.compute.mean(): "That is 1 / compute time: it leaves out every moment in which the GPU "
+                                              "waits.",
+                 right / 1000: "That is per millisecond.", 1000 / np.median(trace.latency):
+                 "That is 1 / median latency."}
         cause = next((text for value, text in wrong.items() if math.isclose(found, value, rel_tol=0.005)),
                      "It is the number of queries over the time from the first start to the last end.")
         raise Wrong(f"For a trace of {len(trace.compute)} queries throughput() gives {number(found)} per second, "
-                    f"they came at {number(right)}.", cause, "Divide by the time that passed, not by times of single queries.")
+                    f"they came at {number(right)}.", cause,
+                    "Divide by the time that passed, not by times of single queries.")
     return "Right for three traces, with and without overlap."
 
 
@@ -136,10 +147,13 @@ def slowest_layers(layers_for):
                                 ((0.1, 0.1, 0.1, 9.7), 0.97, 1), ((3.0, 1.0, 4.0, 2.0), 1.0, 4)):
         found = layers_for(rows(times), share)
         if found != right:
-            cause = ("You take the layers in the order in which they run." if isinstance(found, int) and found > right else
+            too_many = isinstance(found, int) and found > right
+            cause = ("You take the layers in the order in which they run." if too_many else
                      "The layers that you take do not add up to this share.")
-            raise Wrong(f"For layers of {', '.join(map(str, times))} ms and a share of {share:g}, layers_for() gives {found}; "
-                        f"{right} is the smallest number.", cause, "Take the slowest first, and stop when the sum is enough.")
+            raise Wrong(f"For layers of {', '.join(map(str, times))} ms and a share of {share:g}, layers_for() gives "
+                        f"{found}; "
+                        f"{right} is the smallest number.", cause,
+                        "Take the slowest first, and stop when the sum is enough.")
     return "Right for five profiles: the fewest layers that make up the share."
 
 
@@ -162,10 +176,12 @@ def tuning_gain(gain):
         every = [ms for times in by_layer.values() for ms in times]
         wrong = {float(np.mean([max(t) / min(t) for t in by_layer.values()])):
                  "That is the mean of the layers' ratios: a fast layer counts as much in it as a slow one.",
-                 max(every) / min(every): "That compares the slowest tactic of any layer with the fastest of any other.",
+                 max(every) / min(every): "That compares the slowest tactic of any layer with the fastest of any "
+                                          "other.",
                  1 / right: "That is upside down."}
         cause = next((text for value, text in wrong.items() if math.isclose(found, value, rel_tol=1e-3)),
                      "A network's time is the sum of its layers' times: sum first, then divide.")
-        raise Wrong(f"For {len(by_layer)} layers with {len(every)} timed tactics gain() gives {number(found)} instead of "
+        raise Wrong(f"For {len(by_layer)} layers with {len(every)} timed tactics gain() gives {number(found)} instead "
+                    f"of "
                     f"{number(right)}.", cause, "Sum the slowest tactic of each layer, and the fastest, then divide.")
     return "Right for three logs: what choosing badly everywhere would cost."

@@ -101,11 +101,12 @@ def trace(engine: Engine, feeds: Mapping[str, Any], runs: int = 100) -> GpuTrace
 
 
 def _tensors(torch, feeds: Mapping[str, Any]) -> dict:
-    return {name: value if isinstance(value, torch.Tensor) else torch.from_numpy(value) for name, value in feeds.items()}
+    return {name: value if isinstance(value, torch.Tensor) else torch.from_numpy(value)
+            for name, value in feeds.items()}
 
 
 def _counting_allocator(trt, torch):
-    """An `IGpuAllocator` that takes memory from torch and counts. Which of its methods are called is up to the version."""
+    """An `IGpuAllocator` that takes memory from torch and counts. Which methods are called is up to the version."""
 
     class Counting(trt.IGpuAllocator):
         def __init__(self):

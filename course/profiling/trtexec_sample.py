@@ -80,7 +80,8 @@ def build_log(seed: int, layers: int = 3, tactics: int = 6) -> str:
     lines += [f"After vertical fusions: {layers} layers", "Graph optimization time: 0.0012 seconds."]
     for name in names:
         lines.append(f"=============== Computing costs for {name}")
-        for layout in ("Float(50176,784,28,1) -> Float(50176,784,28,1)", "Half(6272,1:8,224,8) -> Half(6272,1:8,224,8)"):
+        for layout in ("Float(50176,784,28,1) -> Float(50176,784,28,1)",
+                       "Half(6272,1:8,224,8) -> Half(6272,1:8,224,8)"):
             lines += [f"*************** Autotuning format combination: {layout} ***************",
                       f"--------------- Timing Runner: {name} (CaskConvolution[0x80000009])"]
             tried = [(f"0x{rng.integers(1 << 60):016x}", float(rng.gamma(8, 0.004))) for _ in range(tactics)]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from course.engine.api import LogLine
 from course.errors import CourseError
 
-_TEXT_LINE = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] )?(?P<text>.*)$")
+_TEXT_LINE = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] "
+                        r")?(?P<text>.*)$")
 _LEVELS = {"V": "VERBOSE", "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "INTERNAL_ERROR"}
 _TIME = r"(?P<ms>[\d.]+(?:e[+-]?\d+)?|inf)"
 _COUNT = re.compile(r"^(?P<stage>Original|After [\w ,-]+?): (?P<count>\d+) layers$")

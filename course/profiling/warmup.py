@@ -1,4 +1,4 @@
-"""Times that `course.bench` avoids on purpose, to show why: of the very first runs, and of calls that nobody waits for."""
+"""Times that `course.bench` avoids on purpose, to show why: of first runs, and of calls that nobody waits for."""
 from __future__ import annotations
 
 from collections.abc import Callable
