@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +16,8 @@ from autograder.runner import Runner
 from autograder.snapshot import Rejected
 
 MOST_FIXED = 64
+TELL_EVERY_S = 10.0
+"""So often a long step says that it still runs."""
 Outcome = tuple[float, str, str, dict]
 """Of a check: the part of the points, the measurement in words, what to say about lost points, the numbers."""
 
@@ -38,6 +43,29 @@ class Context:
     say: Callable[[str], None]
     engines: dict[str, dict] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.draw = functools.lru_cache(maxsize=2)(self.draw)  # a detector's scenes of two sizes serve two checks
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Say what begins, and every ten seconds that it still goes on."""
+        self.say(text)
+        done = threading.Event()
+
+        def tell() -> None:
+            seconds = TELL_EVERY_S
+            while not done.wait(TELL_EVERY_S):
+                self.say(f"  still {text} ({seconds:.0f} s)")
+                seconds += TELL_EVERY_S
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            done.set()
+            teller.join()
+
     def engine(self, precision: str, runtime: str, timed: bool = False) -> str:
         """Key of an engine; built once, for all shapes that this milestone needs of it. On a CPU the timed one is
         another, on one thread.
@@ -46,19 +74,18 @@ class Context:
         alone = timed and runtime == "onnxruntime"
         key = f"{precision}/{runtime}{' alone' if alone else ''}"
         if key not in self.engines:
-            self.say(
-                f"building the {precision.upper()} engine{' on one thread, to be timed' if alone else ''}"
-            )
-            self.engines[key], _ = self.runner.ask(
-                "build",
-                key=key,
-                precision=precision,
-                runtime=runtime,
-                largest=self.largest(precision, runtime),
-                ranges=self.ranges(precision, runtime),
-                alone=alone,
-                seconds=self.milestone.limits_s["build"],
-            )
+            words = " on one thread, to be timed" if alone else ""
+            with self.step(f"building the {precision.upper()} engine{words}"):
+                self.engines[key], _ = self.runner.ask(
+                    "build",
+                    key=key,
+                    precision=precision,
+                    runtime=runtime,
+                    largest=self.largest(precision, runtime),
+                    ranges=self.ranges(precision, runtime),
+                    alone=alone,
+                    seconds=self.milestone.limits_s["build"],
+                )
         return key
 
     def run(self, key: str, x: np.ndarray) -> list[np.ndarray]:

@@ -102,9 +102,9 @@ def _at_size(context: Context, params: Detection, key: str, size: int) -> tuple[
     """Numbers with their shares, the measurement in words, and why the answers are another network's, or ""."""
     count = params.scenes if context.mode == "public" else params.hidden_scenes
     scenes = context.draw(f"accuracy {count}", count, size)  # the same for every precision
-    context.say(f"{count} scenes of {size} px through PyTorch and the {params.precision.upper()} engine")
-    wanted = context.answers(scenes.x)
-    answer = detector.read(context.run_all(key, scenes.x, params.batch), count, (size, size))
+    with context.step(f"{count} scenes of {size} px through PyTorch and the {params.precision.upper()} engine"):
+        wanted = context.answers(scenes.x)
+        answer = detector.read(context.run_all(key, scenes.x, params.batch), count, (size, size))
     error = detector.error_of(answer, wanted)
     values = {"error": error.worst if math.isfinite(error.worst) else None, "scenes": count}
     if not params.error.share(error.worst) > 0:

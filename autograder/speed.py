@@ -27,8 +27,8 @@ def speed(context: Context, check: Check, params: Speed) -> Outcome:
     for size in params.sizes or (None,):
         for batch in params.batches:
             label = f"batch {batch}" + (f" at {size} px" if size else "")
-            context.say(f"timing {label}, engine and PyTorch in turns")
-            result, problem = _timed(context, check, params, key, batch, size, form)
+            with context.step(f"timing {label}, engine and PyTorch in turns"):
+                result, problem = _timed(context, check, params, key, batch, size, form)
             if problem:
                 return 0.0, f"{label}: no time counts", problem, values
             ratio, low, high = result["ratio"], result["low"], result["high"]

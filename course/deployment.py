@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from course import bench
 from course.data.metrics import mean_average_precision
 from course.data.scenes import Scene
-from course.engine import Engine
+from course.engine import BuildProgress, Engine
 from course.models.suppression import Detections, nms
 from course.models.yolo import decode_numpy
 from course.profiling import text_table
@@ -47,6 +48,24 @@ def mean_ap(engine: Engine, scenes: Sequence[Scene], profile: int = 0, batch: in
     return mean_average_precision(found, scenes).map50_95
 
 
+def tell(what: str, every_s: float = 10.0) -> Callable[[BuildProgress | float], bool]:
+    """Something to give to `build` or `measure` as `progress`: prints every `every_s` seconds how far it has come."""
+    begin = said = time.perf_counter()
+
+    def hear(news: BuildProgress | float) -> bool:
+        nonlocal said
+        now = time.perf_counter()
+        if now - said >= every_s:
+            said = now
+            if isinstance(news, BuildProgress):
+                stand = f"{news.phase.lower()}{f', {news.step} of {news.steps}' if news.steps else ''}"
+            else:
+                stand = f"{100 * news:.0f} %"
+            print(f"  {now - begin:3.0f} s  {what}: {stand}", flush=True)
+        return True
+    return hear
+
+
 @dataclass(frozen=True)
 class Deployment:
     """One way to run the detector, measured from frames in the computer's memory to boxes.
@@ -78,14 +97,14 @@ class Deployment:
 
 
 def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]], batches: Sequence[int],
-            max_seconds: float = 40.0) -> list[Deployment]:
+            max_seconds: float = 40.0, progress: Callable[[float], object] | None = None) -> list[Deployment]:
     """Time every engine at every size and batch, all in turns, so that a busy moment hits all of them alike.
 
     Args:
         engines: "inside" or "outside" (where it decodes), or with the precision before it, such as "fp16 outside",
             -> engine, whose profile number i is for the i-th size.
         scenes: size in px -> scenes to measure the mAP on and to feed, in the order of the profiles.
-        max_seconds: of timing, all together.
+        max_seconds: of timing, all together. progress: called with the part of the timing that is done, 0 to 1.
     """
     calls, ways = {}, {}
     for name, engine in engines.items():
@@ -96,7 +115,8 @@ def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]]
                 calls[label] = functools.partial(detect, engine, x[:batch], profile)
                 ways[label] = (engine.precision, size, batch, name.split()[-1], quality)
     items = {label: batch for label, (_, _, batch, _, _) in ways.items()}
-    compared = bench.compare_many(calls, items=items, rounds=FEWEST_FOR_P99, max_seconds=max_seconds)
+    compared = bench.compare_many(calls, items=items, rounds=FEWEST_FOR_P99, max_seconds=max_seconds,
+                                  progress=progress)
     samples = {label: found.a for label, found in compared.items()}
     samples[next(iter(calls))] = next(iter(compared.values())).b
     return [Deployment(*way[:4], samples[label], way[4]) for label, way in ways.items()]

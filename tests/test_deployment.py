@@ -9,6 +9,7 @@ from PIL import Image
 
 from course import bench, deployment, plot, plot_boxes
 from course.data.scenes import scene
+from course.engine import BuildProgress
 from course.models.suppression import Detections
 from course.models.yolo import decode_numpy
 
@@ -65,6 +66,19 @@ def test_the_first_frame_of_a_batch_waits_for_the_others():
     assert many.slow_ms < 1000
     text = deployment.table([few, many], 20)
     assert "wait + p99" in text and "fewer than 100 samples" in text
+
+
+def test_progress_is_told_now_and_then(capsys):
+    hear = deployment.tell("timing", every_s=0.0)
+    for news in (0.5, BuildProgress("Time kernels", 3, 60, 1.0), BuildProgress("Serialise", 0, None, 2.0)):
+        assert hear(news) is True
+    assert [line.split("s  ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "timing: 50 %", "timing: time kernels, 3 of 60", "timing: serialise"]
+    seldom = deployment.tell("timing")
+    assert seldom(0.1) and not capsys.readouterr().out
+    heard = []
+    deployment.measure({"inside": Engine("raw")}, SCENES, batches=(1,), max_seconds=0.5, progress=heard.append)
+    assert heard and heard == sorted(heard) and heard[-1] <= 1
 
 
 @pytest.mark.parametrize("budget", [1.0, 100.0, 5000.0])
