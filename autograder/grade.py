@@ -114,7 +114,8 @@ def _prepare(place: Place, stage: str) -> bytes:
     stamp = place.grading / "state" / stage / ".released"
     if not (stamp.is_file() and stamp.read_bytes() == mark and place.release(stage).is_dir()):
         done = subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", stage, "--force", "--create"],
-                              cwd=place.root, capture_output=True, text=True, env=_environment())
+                              cwd=place.root, capture_output=True, encoding="utf-8", errors="replace",
+                              env=_environment())
         if done.returncode:
             raise CourseError(f"nbgrader could not release {stage}.", _last_words(done.stderr),
                               f"Run `nbgrader generate_assignment {stage} --force` in {place.root} and read its log.")
@@ -204,8 +205,8 @@ def _measure(place: Place, milestones: Sequence[Milestone], outcome: Outcome, co
         argv = [*command, milestone.id, "--workdir", str(place.folder("autograded", student, stage)), "--mode", mode,
                 "--who", student, "--json", str(path), "--quiet", *(["--lane", lane] if lane else [])]
         try:
-            done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, errors="replace", env=_environment(),
-                                  timeout=_MEASURE_S, stdin=subprocess.DEVNULL)
+            done = subprocess.run(argv, cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace",
+                                  env=_environment(), timeout=_MEASURE_S, stdin=subprocess.DEVNULL)
             report = Report.from_json(path.read_text())
             gradebook.save_milestone(place, milestone, student, report.points, report.text(), report._repr_html_(),
                                      report.needs_manual)
@@ -242,7 +243,7 @@ def _end(pid: int) -> None:
 def _environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     programs = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])  # nbgrader calls alembic
-    return {**os.environ, "PYTHONPATH": path, "PATH": programs}
+    return {**os.environ, "PYTHONPATH": path, "PATH": programs, "PYTHONIOENCODING": "utf-8"}
 
 
 def _last_words(log: str) -> str:

@@ -215,7 +215,8 @@ def _tracked(root: Path, stage: str) -> set[str]:
     """Files that git holds in a stage folder; none where the course is no git repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root / stage), "ls-files", "-z"], capture_output=True, text=True
+            ["git", "-C", str(root / stage), "ls-files", "-z"], capture_output=True,
+            encoding="utf-8", errors="surrogateescape",
         )
     except OSError:
         return set()

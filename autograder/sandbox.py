@@ -96,8 +96,8 @@ def available() -> str | None:
         if shutil.which(program) is None:
             return f"{program} is not installed: sudo apt-get install {package}"
     try:
-        done = subprocess.run(bwrap([sys.executable, "-c", "pass"]), capture_output=True, text=True, timeout=60,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(bwrap([sys.executable, "-c", "pass"]), capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=60, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not start: {error}"
     if done.returncode == 0:
@@ -125,7 +125,7 @@ def require() -> None:
 def _sized_tmpfs() -> bool:
     """bubblewrap before 0.7 cannot limit the size of /tmp."""
     try:
-        return "--size" in subprocess.run(["bwrap", "--help"], capture_output=True, text=True, timeout=20).stdout
+        return b"--size" in subprocess.run(["bwrap", "--help"], capture_output=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
 

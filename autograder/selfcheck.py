@@ -64,7 +64,7 @@ def _run(command: list[str]) -> list[str]:
     From the course's folder, so that no file beside the notebook can stand in for a module of the grader.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -72,7 +72,7 @@ def _run(command: list[str]) -> list[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",  # whatever the locale is
         errors="replace",
     )
     lines: queue.Queue[str | None] = queue.Queue()

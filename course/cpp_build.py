@@ -187,8 +187,8 @@ def call(path: str | Path, *arguments: object, seconds: float = 120) -> str:
     """
     name = Path(path).name.rpartition("-")[0] or Path(path).name
     try:
-        done = subprocess.run([str(path), *map(str, arguments)], capture_output=True, text=True, timeout=seconds,
-                              stdin=subprocess.DEVNULL, errors="replace")
+        done = subprocess.run([str(path), *map(str, arguments)], capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=seconds, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
         raise CourseError(f"{name} did not end within {seconds:g} s.", "It waits for something, or loops for ever.",
                           "Look for a loop without an end.") from error
@@ -206,8 +206,8 @@ def call(path: str | Path, *arguments: object, seconds: float = 120) -> str:
 def _compile(command: Sequence[str], name: str) -> None:
     environment = {**os.environ, "LC_ALL": "C"}  # errors in English: the course's texts are, too
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
-                              errors="replace", env=environment)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
+                              stdin=subprocess.DEVNULL, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{name} could not be compiled.", str(error), "Run `course doctor`.") from error
     if done.returncode:

@@ -146,8 +146,8 @@ def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Mo
         return Module(packages)
     command = [sys.executable, "-c", _ASK, name, code]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL,
-                              errors="replace")
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
+                              stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return Module(packages, True, error=f"the import did not end within {seconds:.0f} s")
     if done.returncode < 0:
@@ -231,8 +231,8 @@ def ask_tool(places: tuple[str, ...], arguments: tuple[str, ...], seconds: float
 def _run(command: list[str], seconds: float) -> Tool:
     """Run a command; `error` is its last line on stderr, or what ended it."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL,
-                              errors="replace")
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
+                              stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return Tool(command[0], error=f"no answer within {seconds:.0f} s")
     except OSError as error:

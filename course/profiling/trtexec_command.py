@@ -154,7 +154,7 @@ def run(words: Sequence[str], seconds: float = 300) -> TrtexecResult:
         CourseError: it did not end in time, or failed.
     """
     try:
-        done = subprocess.run(list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        done = subprocess.run(list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
                               errors="replace", timeout=seconds, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise UnsupportedError(f"{words[0]} does not start.", error.strerror or str(error),
