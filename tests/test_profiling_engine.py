@@ -1,6 +1,9 @@
 """Build logs, times per layer, allocations and the steps of a fused graph, on engines that run or build here."""
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +112,22 @@ def test_memory_of_a_run(engine):
         allocations.trace(engine, {"image": image})
     with pytest.raises(CourseError):
         allocations.fresh_megabytes(lambda: None, 0)
+
+
+def test_a_profiled_run_sets_the_profiler_first_and_waits_after_each_run(monkeypatch):
+    from course.engine.tensorrt import TensorRTEngine
+
+    calls, stream = [], SimpleNamespace(synchronize=lambda: calls.append("wait"))
+    state = SimpleNamespace(context=SimpleNamespace(profiler=None))
+    cuda = SimpleNamespace(Stream=lambda: stream, stream=lambda chosen: contextlib.nullcontext())
+    engine = object.__new__(TensorRTEngine)
+    engine._torch, engine._engine = SimpleNamespace(cuda=cuda), object()
+    monkeypatch.setattr(engine, "_new_context", lambda profile: calls.append(profile) or state)
+    monkeypatch.setattr(engine, "_to_gpu", lambda name, value: (name, value))
+    monkeypatch.setattr(engine, "_execute", lambda *given: calls.append((*given, state.context.profiler)))
+    engine.run_profiled({"image": 7}, "recorder", 2, profile=1)
+    once = (state, {"image": ("image", 7)}, stream, "recorder")
+    assert calls == [1, once, "wait", once, "wait"]
 
 
 @pytest.mark.gpu

@@ -213,6 +213,7 @@ class Engine(abc.ABC):
     profiles = property(lambda self: self._header.profiles, doc="tuple[Profile, ...]; empty if static.")
     build_seconds = property(lambda self: self._header.build_seconds, doc="Seconds that the build took.")
     onnx_sha256 = property(lambda self: self._header.onnx_sha256, doc="Of the ONNX given to `build`.")
+    plan = property(lambda self: self._payload, doc="bytes: what `save_plan` writes.")
 
     @property
     @abc.abstractmethod

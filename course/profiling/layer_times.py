@@ -48,7 +48,7 @@ def _onnxruntime(engine: Any, feeds: Mapping[str, Any], runs: int) -> dict[str, 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "trace")
-        session = onnxruntime.InferenceSession(engine._payload, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(engine.plan, options, providers=["CPUExecutionProvider"])
         for _ in range(runs + WARMUP):
             session.run(None, arrays)
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -62,7 +62,6 @@ def _onnxruntime(engine: Any, feeds: Mapping[str, Any], runs: int) -> dict[str, 
 def _tensorrt(engine: Any, feeds: Mapping[str, Any], runs: int, profile: int) -> dict[str, float]:
     """Layer -> ms of all runs together, as TensorRT reports them to an IProfiler."""
     import tensorrt as trt
-    import torch
 
     class Recorder(trt.IProfiler):
         def __init__(self):
@@ -73,14 +72,7 @@ def _tensorrt(engine: Any, feeds: Mapping[str, Any], runs: int, profile: int) ->
             self.times.setdefault(layer_name, []).append(ms)
 
     recorder = Recorder()
-    state = engine._new_context(profile)  # a context of its own: a profiler cannot be taken off again
-    state.context.profiler = recorder
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        inputs = {name: engine._to_gpu(name, value) for name, value in feeds.items()}
-        for _ in range(runs + WARMUP):
-            engine._execute(state, inputs, stream)
-            stream.synchronize()
+    engine.run_profiled(feeds, recorder, runs + WARMUP, profile=profile)
     return _counted(recorder.times, runs)
 
 
