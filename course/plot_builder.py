@@ -73,7 +73,8 @@ def tuning(times: Mapping[str, Mapping[str, float]], title: str = "Which impleme
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.8, 1.5 + 0.22 * len(times) * (len(names) + 0.8)), layout="constrained")
         axis = figure.subplots()
-        limit = 6.0
+        slowest = max(max(by_name.values()) / min(by_name.values()) for by_name in times.values())
+        limit = min(6.0, slowest)
         row, ticks = 0.0, []
         for by_name in times.values():
             fastest = min(by_name.values())
@@ -88,7 +89,8 @@ def tuning(times: Mapping[str, Mapping[str, float]], title: str = "Which impleme
                 row += 1
             row += 0.8
         axis.set_yticks(ticks, list(times))
-        axis.set(xlim=(0, limit + 1.9), xlabel="time as a multiple of the fastest (cut at 6)", title=title)
+        cut = " (cut at 6)" if slowest > limit else ""
+        axis.set(xlim=(0, 1.32 * limit), xlabel=f"time as a multiple of the fastest{cut}", title=title)
         axis.invert_yaxis()
         figure.legend(handles=[Patch(color=PALETTE[i], label=name) for i, name in enumerate(names)],
                       loc="outside lower center", ncols=len(names), frameon=False, fontsize=9.5)

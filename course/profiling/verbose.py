@@ -6,7 +6,7 @@ known are left out, so that an unknown version gives short tables and not wrong 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from course.engine.api import LogLine
@@ -69,8 +69,12 @@ class BuildLog:
         stages = list(self.stages.items())
         ends = f"{stages[0][1]} layers at first, {stages[-1][1]} at the end; " if stages else ""
         layers = {t.layer for t in self.tactics}
-        return (f"{ends}{len(self.fusions)} fusions by name, {len(self.tactics)} tactics timed for {len(layers)} "
-                f"layers, {len(self.warnings)} warnings, {len(self.errors)} errors")
+        return (f"{ends}{_count(self.fusions, 'fusion')} by name, {_count(self.tactics, 'tactic')} timed for "
+                f"{_count(layers, 'layer')}, {_count(self.warnings, 'warning')}, {_count(self.errors, 'error')}")
+
+
+def _count(things: Collection, word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def read_build_log(source: str | Sequence[LogLine]) -> BuildLog:
