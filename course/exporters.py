@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import sysconfig
 import tempfile
 import threading
 import traceback
@@ -31,6 +32,10 @@ _UNKNOWN_OPERATOR = (re.compile(r"operator '([\w:.]+)' to ONNX opset version"),
                      re.compile(r"Unsupported: ONNX export of operator ([\w:.]+)"),
                      re.compile(r"No ONNX function found for <OpOverload\(op='([\w:.]+)'"))
 _CODE_LINE = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(\S.*)')
+_TRACED_LINE = re.compile(r"^(.+)\((\d+)\): ", re.MULTILINE)
+# Not every folder of libraries is called site-packages: PyTorch's own place is one, too.
+_LIBRARIES = tuple(os.path.join(folder, "") for folder in
+                   (sysconfig.get_path("stdlib"), Path(torch.__file__).parents[1]))
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,10 @@ def _dynamo(job: Job, path: Path) -> None:
     except Exception:
         # The error does not say where the operator comes from; the graph does. It goes to the log and to
         # `_translated`.
-        print(program.run_decompositions().graph_module.print_readable(print_output=False))
+        for node in program.run_decompositions().graph.nodes:
+            # the innermost line that is the learner's: print_readable() would name torch/nn/functional.py
+            lines = [line for line in _CODE_LINE.findall(node.meta.get("stack_trace") or "") if _is_theirs(line[0])]
+            print(f"{node.format_node()} # " + (f"{lines[-1][0]}:{lines[-1][1]}:0" if lines else ""))
         raise
 
 
@@ -124,7 +132,7 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
     if isinstance(error, CourseError):
         return error
     name, text = type(job.model).__name__, _ANSI.sub("", "\n".join(str(e) for e in _chain(error)))
-    where = _where(error, text)
+    where = _where_traced(error) or _where(error, text)
     for pattern in _UNKNOWN_OPERATOR:
         if found := pattern.search(text):
             where = where or _where_in_graph(found[1], said)
@@ -174,19 +182,34 @@ def _where(error: Exception, text: str) -> str:
     return f", at line {line} of {file}: {(code or '').rstrip(':')}"
 
 
+def _where_traced(error: Exception) -> str:
+    """The learner's line that made the operator at which torchscript stopped, "" where it does not say.
+
+    Its message does not have it, its printed graph has the innermost line, which may be PyTorch's own. The node
+    itself remembers all lines, the innermost first.
+    """
+    for one in reversed(_chain(error)):
+        for frame, _ in reversed(list(traceback.walk_tb(one.__traceback__))):
+            node = frame.f_locals.get("node")
+            traced = node.sourceRange() if hasattr(node, "sourceRange") else ""
+            if theirs := [line for line in _TRACED_LINE.findall(traced) if _is_theirs(line[0])]:
+                return f", at line {theirs[0][1]} of {theirs[0][0]}"
+    return ""
+
+
 def _where_in_graph(operator: str, said: str) -> str:
     """The line that made an operator, from the graph that was printed when the export failed."""
-    name = re.split("[.:]", operator)[-1]
-    # torchscript prints "%9 : Float(...) = aten::eig(%8), scope: Net:: # net.py:9:0"
-    line = re.search(rf"::{name}\(.*# ([^\n#]+?):(\d+):\d+", said)
-    # dynamo prints "# File: net.py:9 in forward, code: ..." above the operators of that line
-    same_line = r"(?:(?!# File: )[\s\S])*"
-    line = line or re.search(rf"# File: ([^\n]+?):(\d+) in {same_line}torch\.ops\.\w+\.{name}\b", said)
-    return f", at line {line[2]} of {line[1]}" if line else ""
+    name = re.escape(re.split("[.:]", operator)[-1])
+    # torchscript: "%9 : Float(...) = aten::eig(%8), scope: Net:: # net.py:9:0"
+    # dynamo, see _dynamo: "%eig : ... = call_function[target=torch.ops.aten.eig.default](...) # net.py:9:0"
+    for file, line in re.findall(rf"[:.]{name}[.(].*# ([^\n#]+?):(\d+):\d+", said):
+        if _is_theirs(file):
+            return f", at line {line} of {file}"
+    return ""
 
 
 def _is_theirs(file: str) -> bool:
-    library = "site-packages" in file or "dist-packages" in file or file.startswith("<")
+    library = "site-packages" in file or "dist-packages" in file or file.startswith(("<", *_LIBRARIES))
     return not library and Path(file).parent != Path(__file__).parent  # but course/models counts as theirs
 
 

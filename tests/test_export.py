@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from course import export as export_module
+from course import exporters as exporters_module
 from course.errors import (CourseError, DtypeError, MissingFileError, ParityError, ParseError, ShapeError,
                            UnsupportedError)
 from course.export import Parity, check_parity, export
+from course.exporters import _LIBRARIES as LIBRARIES
 from course.exporters import quiet
 from course.parity import OnnxRunner
 
@@ -291,6 +293,18 @@ class Unknown(Classifier):
         return torch.linalg.eigvals(self.features(x)[:, 0]).real
 
 
+class UnknownInside(Classifier):
+    """The operator is called by PyTorch's own Python code, which is called here."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AdaptiveMaxPool2d(3)
+
+    def forward(self, x):
+        y = self.features(x)
+        return self.pool(y).flatten(1)
+
+
 class FixedSize(Classifier):
     def forward(self, x):
         return self.features(x).reshape(2, 512)
@@ -353,6 +367,21 @@ def test_a_value_taken_out_of_a_tensor_is_refused(tmp_path):
 def test_an_operator_without_onnx_form_is_refused_by_name(tmp_path, exporter):
     text = refused(Unknown, tmp_path, UnsupportedError, exporter=exporter)
     assert "linalg_eig" in text and line_of("return torch.linalg.eigvals") in text
+
+
+@BOTH
+def test_an_unknown_operator_inside_pytorchs_own_code_is_named_with_the_learners_line(tmp_path, exporter):
+    text = refused(UnknownInside, tmp_path, UnsupportedError, exporter=exporter)
+    assert "adaptive_max_pool2d" in text and line_of("return self.pool(y).flatten(1)") in text
+    assert f" of {__file__}." in text
+
+
+def test_libraries_are_known_by_their_place_not_only_by_the_name_site_packages(monkeypatch):
+    monkeypatch.setattr(exporters_module, "_LIBRARIES", ("/env/site/",))
+    theirs = exporters_module._is_theirs
+    assert not theirs("/env/site/torch/onnx/utils.py") and not theirs("/x/site-packages/torch/nn/functional.py")
+    assert theirs("/env/site-of-mine/net.py") and theirs("/home/me/net.py")
+    assert any(torch.__file__.startswith(folder) for folder in LIBRARIES)
 
 
 def test_a_model_that_fails_in_pytorch_at_another_batch_size_is_refused(tmp_path):
