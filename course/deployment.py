@@ -104,12 +104,15 @@ def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]]
         engines: "inside" or "outside" (where it decodes), or with the precision before it, such as "fp16 outside",
             -> engine, whose profile number i is for the i-th size.
         scenes: size in px -> scenes to measure the mAP on and to feed, in the order of the profiles.
-        max_seconds: of timing, all together. progress: called with the part of the timing that is done, 0 to 1.
+        max_seconds: of timing, all together. progress: called with the part of the timing that is done, 0
+            to 1; with 0 after each mAP, which comes before it.
     """
     calls, ways = {}, {}
     for name, engine in engines.items():
         for profile, (size, some) in enumerate(scenes.items()):
             quality, x = mean_ap(engine, some, profile), frames(some[:max(batches)])
+            if progress is not None:
+                progress(0.0)
             for batch in batches:
                 label = f"{name}, {size} px, batch {batch}"
                 calls[label] = functools.partial(detect, engine, x[:batch], profile)

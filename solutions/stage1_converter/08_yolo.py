@@ -197,7 +197,8 @@ for profile in profiles:
 quick = {"optimization_level": 1, "timing_cache": "artifacts/timing.cache"} if gpu else {}
 
 def engine_of(name, precision):
-    built = build(f"artifacts/{name}.onnx", BuildConfig(precision, profiles=profiles, progress=tell(name), **quick))
+    config = BuildConfig(precision, profiles=profiles, progress=tell(name), **quick)
+    built = build(f"artifacts/{name}.onnx", config)
     print(f"{name:8} {precision}: built in {built.build_seconds:.1f} s, {len(built.layers())} layers")
     return built
 
@@ -225,14 +226,16 @@ found = {}       # size -> (detections of PyTorch, of the engine)
 for index, size in enumerate(sizes):
     batches = [frames(scenes[size][start:start + 8]) for start in range(0, 32, 8)]
     with torch.inference_mode():
-        torch_found = [one for part in batches for one in find(raw_model(torch.from_numpy(part)).numpy(), (size, size))]
+        raws = [raw_model(torch.from_numpy(part)).numpy() for part in batches]
+    torch_found = [one for raw in raws for one in find(raw, (size, size))]
     engine_found = [one for part in batches for one in detect(half, part, index)]
     found[size] = torch_found, engine_found
     scores_of[size] = tuple(mean_average_precision(some, scenes[size]).map50_95 for some in found[size])
 ### END SOLUTION
-prediction(guess, max(100 * (theirs - ours) for theirs, ours in scores_of.values()), "points at the worse size")
-print(text_table(("px", "PyTorch mAP %", "FP16 engine mAP %"), [(size, 100 * a, 100 * b)
-                                                               for size, (a, b) in scores_of.items()]))
+most = max(100 * (theirs - ours) for theirs, ours in scores_of.values())
+prediction(guess, most, "points at the worse size")
+print(text_table(("px", "PyTorch mAP %", "FP16 engine mAP %"),
+                 [(size, 100 * a, 100 * b) for size, (a, b) in scores_of.items()]))
 
 # %% [markdown]
 # A negative loss is no gain: it is chance. The mAP itself depends much on which 32 scenes were drawn. The *difference*
@@ -264,9 +267,11 @@ for index, size in enumerate(sizes):
         with torch.inference_mode():
             return model(tensor)
 
-    compared[size] = bench.compare(lambda: timed.run({"image": tensor}, profile=index), eager, device=device,
-                                   items=(batch, batch), max_seconds=8,
-                                   labels=(f"{timed.runtime} {timed.precision} {form}", f"PyTorch eager {form}"))
+    def fast():
+        return timed.run({"image": tensor}, profile=index)
+
+    labels = f"{timed.runtime} {timed.precision} {form}", f"PyTorch eager {form}"
+    compared[size] = bench.compare(fast, eager, labels=labels, device=device, items=(batch, batch), max_seconds=8)
     print(f"batch {batch}, {size} px: {compared[size]}")
 model.to("cpu")
 if np.isfinite(compared[320].high):
@@ -301,7 +306,8 @@ selfcheck("s1.m1b")
 # %%
 engines = {"inside": other, "outside": timed} if form == "raw" else {"inside": timed, "outside": other}
 per_second, budget = 20, 100   # frames/s of both cameras; ms
-ways = deployment.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30, progress=tell("timing all in turns"))
+ways = deployment.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30,
+                          progress=tell("mAP, then timing in turns"))
 print(deployment.table(ways, per_second))
 plot_boxes.deployments(ways, per_second, budget)
 
