@@ -128,9 +128,9 @@ RESNET50_FP16 = Milestone(
 
 # docs/results/m1b_map_noise.json: on a CPU, 16 draws of 64 scenes of 320 px; 416 px was not measured. The mAP itself
 # varies by 1.3 points (standard deviation), the loss of one and the same detector far less: FP32 in another runtime
-# lost 0.00 points, FP16 arithmetic 0.01 (deviation 0.03, at most 0.07), bfloat16 0.02 (0.14), weights of 8 bits 0.07 (0.28), of
-# 6 bits 3.0 (0.65). So half a point is out of FP16's reach on 64 scenes, and the dead band covers most of one deviation
-# of a coarser engine.
+# lost 0.00 points, FP16 arithmetic 0.01 (deviation 0.03, at most 0.07), bfloat16 0.02 (0.14), weights of 8 bits 0.07
+# (0.28), of 6 bits 3.0 (0.65). So half a point is out of FP16's reach on 64 scenes, and the dead band covers most of
+# one deviation of a coarser engine.
 MAP_DROP = Ramp(zero=0.02, full=0.005, dead_band=0.002)
 
 
