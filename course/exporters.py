@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import os
 import re
@@ -192,7 +193,8 @@ def _where_traced(error: Exception) -> str:
         for frame, _ in reversed(list(traceback.walk_tb(one.__traceback__))):
             node = frame.f_locals.get("node")
             traced = node.sourceRange() if hasattr(node, "sourceRange") else ""
-            if theirs := [line for line in _TRACED_LINE.findall(traced) if _is_theirs(line[0])]:
+            model = itertools.takewhile(lambda line: not _is_ours(line[0]), _TRACED_LINE.findall(traced))
+            if theirs := [line for line in model if _is_theirs(line[0])]:  # the lines after it called export()
                 return f", at line {theirs[0][1]} of {theirs[0][0]}"
     return ""
 
@@ -210,7 +212,11 @@ def _where_in_graph(operator: str, said: str) -> str:
 
 def _is_theirs(file: str) -> bool:
     library = "site-packages" in file or "dist-packages" in file or file.startswith(("<", *_LIBRARIES))
-    return not library and Path(file).parent != Path(__file__).parent  # but course/models counts as theirs
+    return file.startswith("<ipython-input") or not library and not _is_ours(file)
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).parent == Path(__file__).parent  # but course/models counts as theirs
 
 
 @dataclass
