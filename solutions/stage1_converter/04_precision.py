@@ -265,7 +265,7 @@ except NotImplementedError:
 # %% [markdown]
 # A subnormal weight is off by at most 2⁻²⁵, which is 0.00000003. Beside weights of 0.01 and more that is nothing. The
 # warning is worth reading once: it matters when the weights of a *whole layer* are that small, since then the layer
-# lost its digits. TensorRT 8.6.0 has a second line like this, on 12 tensors: their numbers below 2⁻²⁴, the smallest
+# has lost its digits. TensorRT 8.6.0 has a second line like this, on 12 tensors: their numbers below 2⁻²⁴, the smallest
 # that FP16 has, are not made 0, but 2⁻²⁴. That is as harmless.
 #
 # ## 6. Why tensor cores add in FP32
