@@ -145,11 +145,12 @@ class Report:
             f"rgba(128,128,128,.5) 0 .3em,transparent .3em .6em)'></div></div>"
         )
         footer = "".join(f"<div>{html.escape(note)}</div>" for note in self._footer())
+        # `table-layout` and `margin`: JupyterLab gives tables columns of equal width, and centres them.
         return (
             f"<div style='max-width:56em'><h3 style='margin:.3em 0'>{html.escape(self.title)}: "
             f"{self.points:g} of {self.max_points:g} points"
             f"{html.escape(self._open_words())}</h3>{bar}{reason}"
-            f"<table style='width:100%;border-collapse:collapse'>{''.join(rows)}</table>"
+            f"<table style='table-layout:auto;width:100%;margin:0;border-collapse:collapse'>{''.join(rows)}</table>"
             f"<div style='opacity:.7;font-size:.9em'>{footer}</div></div>"
         )
 
