@@ -78,6 +78,7 @@ def test_a_share_outside_0_to_1_earns_no_more(demo, capsys, monkeypatch):
 @pytest.mark.parametrize("guess, measured, words", [
     (2.0, 2.1, "within a tenth"), (10, 2, "5 times too high"), (1, 3, "3 times too low"), (0, 0, "equal"),
     (0, 3, "off by -3"), (60, 58, "measured 58 ms"), (1, 12345.0, "measured 12 345 ms"), (1, 0.5, "measured 0.500 ms"), (None, 3, "no prediction"), ("many", 3, "is no number"),
+    (2, float("nan"), "measured nothing ms: nothing to compare"), (float("inf"), 3, "nothing to compare"),
 ])
 def test_predictions(capsys, guess, measured, words):
     prediction(guess, measured, "ms")

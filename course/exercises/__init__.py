@@ -14,6 +14,7 @@ import difflib
 import importlib
 import inspect
 import io
+import math
 import pkgutil
 import sys
 import warnings
@@ -151,7 +152,9 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
     except (TypeError, ValueError):
         print(f"Measured: {shown} {unit}. Your prediction {guess!r} is no number.")
         return
-    if guess > 0 and measured > 0:
+    if not math.isfinite(measured) or not math.isfinite(guess):
+        way = "nothing to compare"
+    elif guess > 0 and measured > 0:
         off = max(guess / measured, measured / guess)
         way = "right to within a tenth" if off < 1.1 else f"{off:.3g} times too {'high' if guess > measured else 'low'}"
     else:
@@ -163,6 +166,8 @@ def _shown(value: float) -> str:
     """Whole numbers as they are, others with three significant digits."""
     from course.plot import number
 
+    if not math.isfinite(value):
+        return "nothing"
     return f"{value:,.0f}".replace(",", " ") if value == round(value) else number(value)
 
 
