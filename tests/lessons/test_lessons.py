@@ -49,7 +49,8 @@ def report(request, tmp_path_factory) -> dict:
     if is_milestone(lesson):
         environment["NBGRADER_EXECUTION"] = "autograde"  # as when a class is graded: selfcheck leaves measuring for later
     done = subprocess.run([sys.executable, str(ROOT / "tests/lessons/run_lesson.py"), str(lesson), str(wrong), str(out)],
-                          cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
+                          cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace",
+                          timeout=SECONDS)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {**json.loads(out.read_text()), "lesson": lesson}
 
