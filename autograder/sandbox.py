@@ -44,7 +44,7 @@ def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str |
             point anywhere.
         ro: files and folders that it may read.
         cwd: where it starts; must be visible inside.
-        gpu: pass the GPU's devices through.
+        gpu: pass the GPU's devices through, and the folders of LD_LIBRARY_PATH, where TensorRT or CUDA may lie.
         mem_gb: GiB of data that each process may allocate, and the size of /tmp. It is RLIMIT_DATA, since a limit on
             the address space would break CUDA. All processes together are watched by `autograder.sandbox_kernel`.
         cpu_s: CPU seconds per process.
@@ -70,6 +70,8 @@ def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str |
         for device in sorted(Path("/dev").glob("nvidia*")):
             line += ["--dev-bind", str(device), str(device)]
         line += ["--ro-bind", "/sys", "/sys"]
+        for path in _named_libraries():
+            line += ["--ro-bind", path, path]
     for path in rw:
         line += ["--bind", str(path), str(path)]
     inherited = {name: os.environ[name] for name in _GPU_VARIABLES if gpu and name in os.environ}
@@ -135,3 +137,15 @@ def _python() -> tuple[str, ...]:
     """Folders of this Python that do not lie in /usr, outer ones first."""
     found = {path for prefix in (sys.prefix, sys.base_prefix) for path in (prefix, os.path.realpath(prefix))}
     return tuple(sorted(path for path in found if path != "/usr" and not path.startswith("/usr/")))
+
+
+def _named_libraries() -> list[str]:
+    """Folders of LD_LIBRARY_PATH that do not lie in /usr; none that would show the home folder or the course."""
+    named = (Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part)
+    secret = (Path.home().resolve(), Path(__file__).resolve().parents[1])
+    return sorted(
+        str(path)
+        for path in {path for path in named if path.is_absolute() and path.is_dir()}
+        if not path.resolve().is_relative_to("/usr")
+        and not any(folder.is_relative_to(path.resolve()) for folder in secret)
+    )

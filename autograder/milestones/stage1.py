@@ -151,7 +151,7 @@ def _detector_speed(size: int) -> Check:
                 max_seconds=30.0,
             ),
             "gpu": Speed(
-                "fp16", batches=(8,), sizes=(size,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=200
+                "fp16", batches=(8, 64), sizes=(size,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=100
             ),
         },
         needs=("dynamic-shape", "answers", "fp16"),

@@ -89,3 +89,18 @@ def test_where_there_is_no_sandbox_the_way_out_is_named(monkeypatch):
         sandbox.require()
     assert "apt-get install bubblewrap" in str(caught.value)
     assert "--i-accept-running-student-code-unprotected" in str(caught.value)
+
+
+def test_libraries_that_ld_library_path_names_come_along_but_no_secrets(tmp_path, monkeypatch):
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "libnvinfer.so").write_text("library")
+    course = Path(sandbox.__file__).parents[1]
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/tensorrt::relative:{Path.home()}:/:{course}:{tmp_path}/missing")
+    code = f"""
+import os
+print(open({str(tmp_path / "tensorrt/libnvinfer.so")!r}).read(), os.path.exists({str(course / "solutions")!r}),
+      os.path.exists({str(Path.home() / ".bashrc")!r}))
+"""
+    done = inside(code, gpu=True)
+    assert done.stdout.split() == ["library", "False", "False"], done.stderr
+    assert "FileNotFoundError" in inside(code).stderr, "without a GPU no library is needed"
