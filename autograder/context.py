@@ -84,6 +84,7 @@ class Context:
                     largest=self.largest(precision, runtime),
                     ranges=self.ranges(precision, runtime),
                     alone=alone,
+                    level=self.milestone.optimization_level,
                     seconds=self.milestone.limits_s["build"],
                 )
         return key
@@ -136,27 +137,25 @@ class Context:
         return max(sizes)
 
     def ranges(self, precision: str, runtime: str) -> list[tuple[tuple[int, ...], ...]]:
-        """Smallest, usual and largest shape of each optimisation profile that a detector's engine needs: one for each
-        size of image, so that TensorRT tunes for just that one, and a wide one where any shape may come.
+        """Smallest, usual and largest shape of each optimisation profile that a detector's engine needs: one for the
+        shapes that are judged, tuned for the largest of them, and a wide one where any shape may come.
 
-        One engine with several profiles holds its weights once, and its build measures each kernel once.
+        A profile for each size of image would be tuned better, but costs TensorRT 8.6 a minute of building each.
         """
-        batches: dict[int, set[int]] = {}
-        wide = []
+        counts, sides, wide = set(), set(), []
         for params in self._users(precision, runtime):
             if isinstance(params, DynamicShape):
-                sides = [params.lowest, params.highest, *(n for shape in params.shapes for n in shape[1:])]
-                counts = [params.largest, *(shape[0] for shape in params.shapes)]
-                most = (max(counts), 3, max(sides), max(sides))
-                wide.append(((1, 3, min(sides), min(sides)), most, most))
-            for size in getattr(params, "sizes", ()):
-                here = params.batches if isinstance(params, Speed) else (params.batch,)
-                batches.setdefault(size, set()).update(here)
-        narrow = [
-            tuple((count, 3, size, size) for count in (min(counts), max(counts), max(counts)))
-            for size, counts in sorted(batches.items())
-        ]
-        return narrow + wide
+                any_side = [params.lowest, params.highest, *(n for shape in params.shapes for n in shape[1:])]
+                most_at_once = max(params.largest, *(shape[0] for shape in params.shapes))
+                most = (most_at_once, 3, max(any_side), max(any_side))
+                wide.append(((1, 3, min(any_side), min(any_side)), most, most))
+            elif sizes := getattr(params, "sizes", ()):
+                sides.update(sizes)
+                counts.update(params.batches if isinstance(params, Speed) else (params.batch,))
+        if not sides:
+            return wide
+        most = (max(counts), 3, max(sides), max(sides))
+        return [((min(counts), 3, min(sides), min(sides)), most, most), *wide]
 
     def _users(self, precision: str, runtime: str) -> Iterator[Params]:
         """What the checks of this lane say that use this engine."""

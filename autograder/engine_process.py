@@ -94,14 +94,16 @@ class State:
         largest: int,
         alone: bool,
         ranges: Sequence[Sequence[Sequence[int]]] = (),
+        level: int = 2,
     ):
         """Build an engine for batches of 1 to `largest`, or with one profile for each of `ranges`: smallest,
-        usual and largest shape. `alone`: to run on one thread where it runs on a CPU.
+        usual and largest shape. `alone`: to run on one thread where it runs on a CPU. `level`: TensorRT's
+        optimisation level.
         """
         from course import engine
 
         profiles = self._profiles(largest, ranges)
-        tuning = {"optimization_level": 2} if runtime == "tensorrt" else {}
+        tuning = {"optimization_level": level} if runtime == "tensorrt" else {}
         with one_thread() if alone and runtime == "onnxruntime" else contextlib.nullcontext():
             built = engine.build(
                 self.data, engine.BuildConfig(precision, profiles, runtime=runtime, **tuning)

@@ -32,7 +32,7 @@ def speed(context: Context, check: Check, params: Speed) -> Outcome:
             if problem:
                 return 0.0, f"{label}: no time counts", problem, values
             ratio, low, high = result["ratio"], result["low"], result["high"]
-            shares.append(params.ratio.share(ratio, low, high))
+            shares.append(params.ramp(batch).share(ratio, low, high))
             interval = (
                 f"95 % CI {low:.2f} to {high:.2f}" if math.isfinite(high) else "too few runs for an interval"
             )

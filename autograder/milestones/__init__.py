@@ -89,6 +89,8 @@ class Milestone:
     task: str = "classifier"
     memory_gb: float = 6.0
     """What building and running may take on a CPU; on a GPU machine four times as much."""
+    optimization_level: int = 2
+    """TensorRT's, of every engine that is built for this milestone: 0 (quick build) to 5 (long search)."""
     limits_s: Mapping[str, float] = field(default_factory=lambda: {"build": 600.0, "run": 300.0})
 
     def __post_init__(self) -> None:

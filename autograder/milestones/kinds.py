@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -92,12 +93,13 @@ class Speed:
     right: relative error (as in `Accuracy`) at most `max_error` and the same class for at least
     `min_agreement` of the images.
 
+    ratio: one ramp for all batch sizes, or one for each of them.
     rounds, max_seconds: of timing, per batch size.
     """
 
     precision: str
     batches: tuple[int, ...]
-    ratio: Ramp
+    ratio: Ramp | Mapping[int, Ramp]
     max_error: float = 0.1
     min_agreement: float = 0.9
     rounds: int = 30
@@ -105,6 +107,9 @@ class Speed:
     warmup_s: float = 0.3
     runtime: str = "auto"
     sizes: tuple[int, ...] = ()
+
+    def ramp(self, batch: int) -> Ramp:
+        return self.ratio if isinstance(self.ratio, Ramp) else self.ratio[batch]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 
-from autograder.milestones import KINDS, LANES, TASKS, Detection, Milestone, Params, Ramp
+from autograder.milestones import KINDS, LANES, TASKS, Detection, Milestone, Params, Ramp, Speed
 from course.errors import CourseError
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,63}")
@@ -44,6 +45,11 @@ def validate(milestone: Milestone) -> None:
         milestone.task in TASKS, f"Its task is {milestone.task!r}.", f"Known tasks: {', '.join(TASKS)}."
     )
     require(bool(milestone.checks), "It has no check.", "Declare at least one.")
+    require(
+        milestone.optimization_level in range(6),
+        f"Its optimization_level is {milestone.optimization_level!r}.",
+        "TensorRT knows 0 to 5.",
+    )
     seen: set[str] = set()
     for check in milestone.checks:
         place = f"Check {check.id!r}"
@@ -97,24 +103,21 @@ def validate(milestone: Milestone) -> None:
 def _validate_params(params: Params, place: str, require) -> None:
     for entry in fields(params):
         value = getattr(params, entry.name)
-        if isinstance(value, Ramp):
-            numbers = (value.zero, value.full, value.dead_band)
-            require(
-                all(map(math.isfinite, numbers)) and value.zero != value.full and value.dead_band >= 0,
-                f"{place}: {entry.name}={value} is no ramp.",
-                "zero and full must differ, dead_band must be 0 or more, all of them finite.",
-            )
-            require(
-                value.dead_band <= abs(value.full - value.zero),
-                f"{place}: the dead band of {entry.name} is too wide.",
-                "It must not exceed the ramp, or noise alone would earn all points.",
-            )
-        elif entry.name == "batches":
+        for ramp in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(ramp, Ramp):
+                _validate_ramp(ramp, f"{place}: {entry.name}", require)
+        if entry.name == "batches":
             require(
                 bool(value) and all(isinstance(n, int) and n > 0 for n in value),
                 f"{place}: batches={value}.",
                 "Give whole numbers above 0.",
             )
+    if isinstance(params, Speed) and not isinstance(params.ratio, Ramp):
+        require(
+            set(params.ratio) == set(params.batches),
+            f"{place}: ramps for batch {sorted(params.ratio)}, timed at {sorted(params.batches)}.",
+            "Give each timed batch size its ramp, or one ramp for all.",
+        )
     if isinstance(params, Detection):
         require(
             params.batch > 0
@@ -127,3 +130,17 @@ def _validate_params(params: Params, place: str, require) -> None:
             f"{place}: least_map={params.least_map}.",
             "Between 0 and 1: a reference that finds nothing could lose nothing.",
         )
+
+
+def _validate_ramp(ramp: Ramp, place: str, require) -> None:
+    numbers = (ramp.zero, ramp.full, ramp.dead_band)
+    require(
+        all(map(math.isfinite, numbers)) and ramp.zero != ramp.full and ramp.dead_band >= 0,
+        f"{place}={ramp} is no ramp.",
+        "zero and full must differ, dead_band must be 0 or more, all of them finite.",
+    )
+    require(
+        ramp.dead_band <= abs(ramp.full - ramp.zero),
+        f"{place} has too wide a dead band.",
+        "It must not exceed the ramp, or noise alone would earn all points.",
+    )

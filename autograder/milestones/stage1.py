@@ -150,8 +150,15 @@ def _detector_speed(size: int) -> Check:
                 rounds=24,
                 max_seconds=30.0,
             ),
+            # docs/results/h100/m1b: at batch 8 an honest export reached 3.30 to 4.18 times PyTorch eager, at batch 64
+            # 1.77 to 1.98, with the quick build below. Three times is out of its reach at batch 64, so that batch has
+            # a threshold of its own; twice the work would reach 0.9 to 1.0 there.
             "gpu": Speed(
-                "fp16", batches=(8, 64), sizes=(size,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=100
+                "fp16",
+                batches=(8, 64),
+                sizes=(size,),
+                ratio={8: Ramp(zero=1.5, full=3.0, dead_band=0.2), 64: Ramp(zero=1.0, full=1.5, dead_band=0.1)},
+                rounds=100,
             ),
         },
         needs=("dynamic-shape", "answers", "fp16"),
@@ -173,6 +180,8 @@ YOLO = Milestone(
     task="detector",
     reference="course.models:yolo",
     artifacts=(Artifact("artifacts/yolo.onnx", max_mb=32, max_elements=16_000_000),),
+    # docs/results/h100/m1b: TensorRT 8.6 built the FP16 engine in 69 s. At level 1 and 2 it had not ended after 140 s.
+    optimization_level=0,
     checks=(
         Check(
             id="dynamic-shape",
