@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 
-import typer
+from course import installed
 
-from course.errors import CourseError
+installed.require()
+
+import typer  # noqa: E402 - only now is it clear that it is there
+
+from course.errors import CourseError  # noqa: E402
 
 COMMANDS = {
     "release": ("autograder.release", "Generate the stage folders from solutions/, or check them."),

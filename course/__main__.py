@@ -1,4 +1,8 @@
 """`python -m course`: the same as the command `course`."""
-from course.cli import main
+from course import installed
+
+installed.require()
+
+from course.cli import main  # noqa: E402 - it needs the packages
 
 main()

@@ -180,3 +180,11 @@ def test_hint_of_an_exercise():
     assert course("hint", first.id, 4).returncode == 2
     unknown = course("hint", first.id + "x")
     assert unknown.returncode == 1 and f"Did you mean '{first.id}'" in unknown.stderr
+
+
+@pytest.mark.parametrize("module", ["course", "autograder"])
+def test_a_python_without_the_packages_is_told_what_to_do(module):
+    done = subprocess.run([sys.executable, "-S", "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
+    lines = three_lines(done)
+    assert done.returncode == 1 and sys.executable in lines[0] and "./start" in lines[2]
