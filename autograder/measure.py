@@ -83,12 +83,11 @@ def measure(
         found |= _measure(
             milestone, Path(workdir), key, say, **{name: found[name] for name in ("mode", "who", "lane")}
         )
-    except Exception:  # ours, whatever it is: the batch goes on, and a person looks at it
-        problem = traceback.format_exc()
-        log.error("measuring %s of %s failed:\n%s", milestone.id, who or "the learner", problem)
+    except Exception as error:  # ours, whatever it is: the batch goes on, and a person looks at it
+        log.error("measuring %s of %s failed: %r", milestone.id, who or "the learner", error)
         found |= {
             "status": "error",
-            "problem": problem,
+            "problem": traceback.format_exc(),
             "lane": found.get("lane", "cpu"),
             "checks": _all_failed(milestone, found.get("lane", "cpu")),
             "reason": "The grader itself failed, which is not your fault. A person will look at it.",

@@ -323,6 +323,7 @@ def test_a_failure_of_the_grader_gives_zeros_and_asks_for_a_person(work, caplog)
     report = measure(broken, work, lane="cpu")
     assert (report.status, report.points, report.needs_manual) == ("error", 0, True)
     assert "not_there" in report.problem and "not_there" in caplog.text
+    assert "Traceback" in report.problem and "Traceback" not in caplog.text, "the callers print the report's"
     assert "not_there" not in report.text(), "the learner reads no traceback"
 
 
