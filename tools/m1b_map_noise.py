@@ -117,7 +117,7 @@ def main() -> None:
 
 def save(args: argparse.Namespace, draws: list[list[int]], results: list[dict]) -> None:
     record = {
-        "command": ["python", "tools/m1b_map_noise.py", "docs/results/m1b_map_noise.json", "--sizes",
+        "command": ["python", "tools/m1b_map_noise.py", f"docs/results/{args.out.name}", "--sizes",
                     *map(str, args.sizes), "--scenes", str(args.scenes), "--draws", str(args.draws),
                     "--each", str(args.each)],
         "machine": bench.machine(),
