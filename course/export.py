@@ -48,8 +48,10 @@ class Exported:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return (f"{self.path}: opset {self.opset}, {self.exporter} exporter, {self.nodes_before} nodes, "
-                f"{self.nodes_after} after simplification, {self.seconds:.1f} s")
+        nodes = f"{self.nodes_before} node{'s' if self.nodes_before != 1 else ''}"
+        if self.nodes_after != self.nodes_before:
+            nodes += f", {self.nodes_after} after simplification"
+        return f"{self.path}: opset {self.opset}, {self.exporter} exporter, {nodes}, {self.seconds:.1f} s"
 
 
 def export(model: torch.nn.Module, args: tuple[torch.Tensor, ...], path: str | Path, *,

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Export
 #
-# ONNX is a file format for networks. PyTorch writes it, TensorRT reads it. Everything that goes wrong later
-# often began here, so this lesson looks into the file.
+# ONNX is a file format for networks. PyTorch writes it, TensorRT reads it. Much of what goes wrong later
+# began here, so this lesson looks into the file.
 #
 # **Afterwards you can** export a model with an open batch size, look at the graph as a picture, prove that the
 # file gives PyTorch's answers, and repair the four failures that stop most exports.
 #
-# **Time:** 45 minutes. The cells together run for about one minute on a CPU; on one H100 they took 56 s.
+# **Time:** 45 minutes. The cells together run for about one minute on a CPU; on one H100 they took 51 s.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
@@ -66,8 +66,8 @@ for target, (written, newest) in TARGET_OPSET.items():
 # %% [markdown]
 # ## 2. ResNet-50 becomes a graph
 #
-# ResNet-50 has 53 convolutions, each followed by a batch normalisation, 49 ReLUs, 16 additions, two poolings
-# and a linear layer: 175 operations.
+# ResNet-50 has 53 convolutions, each followed by a batch normalisation, 49 ReLUs, 16 additions, two poolings,
+# a flatten and a linear layer: 175 operations.
 #
 # **Predict:** how many nodes has the ONNX graph?
 
@@ -219,9 +219,9 @@ prediction(guess, sum(after.values()), "nodes")
 plot_graph.operators({"as written": before, "after onnxslim": after}, "The detector's nodes")
 
 # %% [markdown]
-# The `Constant`, `Shape`, `Gather`, `Range` and `Cast` nodes are gone: with a fixed image size of 320 x 320 pixels,
-# the grid is a table of numbers. Not one convolution went away. TensorRT would fold most of this by itself; a
-# smaller graph is easier to read, and fewer operators mean fewer that a parser could refuse.
+# All `Constant`, `Cast`, `Shape`, `Gather`, `Unsqueeze`, `Range` and `Slice` nodes are gone: with a fixed image size of
+# 320 x 320 pixels, the grid is a table of numbers. Not one convolution went away. TensorRT would fold most of this by
+# itself; a smaller graph is easier to read, and fewer operators mean fewer that a parser could refuse.
 #
 # ## 6. The detector's graph, with and without its end
 #
@@ -259,7 +259,8 @@ plot_graph.draw(path, head, "The head for the coarsest grid")
 # %% [markdown]
 # Left the boxes (64 numbers for each of 10 × 10 cells), right the 20 classes. `Sigmoid` and `Mul` together are
 # the SiLU activation: x · sigmoid(x). ONNX has no node for it in the opsets written here, so it is two nodes. You
-# will see in lesson 05 what becomes of them. And this is decoding:
+# will see in lesson 05 what becomes of them. And this is decoding. (A `Split` makes two tensors; its box shows the
+# shape of the first.)
 
 # %%
 decoding = plot_graph.part(path, made["Concat", (-1, 84, 2100)], ["boxes", "scores"])
@@ -393,7 +394,8 @@ prediction(guess, float((answer / Brighten()(bright).numpy()).mean()), "times th
 
 # %% [markdown]
 # Tracing kept the side that the example took. Nothing failed, and the file is wrong for every bright image. The
-# course's `export` refuses this model with both exporters, and names the line:
+# course's `export` refuses this model with both exporters, and names the line. The file in its message is the cell that
+# defines `Brighten`:
 
 # %%
 try:

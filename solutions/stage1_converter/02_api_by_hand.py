@@ -58,7 +58,8 @@ print(trt.Builder.create_network.__doc__.split("\n")[0])
 # %% [markdown]
 # **Exercise 1 (2 points).** Which call makes a `config`, a `profile`, the `plan`, an `engine` and a `context`? Write
 # `makers["config"] = "Class.call"`, as the first line does for the network. `help(trt.Builder)`, `help(trt.Runtime)`
-# and `help(trt.ICudaEngine)` have the answers.
+# and `help(trt.ICudaEngine)` have the answers. The profile is not in the picture: it holds the sizes that an input may
+# have, and section 4 comes back to it.
 
 # %% nbgrader={"grade_id": "makers", "solution": true}
 makers = {"network": "Builder.create_network"}
@@ -96,7 +97,7 @@ plot_api.lifetimes()
 #
 # A process should have **one** logger (TensorRT-RTX insists on it), so this notebook takes the one of the course.
 # `log.capture()` collects what is logged inside its block. The first builder of a process loads the libraries and
-# starts the GPU: on one H100 this cell took 9 s.
+# starts the GPU: on one H100 this cell took 8 s.
 
 # %%
 logger = log.trt_logger(trt)
@@ -384,7 +385,7 @@ check("bytes")
 # it while the program goes on, so the driver first copies it to a place of its own. **Page-locked** (pinned) memory
 # stays where it is, and the copy can run beside your program.
 #
-# **Predict:** how many times as fast is a copy of 38 MB to the GPU from page-locked memory?
+# **Predict:** how many times as fast is a copy of 38.5 MB to the GPU from page-locked memory?
 
 # %%
 guess = None   # your number: times as fast
@@ -404,7 +405,7 @@ else:
     print("Open: needs a GPU with TensorRT. Nothing was measured.")
 
 # %% [markdown]
-# On one H100 it was 3.44 times as fast (95 % interval 3.26 to 3.96): 0.713 ms against 2.45 ms.
+# On one H100 it was 3.40 times as fast (95 % interval 3.35 to 3.52): 0.717 ms against 2.44 ms.
 #
 # ## 10. One run by hand
 #
@@ -527,8 +528,10 @@ plot_api.feature_maps(pictures[1], second, channels=[4, 13, 17, 37, 45])
 
 # %% [markdown]
 # The rows look alike, as they should. Each channel answers to something else: a colour, the light background, an
-# outline, dark spots. The differences are too small to see: sums of FP32 numbers in another order. On one H100 the
-# largest was 0.000032, by hand and with `course.engine`, where the largest feature is 26.6.
+# outline, dark spots. The dark lines at the rim come from the padding: beyond the picture the convolution sees zeros,
+# and its white background ends there. The differences between the rows are too small to see: sums of FP32 numbers in
+# another order. On one H100 the largest was 0.000032, by hand and with `course.engine`, where the largest feature is
+# 26.6.
 #
 # And a batch of 9:
 
@@ -565,10 +568,9 @@ prediction(guess, speed.ratio, "times as fast")
 easy.close()
 
 # %% [markdown]
-# TensorRT does not win here. On one H100 it took 1.05 times as long as PyTorch (95 % interval 1.03 to 1.07; 0.205 ms
-# against 0.197 ms). Three layers are too little work: much of such a run is Python, which checks shapes and starts the
-# kernels. In lesson 03 the same layers at batch 1 took 0.133 ms from Python and 0.0258 ms from C++, again on one H100.
-# And TF32 is off in both. With the whole ResNet-50 there is much to gain: milestone 1 measures it.
+# TensorRT does not win here. On one H100 it took 1.09 times as long as PyTorch (95 % interval 1.06 to 1.11; 0.218 ms
+# against 0.201 ms). Three layers are too little work: much of such a run is Python, which checks shapes and starts the
+# kernels. Lesson 03 runs the same layers from C++ and shows how much that is. And TF32 is off in both. With the whole ResNet-50 there is much to gain: milestone 1 measures it.
 # ([docs/results/README.md](../docs/results/README.md) has the page of this lesson on the H100.)
 #
 # ## Summary

@@ -11,7 +11,7 @@
 # - build a C++ program against TensorRT, and say what is missing when it does not build
 # - check that C++ and Python give the same numbers, and measure which is faster
 #
-# **Time:** 45 minutes. The cells together take about 30 seconds on a CPU; on one H100 they took 35 s. You should be
+# **Time:** 45 minutes. The cells together take about 30 seconds on a CPU; on one H100 they took 40 s. You should be
 # able to read C++; what is special about it here is explained.
 #
 # | | on a CPU | a GPU with TensorRT adds |
@@ -61,8 +61,8 @@ prediction(guess, len(code), "lines")
 # does the first with exceptions and the second with its garbage collector; C++ leaves both to you.
 #
 # **Exercise 1 (3 points).** Which C++ name belongs to each Python name? Most follow one rule: the words joined, each
-# but the first with a capital letter. Three do not. `cpp/infer.cpp` has all of them, some in comments of places that
-# you will complete. Add these to `cpp_names`, as the first line does:
+# but the first with a capital letter. Three do not, and `Runtime` has a function of its own. `cpp/infer.cpp` has all of
+# them, some in comments of places that you will complete. Add these to `cpp_names`, as the first line does:
 #
 # - `"Runtime"` (the function that makes one), `"Runtime.deserialize_cuda_engine"`
 # - `"ICudaEngine.create_execution_context"`, `"ICudaEngine.num_io_tensors"`, `"ICudaEngine.get_tensor_name"`
@@ -222,8 +222,8 @@ both_ways() if library is not None else None
 
 # %% [markdown]
 # NumPy makes a new array for each step and goes through memory each time; C++ goes through it once. That is where a
-# gain is to be had. It is a CPU number: 1.71 times (95 % interval 1.67 to 1.84) on the CPU beside our H100. Where both
-# only wait for the same library to finish, there is less to gain. Keep this in mind for section 8.
+# gain is to be had. It is a CPU number: 1.70 times (95 % interval 1.67 to 1.73) on the CPU beside our H100. In
+# section 8 both start the same kernels on the GPU. Think about what C++ can save there.
 #
 # ## 6. Complete the program
 #
@@ -390,8 +390,10 @@ both_times() if ran else None
 
 # %% [markdown]
 # The kernels are the same, so what differs is the time between them: how long the CPU takes to start a run. It counts
-# when a run is short, as here: on one H100 C++ was 5.14 times as fast (95 % interval 5.06 to 5.32), with medians of
-# 0.0258 ms and 0.133 ms ([results](../docs/results/README.md)). Most of the 0.133 ms is `course.engine` and Python.
+# when a run is short, as here: on one H100 C++ was 6.00 times as fast (95 % interval 4.56 to 8.23), with medians of
+# 0.0257 ms and 0.159 ms ([results](../docs/results/README.md)). Most of the 0.159 ms is `course.engine` and Python.
+# The interval is wide because Python's times scatter; another notebook ran on the same machine. The ratio is the median
+# over the eight rounds, so not exactly that of the two medians.
 # For a whole network at a large batch the GPU works much longer than the CPU needs to start it. So measure your own
 # case before you rewrite anything.
 #

@@ -7,15 +7,15 @@
 # **Afterwards you can** say what FP32, TF32, FP16 and BF16 hold, round by hand, measure the error of each layer on
 # real images, explain TensorRT's warning about subnormal weights, and repair an overflow.
 #
-# **Time:** 50 minutes. The cells together run for about one minute on a CPU; on one H100 they took 76 s, of which three
-# engines took 54 s.
+# **Time:** 50 minutes. The cells together run for about one minute on a CPU; on one H100 they took 86 s, of which three
+# engines took 60 s.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
 # | formats, rounding, overflow | all of it | nothing |
 # | error of each layer | values rounded to the format, sums in FP32 | the same |
 # | what becomes of the file | the converted graph; TensorRT-RTX builds it | your TensorRT's own log |
-# | answers of an engine | ONNX Runtime, FP16 by rounding values | TensorRT in FP32, TF32 and FP16, on tensor cores |
+# | answers of an engine | ONNX Runtime, FP16 by rounding values | TensorRT in FP32; on tensor cores in TF32, FP16 |
 # | speed | not in this lesson | not in this lesson |
 
 # %%
@@ -184,9 +184,10 @@ prediction(guess, 100 * max(errors["FP16"].values()), "percent")
 plot_precision.layer_errors(errors, "ResNet-50, 4 images: errors on their way through the network")
 
 # %% [markdown]
-# Three things to see. FP16 and TF32 lie on each other: they have the same mantissa, and nothing here leaves FP16's
-# range. BF16 has three bits less, and its line lies higher by a factor of about eight. And the error does not grow
-# without end: rounding errors point in all directions, and later layers average over many inputs.
+# Three things to see. FP16 and TF32 lie on each other nearly everywhere: they have the same mantissa, and hardly
+# anything here leaves FP16's range. BF16 has three bits less, and its line lies higher by a factor of about eight. And
+# the error does not grow without end: rounding errors point in all directions, and later layers average over many
+# inputs.
 #
 # Which layer is to blame? An error that arrives is not an error that was made there. Now each layer gets its exact
 # input, so what is left is its own.
@@ -208,7 +209,8 @@ plot_precision.layer_errors({"FP16": alone}, "FP16: the error that each layer ma
 # A layer's own error is about the format's step (1/1024, that is 0.1 %) or less. `conv1` makes the largest: it takes
 # differences of neighbouring pixels, which are nearly equal. Without their signs, its terms are about 29 times
 # as large as their sum; in most other layers about 5 times. The large terms are rounded, and what cancels
-# leaves the rounding.
+# leaves the rounding. And look at layer 6. The first figure jumps from 0.1 % to 0.4 % there, but the layer itself makes
+# only 0.03 %: it magnifies what arrives.
 #
 # ## 5. Subnormal weights, and a warning
 #
@@ -266,7 +268,8 @@ except NotImplementedError:
 # A subnormal weight is off by at most 2⁻²⁵, which is 0.00000003. Beside weights of 0.01 and more that is nothing. The
 # warning is worth reading once: it matters when the weights of a *whole layer* are that small, since then the layer
 # has lost its digits. TensorRT 8.6.0 has a second line like this, on 12 tensors: their numbers below 2⁻²⁴, the smallest
-# that FP16 has, are not made 0, but 2⁻²⁴. That is as harmless.
+# that FP16 has, are not made 0, but 2⁻²⁴. These are 22 numbers. Rounding to the nearest, as in `count_small`,
+# turns 5 of them into 0 and 17 into 2⁻²⁴. Both are harmless.
 #
 # ## 6. Why tensor cores add in FP32
 #
@@ -289,7 +292,8 @@ plot_precision.running_sum(products, sums)
 
 # %% [markdown]
 # Above 2048 the next FP16 number is 2050. A product is less than 1, that is less than half of the step: the sum
-# rounds back to where it was, for ever.
+# rounds back to where it was, for ever. The line bends before that: above 1024 the step is 1, and products below 0.5
+# are lost.
 #
 # **Exercise 5.** Write `dot`: the sum of the products x · y, with an accumulator of a given type. Each product is
 # made in FP32. The sum is rounded to the accumulator's type after each addition.
@@ -453,7 +457,7 @@ prediction(guess, int((logits["fp16"].argmax(1) != logits["fp32"].argmax(1)).sum
 #
 # On one H100, TensorRT 8.6.0, 256 images: the logits were off by 0.126 % with TF32 and by 0.173 % with FP16, no image
 # changed its class, and all three engines were right on 248 ([results](../docs/results/README.md)). Section 4 said
-# 0.085 % and 0.093 %, for 4 other images and with other arithmetic: the same size, not the same number.
+# 0.085 % and 0.093 %, for the first 4 of these images and with other arithmetic: the same size, not the same number.
 #
 # And TensorRT's own words about small weights, from the log of the FP16 build. Compare its count of tensors with the
 # 57 and 12 of section 5. TensorRT 11 is given a file that is FP16 already, and has nothing to convert:
