@@ -570,7 +570,8 @@ easy.close()
 # %% [markdown]
 # TensorRT does not win here. On one H100 it took 1.09 times as long as PyTorch (95 % interval 1.06 to 1.11; 0.218 ms
 # against 0.201 ms). Three layers are too little work: much of such a run is Python, which checks shapes and starts the
-# kernels. Lesson 03 runs the same layers from C++ and shows how much that is. And TF32 is off in both. With the whole ResNet-50 there is much to gain: milestone 1 measures it.
+# kernels. Lesson 03 runs the same layers from C++ and shows how much that is. And TF32 is off in both. With the whole
+# ResNet-50 there is much to gain: milestone 1 measures it.
 # ([docs/results/README.md](../docs/results/README.md) has the page of this lesson on the H100.)
 #
 # ## Summary
