@@ -9,7 +9,7 @@
 # why it allocates none while it runs, use optimisation levels and a timing cache, and explain why an engine file
 # does not run elsewhere.
 #
-# **Time:** 60 minutes. The cells together run for about one minute on a CPU; on one H100 they took 118 s.
+# **Time:** 60 minutes. The cells together run for about one minute on a CPU; on one H100 they took 136 s.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
@@ -202,12 +202,11 @@ plot.latency({panel: samples}, "The same network with fewer fusions")
 # fusions are worth. Look at its interval first: if it holds 1, this machine was too busy to tell. (Some of the new
 # layers only bring an output into its plain layout. The control has such layers, too.)
 #
-# On one H100 (TensorRT 8.6.0, TF32, batch 8) the control took 1.39 times as long as the fused engine (95 % interval
-# 1.38 to 1.41), and the broken engine 1.55 times (1.53 to 1.56). Without a control you would say that
-# these fusions are worth 55 %. With it: from 1.53 / 1.41 to 1.56 / 1.38 times, 9 to 13 % longer. Even this is an upper
-# limit, since in that run the control returned only the 16 block outputs, 4 tensors fewer than `broken`. And it is the
-# worth of the 16 fusions that were broken; 49 other tensors stayed hidden. (The page of that run, and all others:
-# [docs/results/README.md](../docs/results/README.md) in the course's folder.)
+# On one H100 (TensorRT 8.6.0, TF32, batch 8) the fused engine took 1.15 ms, the control 1.64 ms and the broken engine
+# 1.78 ms (medians). Without a control you would say that these fusions are worth 55 %. With it the broken engine takes
+# 1.08 times as long (95 % interval 1.07 to 1.10): 8 %. That is the worth of the 16 fusions that were broken; 49 other
+# tensors stayed hidden. (The page of that run, and all others: [docs/results/README.md](../docs/results/README.md) in
+# the course's folder.)
 #
 # So when you keep inner tensors to look for an error, the engine gets slower, and its FP16 errors may change, too:
 # what was in a register is now rounded to memory. Take them out again before you measure speed.
@@ -538,10 +537,10 @@ else:
     print("`course doctor` says what is missing.")
 
 # %% [markdown]
-# On one H100 the builds took 8.60 s at level 0, 16.4 s at level 2 with an empty cache, and 9.47 s with a full one, one
-# build each. Level 2 ran 1.12 times as fast as level 0 (95 % interval 1.11 to 1.13), with either cache. (The very
+# On one H100 the builds took 9.66 s at level 0, 20.3 s at level 2 with an empty cache, and 10.4 s with a full one, one
+# build each. Level 2 ran 1.10 times as fast as level 0 (95 % interval 1.09 to 1.11), with either cache. (The very
 # first build of a process is no fair comparison: it also starts CUDA and loads TensorRT's libraries. The first one of
-# this notebook took 21.9 s there, though it was at level 1.)
+# this notebook took 23.7 s there, though it was at level 1.)
 #
 # TensorRT-RTX leaves the tuning to the machine where the engine runs, so it builds quickly. TensorRT tunes when it
 # builds. What it tried stands in the build log, which the next lesson reads.

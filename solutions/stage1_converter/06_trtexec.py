@@ -8,7 +8,7 @@
 # **Afterwards you can** write a command line for TensorRT 8.6, 10 and 11, read its summary and its files, say why
 # your own script measures another number, and find the slowest layers and the tactics that a build tried.
 #
-# **Time:** 45 minutes. The cells together run for about one minute on a CPU; on one H100 they took 73 s.
+# **Time:** 45 minutes. The cells together run for about one minute on a CPU; on one H100 they took 80 s.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
@@ -252,7 +252,7 @@ plot.latency({panel: samples}, "The same engine, the same images")
 # - *GPU tensors, no wait* is a mistake that is often made: `run` returns before the GPU is done. It is the **Enqueue
 #   Time**. `course.bench` with `device="cuda"` uses events on the GPU's own clock and cannot fall into this.
 #
-# Medians on one H100 (batch 8, TF32): 2.21 ms, 1.58 ms, 1.28 ms with waiting, 0.942 ms as a CUDA graph, 0.373 ms
+# Medians on one H100 (batch 8, TF32): 2.26 ms, 1.49 ms, 1.19 ms with waiting, 0.929 ms as a CUDA graph, 0.389 ms
 # without waiting, 1.11 ms by events. The graph beats the events: they timed runs without a graph, pauses included.
 #
 # And which number do you take of all the samples? The first run of an engine, and the mean with a few slow runs in
@@ -272,9 +272,8 @@ print(text_table(("number", "ms"), [
     ("mean without the first", float(times[1:].mean())), ("median", float(np.median(times)))]))
 
 # %% [markdown]
-# In the first run memory is taken, kernels are loaded and caches are filled: 7.37 ms against a median of 1.41 ms on one
-# H100. trtexec warms up for 200 ms before it
-# counts; `course.bench` warms up until the times settle.
+# In the first run memory is taken, kernels are loaded and caches are filled: 8.46 ms against a median of 1.47 ms on one
+# H100. trtexec warms up for 200 ms before it counts; `course.bench` warms up until the times settle.
 #
 # ## 5. The same without trtexec
 #
