@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from autograder import detector, inputs
+from autograder import detector, engine_process, inputs
 from autograder.context import Context, float16_share
 from autograder.detector import CHANNELS, Answer, Error
 from autograder.detector_mistakes import INPUTS, mistake, why_wrong
@@ -84,6 +84,17 @@ def test_one_profile_for_both_sizes_and_a_gpu_builds_one_engine():
     judged = ((1, 3, 320, 320), (8, 3, 416, 416), (8, 3, 416, 416))
     wide = ((1, 3, 192, 192), (5, 3, 416, 416), (5, 3, 416, 416))
     assert cpu.ranges("fp32", "onnxruntime") == [judged, wide]
+
+
+def test_raw_output_at_every_batch_and_size_that_is_asked_for_fits_what_is_taken():
+    for check in YOLO.checks:
+        for params in check.lanes.values():
+            proposals = max((sum((size // step) ** 2 for step in (8, 16, 32)) for size in getattr(params, "sizes", ())),
+                            default=0)
+            timed = isinstance(params, Speed)
+            batch = max(params.batches) if timed else getattr(params, "batch", 0)
+            most = engine_process.MOST_TIMED_BYTES if timed else engine_process.MOST_ANSWER_BYTES
+            assert 4 * 84 * proposals * batch <= most, check.id  # float32
 
 
 def test_too_few_layers_in_fp16_cost_points_and_an_unknown_part_costs_none():
