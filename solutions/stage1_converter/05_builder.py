@@ -219,7 +219,7 @@ control.close()
 # ## 3. A memory plan
 #
 # PyTorch asks for memory while the network runs, tensor by tensor. An engine knows all shapes beforehand. It
-# computes one address for every tensor when it is built, and asks for one block of memory in the end.
+# computes one address for every tensor when it is built, and asks for all of the memory before the first run.
 #
 # The fused graph as a list of steps, with the tensors that really lie in memory:
 
@@ -358,8 +358,8 @@ plot_builder.bars(fresh, "MB per run", "Memory newly taken in each run (CPU)", "
 # %% [markdown]
 # PyTorch asks the C library for every tensor and gives it back. The C library keeps what is small, and returns the
 # rest to the operating system, so that the next run must ask again: the number changes from machine to machine, and
-# even from run to run. The engine keeps what it has planned: what is left is the answer itself, and Python. (On a GPU
-# PyTorch keeps a cache of its own.)
+# even from run to run. The engine keeps what it has planned. What is left, if anything, is the answer itself, and
+# Python. (On a GPU PyTorch keeps a cache of its own.)
 #
 # On a GPU TensorRT asks an *allocator* for memory, an object that we can replace by one that counts. The next cell
 # loads the engine under such an allocator and runs it 101 times. **Predict** the number of requests in the last
@@ -501,6 +501,8 @@ print(f"{cold / 1000:.2f} s with an empty cache, {warm / 1000:.2f} s with a full
 print(json.dumps(json.loads(cache.read_text()), indent=1))
 
 # %% [markdown]
+# With a full cache nearly all of the time goes into the random inputs, which `candidates` still makes.
+#
 # Some winners may be others than in the figure: there one thread ran, here all of them. Where two ways are nearly
 # equal, chance decides, too. The answer belongs to the machine *and* to how it is used.
 #

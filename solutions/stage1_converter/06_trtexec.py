@@ -247,13 +247,14 @@ plot.latency({panel: samples}, "The same engine, the same images")
 # - *Prepare, then run* has resizing and normalising in it. trtexec never does: it feeds random numbers.
 # - *NumPy in, NumPy out* is trtexec's **Latency**, plus Python. On a GPU both copies are in it.
 # - *2 times batch 1* (on a CPU) handles the same images. It is another query: look at the batch size first.
-# - *GPU tensors, wait* is close to **GPU Compute Time** plus launching. *CUDA graph* takes most of the launching away,
-#   and the pauses between kernels with it.
+# - *GPU tensors, wait* is a little more than **GPU Compute Time**, as most of the launching happens while the GPU
+#   computes. *CUDA graph* takes most of the launching away, and the pauses between kernels with it.
 # - *GPU tensors, no wait* is a mistake that is often made: `run` returns before the GPU is done. It is the **Enqueue
 #   Time**. `course.bench` with `device="cuda"` uses events on the GPU's own clock and cannot fall into this.
 #
-# Medians on one H100 (batch 8, TF32): 2.26 ms, 1.49 ms, 1.19 ms with waiting, 0.929 ms as a CUDA graph, 0.389 ms
-# without waiting, 1.11 ms by events. The graph beats the events: they timed runs without a graph, pauses included.
+# Medians on one H100 (batch 8, TF32): 2.26 ms with preparing, 1.49 ms from NumPy to NumPy; with GPU tensors 1.19 ms
+# with waiting, 0.929 ms as a CUDA graph, 0.389 ms without waiting, 1.11 ms by events. The graph beats the events: they
+# timed runs without a graph, pauses included.
 #
 # And which number do you take of all the samples? The first run of an engine, and the mean with a few slow runs in
 # it, are not what a steady service sees. **Predict:** how many times as long as the median is the very first run of a
@@ -301,6 +302,9 @@ print(f"{1000 / measured.p50:.1f} queries/s, {measured.items_per_second:.1f} ima
 plot.latency({f"batch {size}": [measured]}, "course build" + ("" if gpu else " (CPU)"))
 
 # %% [markdown]
+# On one H100 this build took 17.5 s, though the timing cache was full: the first build of a process also starts CUDA
+# and loads TensorRT's libraries.
+#
 # NVIDIA's Polygraphy is another way, and `pip install polygraphy` gets it. The same task in its words:
 #
 # ```

@@ -251,7 +251,7 @@ plot_boxes.side_by_side(scenes[416][3].image, {"PyTorch": found[416][0][3], "FP1
 # ## 7. How fast is it?
 #
 # Compare like with like: the engine with raw output against PyTorch with raw output, or decoded with decoded. Else you
-# measure the decoding and call it TensorRT. If other programs run, the interval is wide; the grader therefore uses CPU
+# measure the decoding and call it TensorRT. If other programs run, the interval is wide; on a CPU the grader uses CPU
 # time on one thread each. **Predict:** by which factor is the engine faster at 320 px?
 
 # %%
