@@ -140,7 +140,8 @@ class Context:
         """Smallest, usual and largest shape of each optimisation profile that a detector's engine needs: one for the
         shapes that are judged, tuned for the largest of them, and a wide one where any shape may come.
 
-        A profile for each size of image would be tuned better, but costs TensorRT 8.6 a minute of building each.
+        A profile for each size of image would be tuned better, but each takes long to build: at level 0 an H100 took
+        69 s with one profile (docs/results/h100/m1b/raw_1.log) and 109 s with two (h100/stage1/08_yolo.html).
         """
         counts, sides, wide = set(), set(), []
         for params in self._users(precision, runtime):

@@ -140,12 +140,16 @@ def _python() -> tuple[str, ...]:
 
 
 def _named_libraries() -> list[str]:
-    """Folders of LD_LIBRARY_PATH that do not lie in /usr; none that would show the home folder or the course."""
-    named = (Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part)
-    secret = (Path.home().resolve(), Path(__file__).resolve().parents[1])
+    """Folders of LD_LIBRARY_PATH that hold libraries and do not lie in /usr; none that would show the home folder or
+    anything of the course. (A .venv in the course's folder is there anyway, see `_python`.)
+    """
+    named = {Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part}
+    home, course = Path.home().resolve(), Path(__file__).resolve().parents[1]
     return sorted(
         str(path)
-        for path in {path for path in named if path.is_absolute() and path.is_dir()}
-        if not path.resolve().is_relative_to("/usr")
-        and not any(folder.is_relative_to(path.resolve()) for folder in secret)
+        for path, real in ((path, path.resolve()) for path in named if path.is_absolute())
+        if any(path.glob("*.so*"))
+        and not real.is_relative_to("/usr")
+        and not real.is_relative_to(course)
+        and not any(folder.is_relative_to(real) for folder in (home, course))
     )

@@ -111,6 +111,11 @@ class Speed:
     def ramp(self, batch: int) -> Ramp:
         return self.ratio if isinstance(self.ratio, Ramp) else self.ratio[batch]
 
+    def text(self) -> str:
+        if isinstance(self.ratio, Ramp):
+            return self.ratio.text()
+        return "; ".join(f"batch {batch}: {self.ramp(batch).text()}" for batch in self.batches)
+
 
 @dataclass(frozen=True)
 class DynamicShape:

@@ -17,7 +17,7 @@ from autograder.detector_mistakes import INPUTS, mistake, why_wrong
 from autograder.engine_process import State
 from autograder.measure import _in_parallel, measure, reference_answers
 from autograder.milestones import Accuracy, Detection, DynamicShape, Milestone, Ramp, Speed
-from autograder.milestones.stage1 import MAP_DROP, YOLO
+from autograder.milestones.stage1 import MAP_DROP, RESNET50_FP16, YOLO
 from autograder.runner import Runner
 from autograder.snapshot import Rejected
 from autograder.speed import speed
@@ -74,7 +74,7 @@ def test_a_wrong_declaration_is_named(params, changes, says):
 
 
 def test_one_profile_for_both_sizes_and_a_gpu_builds_one_engine():
-    """On a GPU one FP16 engine serves the accuracy check and both speeds; each profile more costs a minute."""
+    """On a GPU one FP16 engine serves the accuracy check and both speeds; one more profile costs 40 s of building."""
     def context(lane: str) -> Context:
         return Context(YOLO, lane, "public", None, {}, lambda *_: None, None, None, print)
 
@@ -84,6 +84,31 @@ def test_one_profile_for_both_sizes_and_a_gpu_builds_one_engine():
     judged = ((1, 3, 320, 320), (8, 3, 416, 416), (8, 3, 416, 416))
     wide = ((1, 3, 192, 192), (5, 3, 416, 416), (5, 3, 416, 416))
     assert cpu.ranges("fp32", "onnxruntime") == [judged, wide]
+
+
+def test_each_milestone_is_built_at_its_own_level(monkeypatch):
+    """A detector's engine takes minutes at the classifier's level."""
+    asked, used = [], []
+
+    class Asked:
+        def ask(self, command, **head):
+            asked.append(head["level"])
+            return {}, []
+
+    def remember(data, config):
+        used.append(config.optimization_level)
+        raise InterruptedError
+
+    for milestone in (YOLO, RESNET50_FP16):
+        Context(milestone, "gpu", "public", Asked(), {}, lambda *_: None, None, None, print).engine("fp16", "tensorrt")
+    assert asked == [0, 2]
+    monkeypatch.setattr("course.engine.build", remember)
+    state = object.__new__(State)
+    state.data, state.engines = tiny.detector(), {}
+    with pytest.raises(InterruptedError):
+        state.build(key="k", precision="fp16", runtime="tensorrt", largest=1, alone=False, level=0,
+                    ranges=[((1, 3, 192, 192),) * 3])
+    assert used == [0]
 
 
 def test_raw_output_at_every_batch_and_size_that_is_asked_for_fits_what_is_taken():

@@ -91,16 +91,28 @@ def test_where_there_is_no_sandbox_the_way_out_is_named(monkeypatch):
     assert "--i-accept-running-student-code-unprotected" in str(caught.value)
 
 
-def test_libraries_that_ld_library_path_names_come_along_but_no_secrets(tmp_path, monkeypatch):
-    (tmp_path / "tensorrt").mkdir()
-    (tmp_path / "tensorrt" / "libnvinfer.so").write_text("library")
-    course = Path(sandbox.__file__).parents[1]
-    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/tensorrt::relative:{Path.home()}:/:{course}:{tmp_path}/missing")
-    code = f"""
-import os
-print(open({str(tmp_path / "tensorrt/libnvinfer.so")!r}).read(), os.path.exists({str(course / "solutions")!r}),
-      os.path.exists({str(Path.home() / ".bashrc")!r}))
-"""
+def test_libraries_that_ld_library_path_names_come_along(tmp_path, monkeypatch):
+    library = tmp_path / "tensorrt" / "libnvinfer.so.8"
+    library.parent.mkdir()
+    library.write_text("library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{library.parent}:{Path(sandbox.__file__).parents[1]}:/")
+    code = f"print(open({str(library)!r}).read(), __import__('os').path.exists({str(Path(sandbox.__file__).parents[1] / 'solutions')!r}))"
     done = inside(code, gpu=True)
-    assert done.stdout.split() == ["library", "False", "False"], done.stderr
+    assert done.stdout.split() == ["library", "False"], done.stderr
     assert "FileNotFoundError" in inside(code).stderr, "without a GPU no library is needed"
+
+
+def test_no_folder_that_ld_library_path_names_shows_a_secret(tmp_path, monkeypatch):
+    course, home = tmp_path / "all" / "course", tmp_path / "home"
+    good = [home / "TensorRT" / "lib", tmp_path / "cuda"]
+    bad = [tmp_path / "all", course, course / "solutions", home, tmp_path]
+    for folder in (*good, *bad):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "libx.so").touch()
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "link").symlink_to(course / "solutions")
+    bad += [tmp_path / "papers", tmp_path / "link", tmp_path / "missing", "", "relative", "/usr/lib/x86_64-linux-gnu"]
+    monkeypatch.setattr(sandbox, "__file__", str(course / "autograder" / "sandbox.py"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":".join(map(str, [*good, *bad])))
+    assert sandbox._named_libraries() == sorted(map(str, good))
