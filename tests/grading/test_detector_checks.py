@@ -6,9 +6,11 @@ import dataclasses
 import math
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from autograder import detector, engine_process, inputs
 from autograder.context import Context, float16_share
@@ -103,8 +105,7 @@ def test_each_milestone_is_built_at_its_own_level(monkeypatch):
         Context(milestone, "gpu", "public", Asked(), {}, lambda *_: None, None, None, print).engine("fp16", "tensorrt")
     assert asked == [0, 2]
     monkeypatch.setattr("course.engine.build", remember)
-    state = object.__new__(State)
-    state.data, state.engines = tiny.detector(), {}
+    state = State(tiny.detector())
     with pytest.raises(InterruptedError):
         state.build(key="k", precision="fp16", runtime="tensorrt", largest=1, alone=False, level=0,
                     ranges=[((1, 3, 192, 192),) * 3])
@@ -120,6 +121,19 @@ def test_raw_output_at_every_batch_and_size_that_is_asked_for_fits_what_is_taken
             batch = max(params.batches) if timed else getattr(params, "batch", 0)
             most = engine_process.MOST_TIMED_BYTES if timed else engine_process.MOST_ANSWER_BYTES
             assert 4 * 84 * proposals * batch <= most, check.id  # float32
+
+
+def test_raw_output_of_64_images_can_be_timed_and_may_not_be_asked_for():
+    """76 MB, from an engine that only adds: some milliseconds a call."""
+    raw = torch.zeros(64, 84, 3549)
+    state, x = State(b""), np.zeros((2, 1, 3, 8, 8), np.float32)
+    state.engines["k"] = SimpleNamespace(device="cpu", profiles=(), inputs=[SimpleNamespace(name="image")],
+                                         run=lambda feeds, profile: {"raw": raw + 1})
+    state.references["m:f []"] = lambda slot: raw + 2
+    _, (ours, _, slots, answers) = state.time(x, key="k", reference="m:f", rounds=3, max_seconds=5.0, warmup_s=0.01)
+    assert len(ours) == 3 and answers.shape == (len(slots), *raw.shape) and (answers == 1).all()
+    with pytest.raises(Rejected, match="too large"):
+        state.run(x[0], key="k")
 
 
 def test_too_few_layers_in_fp16_cost_points_and_an_unknown_part_costs_none():
