@@ -6,7 +6,7 @@ import sys
 _ROOT = os.path.dirname(os.path.abspath(__file__)) if "__file__" in globals() else os.getcwd()
 sys.path.insert(0, _ROOT)
 
-from autograder.setup import configure  # noqa: E402
+from autograder.classroom.nbgrader_settings import configure  # noqa: E402
 
 c = get_config()  # noqa: F821 - nbgrader defines it
 configure(c, _ROOT)

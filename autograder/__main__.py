@@ -14,10 +14,10 @@ import typer  # noqa: E402 - only now is it clear that it is there
 from course.errors import CourseError  # noqa: E402
 
 COMMANDS = {
-    "release": ("autograder.release", "Generate the stage folders from solutions/, or check them."),
-    "measure": ("autograder.measure", "Measure one submission against a milestone."),
-    "grade": ("autograder.grade", "Grade a class: release, collect, autograde, feedback."),
-    "export": ("autograder.export", "Export the grades: CSV, Canvas, Gradescope."),
+    "release": ("autograder.authoring.release", "Generate the stage folders from solutions/, or check them."),
+    "measure": ("autograder.measuring.measure", "Measure one submission against a milestone."),
+    "grade": ("autograder.classroom.grade", "Grade a class: release, collect, autograde, feedback."),
+    "export": ("autograder.classroom.export", "Export the grades: CSV, Canvas, Gradescope."),
     "milestones": ("autograder.milestones", "List the milestones, their checks and points."),
 }
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -11,10 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-from autograder.scoreboard import Report
+from autograder.measuring.report import Report
 from course.errors import CourseError
+from course.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 MOST_SECONDS = 1800.0
 
 

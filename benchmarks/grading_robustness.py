@@ -31,13 +31,11 @@ import time
 import warnings
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY)]
-
 from nbgrader.api import Gradebook  # noqa: E402
 
 from course.files import atomic_write  # noqa: E402
-from tests.grading import box  # noqa: E402
+from course.paths import ROOT
+from tests.classroom import box  # noqa: E402
 
 
 def make_class(root: Path, size: int) -> Path:
@@ -106,8 +104,8 @@ def writers(folder: Path, count: int, rounds: int) -> dict:
 def _grader(folder: Path, root: Path, options: str = "") -> Path:
     """A program that grades a class, to be started and ended as one."""
     script = folder / "grader.py"
-    script.write_text(f"import sys\nsys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
-                      "from tests.grading import box\n"
+    script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\nfrom pathlib import Path\n"
+                      "from tests.classroom import box\n"
                       f"if __name__ == '__main__':\n    box.run(Path({str(root)!r}), {options})\n")
     return script
 

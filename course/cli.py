@@ -12,8 +12,8 @@ import typer
 
 from course import __version__
 from course.errors import CourseError
+from course.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RED, PLAIN = "\033[31m", "\033[0m"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -77,7 +77,7 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_print_v
 @guarded
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
     """Show what this machine has, what each part is for and what to do next."""
-    from course.hardware import probe
+    from course.machine import probe
 
     if as_json:
         hardware = probe()
@@ -85,7 +85,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     else:
         from rich.console import Console
 
-        from course.doctor import show
+        from course.machine.table import show
 
         console = Console()
         with console.status("Looking at this machine") as status:
@@ -151,9 +151,9 @@ def lab(stage: Annotated[Optional[str], typer.Argument(help="1 to 4; opens its f
 def hint(exercise: Annotated[str, typer.Argument(help="The exercise's name, as in check(\"NAME\").")],
          number: Annotated[int, typer.Argument(min=1, max=3, help="Which of the three hints.")] = 1) -> None:
     """Print a hint for an exercise of a lesson."""
-    from course.exercises import find
+    from course.exercises import hint_text
 
-    print(f"Hint {number} of 3: {find(exercise).hints[number - 1]}")
+    print(hint_text(exercise, number))
 
 
 @data.command()

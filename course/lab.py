@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from course.errors import CourseError, MissingFileError
-from course.sync import MANIFEST, Change, read_manifest, sync, tidy
+from course.update import MANIFEST, Change, read_manifest, sync, tidy
 
 WORK = "work"
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+ROOT = Path(__file__).resolve().parents[1]
+"""The course's folder: a clone, in which `course` and `autograder` lie."""
+
+ASSETS = ROOT / "course" / "assets"
 """Weights and images that ship with the course; listed with their hashes in `manifest.json`."""
 
 

@@ -18,9 +18,8 @@ from course import __version__, bench
 from course.build_command import parse_profile
 from course.engine import load
 from course.errors import CourseError, ProfileError
+from course.paths import ROOT
 from course.profiling import trtexec
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def course(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -172,9 +171,9 @@ def test_profile_notation():
 
 
 def test_hint_of_an_exercise():
-    from course.exercises import all_exercises
+    from course.exercises import declared
 
-    first = next(iter(all_exercises().values()))
+    first = next(iter(declared().values()))
     done = course("hint", first.id, 2)
     assert (done.returncode, done.stdout) == (0, f"Hint 2 of 3: {first.hints[1]}\n")
     assert course("hint", first.id, 4).returncode == 2

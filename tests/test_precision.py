@@ -4,11 +4,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_plot import texts
 from torch import nn
 
-from course import plot_precision
+from course.plot import precision as plot_precision
 from course.precision import FORMATS, folded, layer_errors, number_in, relative, rounded
+from tests.plot.test_plot import texts
 
 DTYPES = {"FP32": torch.float32, "FP16": torch.float16, "BF16": torch.bfloat16}
 

@@ -334,7 +334,7 @@ def available_runtimes() -> dict[str, str | None]:
 
 
 def _module(name: str):
-    return importlib.import_module(f"course.engine.{name}")
+    return importlib.import_module(f"course.engine.runtimes.{name}")
 
 
 def _runtime(name: str, note: str = ""):

@@ -3,27 +3,29 @@
     check("open-batch")     # looks at what the cells above made; prints a verdict, returns the points
     hint("open-batch")      # the first hint; call it again for the next
 
-An exercise is a function in a module of this folder, one module a lesson. Its parameters are the names in the
+An exercise is a function in a module below this folder, one folder a stage and one module a lesson. Its parameters are the names in the
 notebook that it looks at; what it returns says what was found right; a misconception is raised as `Wrong`.
 These points are practice: the check runs in the learner's own process. Milestones are measured by `autograder`.
 """
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import io
 import math
-import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from course.errors import CourseError
 
-__all__ = ["Exercise", "Wrong", "all_exercises", "check", "exercise", "find", "hint", "prediction"]
+__all__ = ["Exercise", "Wrong", "check", "declared", "exercise", "find", "hint", "prediction"]
 
 
 class Wrong(CourseError):
@@ -52,6 +54,16 @@ class Exercise:
         return tuple(inspect.signature(self.judge).parameters)
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What the text of a module says about an exercise in it."""
+
+    id: str
+    module: str
+    points: float
+    hints: tuple[str, str, str]
+
+
 _known: dict[str, Exercise] = {}
 _hints_given: dict[str, int] = {}
 
@@ -68,18 +80,32 @@ def exercise(id: str, *, points: float, hints: tuple[str, str, str]) -> Callable
         raise ValueError(f"exercise {id!r} needs three hints and points above 0")
 
     def declare(judge: Callable[..., str]) -> Callable[..., str]:
-        if id in _known and _known[id].judge.__module__ != judge.__module__:
-            raise ValueError(f"exercise {id!r} is declared in {_known[id].judge.__module__} too")
         _known[id] = Exercise(id, points, hints, judge)
         return judge
     return declare
 
 
-def all_exercises() -> Mapping[str, Exercise]:
-    """Every exercise of the course by its id, lesson by lesson."""
-    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        importlib.import_module(f"{__name__}.{module}")
-    return _known
+@functools.lru_cache(maxsize=None)
+def declared() -> Mapping[str, Declared]:
+    """Every exercise of the course by its id, lesson by lesson, read from the text of the modules: none is imported, so a
+    hint comes at once, and a module that does not work here disturbs no other lesson.
+
+    Raises:
+        ValueError: a declaration is not written out (`@exercise("id", points=..., hints=("", "", ""))`), or an id is
+            declared twice.
+    """
+    found: dict[str, Declared] = {}
+    for path in sorted(Path(__file__).parent.glob("stage*/[!_]*.py")):
+        module = f"{__name__}.{path.parent.name}.{path.stem}"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for call in getattr(node, "decorator_list", ()):
+                if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "exercise"):
+                    continue
+                id = ast.literal_eval(call.args[0])
+                if id in found:
+                    raise ValueError(f"exercise {id!r} is declared in {found[id].module} and in {module}")
+                found[id] = Declared(id, module, **{word.arg: ast.literal_eval(word.value) for word in call.keywords})
+    return found
 
 
 def check(id: str) -> float:
@@ -130,9 +156,18 @@ def hint(id: str) -> None:
     Raises:
         CourseError: there is no such exercise.
     """
-    found = find(id)
-    number = _hints_given[id] = min(_hints_given.get(id, 0) + 1, len(found.hints))
-    print(f"Hint {number} of {len(found.hints)}: {found.hints[number - 1]}")
+    number = min(_hints_given.get(id, 0) + 1, 3)
+    print(hint_text(id, number))
+    _hints_given[id] = number
+
+
+def hint_text(id: str, number: int) -> str:
+    """Hint 1, 2 or 3 of an exercise, as it is shown.
+
+    Raises:
+        CourseError: there is no such exercise.
+    """
+    return f"Hint {number} of 3: {_declaration(id).hints[number - 1]}"
 
 
 def prediction(guess: float | None, measured: float, unit: str) -> None:
@@ -164,7 +199,7 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
 
 def _shown(value: float) -> str:
     """Whole numbers as they are, others with three significant digits."""
-    from course.plot import number
+    from course.text import number
 
     if not math.isfinite(value):
         return "nothing"
@@ -172,15 +207,23 @@ def _shown(value: float) -> str:
 
 
 def find(id: str) -> Exercise:
-    """The exercise of this id.
+    """The exercise of this id; imports the module of its lesson.
 
     Raises:
         CourseError: there is none; names the nearest.
     """
-    known = all_exercises()
+    if id not in _known:
+        importlib.import_module(_declaration(id).module)
+    return _known[id]
+
+
+def _declaration(id: str) -> Declared:
+    known = declared()
     if id not in known:
         near = difflib.get_close_matches(id, known, 1)
-        raise CourseError(f"There is no exercise {id!r}.",
-                          f"Known: {', '.join(known) or 'none'}.",
-                          f"Did you mean {near[0]!r}?" if near else "Use one of these.")
+        raise CourseError(
+            f"There is no exercise {id!r}.",
+            f"Known: {', '.join(known) or 'none'}.",
+            f"Did you mean {near[0]!r}?" if near else "Use one of these.",
+        )
     return known[id]

@@ -5,6 +5,3 @@
     layer_times.measure(engine, ...)   milliseconds per layer, as trtexec --dumpProfile prints them
     allocations.trace(engine, ...)     memory that an engine takes while it runs
 """
-from course.profiling.table import text_table
-
-__all__ = ["text_table"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from course.clocks import CpuClock
+from course.bench.clocks import CpuClock
 from course.errors import CourseError
 
 

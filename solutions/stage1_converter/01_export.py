@@ -21,17 +21,18 @@ import onnx
 import onnxslim
 import torch
 import torch.nn.functional as F
-from course import plot_graph
+from torch import nn
+
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, build, log, network_layers
 from course.errors import CourseError
 from course.exercises import check, hint, prediction
-from course.exercises.export import parser_here
+from course.exercises.stage1_converter.export import parser_here
 from course.export import TARGET_OPSET, check_parity, export
-from course.exporters import quiet
+from course.export.exporters import quiet
 from course.models import resnet50, yolo
 from course.models.yolo import WithNMS
-from torch import nn
+from course.plot import graph as plot_graph
 
 parser = parser_here()
 asked = {"tensorrt": "your TensorRT", "rtx": "TensorRT-RTX, on the CPU", None: "nobody"}[parser]

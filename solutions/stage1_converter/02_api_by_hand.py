@@ -25,11 +25,14 @@ import math
 
 import numpy as np
 import torch
-from course import bench, plot_api
+
+from course import bench
+from course.by_hand import network_onnx, raw
 from course.data import cifar10, preprocess
-from course.engine import BuildConfig, Profile, available_runtimes, build, log, network_onnx, raw
+from course.engine import BuildConfig, Profile, available_runtimes, build, log
 from course.exercises import check, hint, prediction
 from course.models import resnet50
+from course.plot import api as plot_api
 
 why_not = available_runtimes()["tensorrt"]
 trt = raw.module()                    # the module tensorrt where it works, else tensorrt_rtx

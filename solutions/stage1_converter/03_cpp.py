@@ -27,13 +27,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from course import bench, cpp_build, cpp_programs, plot
+
+from course import bench, plot
 from course.data import cifar10
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from course.engine import BuildConfig, Profile, build
 from course.exercises import check, hint, prediction
 from course.export import export
 from course.models import resnet50
+from course.native import compile as cpp_build
+from course.native import programs as cpp_programs
 
 tools = cpp_build.find()
 print(tools)

@@ -24,12 +24,13 @@ from collections import Counter
 import numpy as np
 import onnx
 import torch
-from course import plot_precision
+
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, available_runtimes, build, graph
 from course.exercises import check, hint, prediction
 from course.export import export
 from course.models import resnet50, yolo
+from course.plot import precision as plot_precision
 from course.precision import FORMATS, folded, layer_errors, number_in
 
 has_gpu = available_runtimes()["tensorrt"] is None

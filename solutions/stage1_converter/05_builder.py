@@ -26,16 +26,26 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from course import bench, plot, plot_builder
+
+from course import bench, plot
 from course.data import cifar10, preprocess
-from course.engine import (BuildConfig, Profile, available_runtimes, build, container, load,
-                           network_layers)
+from course.engine import (
+    BuildConfig,
+    Profile,
+    available_runtimes,
+    build,
+    container,
+    load,
+    network_layers,
+)
 from course.errors import CourseError
 from course.exercises import check, hint, prediction
 from course.export import export
 from course.models import resnet50
-from course.profiling import allocations, text_table, verbose
+from course.plot import builder as plot_builder
+from course.profiling import allocations, verbose
 from course.profiling.steps import Tensor, fused_steps, most_live, tensor_bytes
+from course.text import text_table
 
 missing = available_runtimes()           # runtime -> None if it works here, else the reason
 gpu = missing["tensorrt"] is None

@@ -26,17 +26,21 @@ import sys
 
 import numpy as np
 import torch
-from course import bench, plot, plot_builder, probes
+
+from course import bench, plot
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, available_runtimes, build
 from course.exercises import check, hint, prediction
 from course.export import export
+from course.machine import look
 from course.models import resnet50
-from course.profiling import text_table, trtexec, trtexec_command, trtexec_sample, verbose, warmup
+from course.plot import builder as plot_builder
+from course.profiling import trtexec, trtexec_command, trtexec_sample, verbose, warmup
+from course.text import text_table
 
 missing = available_runtimes()
 gpu, rtx = missing["tensorrt"] is None, missing["rtx"] is None
-found = probes.ask_tool(*probes.tool_places()["trtexec"])
+found = look.ask_tool(*look.tool_places()["trtexec"])
 print("trtexec:", found.path or "not on this machine")
 print("Engines run on TensorRT, on the GPU." if gpu else
       "Engines run on ONNX Runtime, on the CPU: all measured speeds here are CPU speeds.")

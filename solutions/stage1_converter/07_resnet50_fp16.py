@@ -21,6 +21,7 @@
 # %%
 import numpy as np
 import torch
+
 from course import bench
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, build, network_layers

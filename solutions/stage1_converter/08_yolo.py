@@ -26,17 +26,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from course import bench, deployment, plot_boxes
+
+from course import bench, detection
 from course.data.metrics import mean_average_precision
 from course.data.scenes import scene
-from course.deployment import detect, frames, tell
+from course.detection import detect, frames, tell
 from course.engine import BuildConfig, Profile, available_runtimes, build
 from course.exercises import prediction
 from course.export import check_parity, export
 from course.models import nms, yolo
 from course.models.suppression import WithNMS
 from course.models.yolo import decode_numpy
-from course.profiling import text_table
+from course.plot import boxes as plot_boxes
+from course.text import text_table
 
 gpu = available_runtimes()["tensorrt"] is None
 raw_model, decoded_model = yolo(decode=False), yolo(decode=True)   # the same weights
@@ -314,9 +316,9 @@ selfcheck("s1.m1b")
 # %%
 engines = {"inside": other, "outside": timed} if form == "raw" else {"inside": timed, "outside": other}
 per_second, budget = 20, 100   # frames/s of both cameras; ms
-ways = deployment.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30,
+ways = detection.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30,
                           progress=tell("mAP, then timing in turns"))
-print(deployment.table(ways, per_second))
+print(detection.table(ways, per_second))
 plot_boxes.deployments(ways, per_second, budget)
 
 # %%

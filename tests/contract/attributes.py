@@ -7,8 +7,23 @@ from dataclasses import replace
 from .memory import Memory
 from .scope import Frame, text
 from .values import (
-    TENSORRT, TRUE, Blank, Class, Instance, Listing, Member, Method, OwnClass,
-    OwnFunction, OwnInstance, OwnModule, Package, join, loosened, options, without_none,
+    TENSORRT,
+    TRUE,
+    Blank,
+    Class,
+    Instance,
+    Listing,
+    Member,
+    Method,
+    OwnClass,
+    OwnFunction,
+    OwnInstance,
+    OwnModule,
+    Package,
+    join,
+    loosened,
+    options,
+    without_none,
 )
 
 

@@ -9,9 +9,33 @@ from .attributes import blank
 from .expressions import Expressions
 from .scope import Frame, text
 from .values import (
-    FALSE, NONE, TENSORRT, TRUE, Blank, Class, Const, Dict, Fact, Instance, Items, Listing, Many, Member,
-    Method, OwnClass, OwnFunction, OwnInstance, Package, Table, from_python, join, loosened, options,
-    to_python, truth, without_none,
+    FALSE,
+    NONE,
+    TENSORRT,
+    TRUE,
+    Blank,
+    Class,
+    Const,
+    Dict,
+    Fact,
+    Instance,
+    Items,
+    Listing,
+    Many,
+    Member,
+    Method,
+    OwnClass,
+    OwnFunction,
+    OwnInstance,
+    Package,
+    Table,
+    from_python,
+    join,
+    loosened,
+    options,
+    to_python,
+    truth,
+    without_none,
 )
 
 PURE = {function.__name__: function

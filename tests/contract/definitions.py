@@ -10,8 +10,21 @@ from .calls import Calls
 from .memory import Findings
 from .scope import Frame, Function, Module, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Dict, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance,
-    OwnModule, Package, join, options,
+    NONE,
+    TENSORRT,
+    Blank,
+    Class,
+    Dict,
+    Instance,
+    Items,
+    Many,
+    OwnClass,
+    OwnFunction,
+    OwnInstance,
+    OwnModule,
+    Package,
+    join,
+    options,
 )
 
 CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset",

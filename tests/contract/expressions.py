@@ -8,8 +8,27 @@ from collections.abc import Callable
 from .attributes import Attributes, blank, qualified
 from .scope import Frame, State, merge, text
 from .values import (
-    NONE, TRUE, Blank, Class, Const, Dict, Fact, Instance, Items, Listing, Many, OwnInstance, Table, each,
-    from_python, is_none, join, options, to_python, truth, without_none,
+    NONE,
+    TRUE,
+    Blank,
+    Class,
+    Const,
+    Dict,
+    Fact,
+    Instance,
+    Items,
+    Listing,
+    Many,
+    OwnInstance,
+    Table,
+    each,
+    from_python,
+    is_none,
+    join,
+    options,
+    to_python,
+    truth,
+    without_none,
 )
 
 COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,

@@ -9,7 +9,6 @@ from .api import Api
 from .scope import Frame, Function, Module, text
 from .values import Blank, OwnFunction, depth, join
 
-
 DEEPEST = 8
 """Containers nested deeper than this count as foreign, so that the visits come to an end."""
 

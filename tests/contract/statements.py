@@ -8,8 +8,23 @@ from .definitions import Definitions, last_names
 from .memory import Try
 from .scope import Frame, Loop, State, merge, text
 from .values import (
-    NONE, TENSORRT, Blank, Class, Dict, Instance, Items, Many, OwnClass, OwnFunction, OwnInstance, Package,
-    Table, join, loosened, options, without_none,
+    NONE,
+    TENSORRT,
+    Blank,
+    Class,
+    Dict,
+    Instance,
+    Items,
+    Many,
+    OwnClass,
+    OwnFunction,
+    OwnInstance,
+    Package,
+    Table,
+    join,
+    loosened,
+    options,
+    without_none,
 )
 
 MISSING_NAME = {"AttributeError", "ImportError", "ModuleNotFoundError"}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from course.paths import ROOT
+
 from . import wheels
 from .api import Api
 from .checker import Report, check_files
 from .conftest import api_or_skip
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("course", "solutions", "autograder", "benchmarks")
 KNOWN = {
     "Builder.build_serialized_network": ("8.6", "10.16", "11.4"),

@@ -17,8 +17,6 @@ import time
 import traceback
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 CHECK = re.compile(r'^check\("(?P<id>[^"]+)"\)$')
 WRONG = re.compile(r"^# %% (?P<id>\S+) \| (?P<words>.+)$")
 
@@ -26,7 +24,7 @@ WRONG = re.compile(r"^# %% (?P<id>\S+) \| (?P<words>.+)$")
 def main(lesson: Path, wrong: Path, report: Path) -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from autograder.notebook import read_lesson, student_version
+    from autograder.authoring.notebook import read_lesson, student_version
 
     notebook = read_lesson(lesson.read_text(), lesson.name)
     released = student_version(notebook)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from course import exercises
+from course.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "solutions").glob("stage*/[0-9][0-9]_*.py"))
 FEWEST_WRONG = 3
 SECONDS = 560  # for one lesson, on a machine that others use too; on two quiet cores it takes about one minute
@@ -23,7 +23,7 @@ def name(lesson: Path) -> str:
 
 
 def is_milestone(lesson: Path) -> bool:
-    """Its notebook runs here too, but is not measured: tests/grading has the grader's tests."""
+    """Its notebook runs here too, but is not measured: tests/measuring has the grader's tests."""
     return "selfcheck(" in lesson.read_text()
 
 
@@ -41,7 +41,7 @@ def report(request, tmp_path_factory) -> dict:
             target = folder / path.relative_to(lesson.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    wrong = ROOT / "tests" / "lessons" / "wrong" / f"{lesson.stem}.py"
+    wrong = ROOT / "tests" / "lessons" / "wrong" / f"{lesson.parent.name}" / f"{lesson.stem}.py"
     out = folder / "report.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COURSE_CACHE": os.environ.get("COURSE_CACHE", "")}
     if not environment["COURSE_CACHE"]:
@@ -65,7 +65,7 @@ def test_a_lesson_and_its_exercises(report):
         if not good:
             faults.append(fault)
 
-    known = exercises.all_exercises()
+    known = exercises.declared()
     for cell in report["cells"]:
         require(not cell["problem"], f"cell fails: {cell['source']}\n{cell['problem']}")
         require("Traceback" not in cell["printed"] + cell["stderr"], f"traceback in: {cell['source']}\n{cell['printed']}")
@@ -100,7 +100,7 @@ def test_a_lesson_and_its_exercises(report):
 
 def test_every_exercise_is_in_one_lesson_and_every_check_is_known():
     sources = {lesson: lesson.read_text() for lesson in LESSONS}
-    for id in exercises.all_exercises():
+    for id in exercises.declared():
         places = [name(lesson) for lesson, text in sources.items() if f'check("{id}")' in text]
         assert len(places) == 1, f"{id} stands in {places or 'no lesson'}"
 

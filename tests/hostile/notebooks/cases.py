@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from tests.grading.box import BUILD, FOLD, NOTEBOOK, SOLVED, STAGE, blank, cell, solved
+from tests.classroom.box import BUILD, FOLD, NOTEBOOK, SOLVED, STAGE, blank, cell, solved
 
 FORGED = 6.0
 
@@ -204,7 +204,7 @@ def patched_timers_and_torch(root):
 import time, sys, types
 time.perf_counter = time.monotonic = time.time = lambda: 0.0
 sys.modules["torch"] = types.ModuleType("torch")
-import autograder.scoreboard as board
+import autograder.measuring.report as board
 board.Report.points = property(lambda self: 20.0)""")
 
 

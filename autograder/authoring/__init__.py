@@ -1,0 +1,1 @@
+"""From solutions/ to what learners and nbgrader get."""

@@ -1,0 +1,1 @@
+"""A class through nbgrader: collect, run in a sandbox, mark, export."""

@@ -1,0 +1,194 @@
+"""nbgrader's `Execute`, with the learner's kernel in bubblewrap, watched from outside, in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from jupyter_client.manager import AsyncKernelManager
+from nbformat.v4 import new_output
+from nbgrader.preprocessors import Execute
+from traitlets import Bool, Float, Integer
+
+from autograder.classroom.submission import TIMESTAMP, copy_plain
+from autograder.sandbox import bwrap
+from course.paths import ROOT
+
+UNPROTECTED = "i_accept_running_student_code_unprotected"
+_POLL_S = 0.25
+
+
+class _Watch(threading.Thread):
+    """Ends a kernel that takes too much, with all that it started; `reason` says why it did."""
+
+    def __init__(self, pid: int, mem_gb: float, processes: int, total_s: float):
+        super().__init__(daemon=True)
+        self.pid, self.mem_gb, self.processes, self.total_s = pid, mem_gb, processes, total_s
+        self.reason, self._over = "", threading.Event()
+
+    def run(self) -> None:
+        deadline = time.monotonic() + self.total_s
+        while not self._over.wait(_POLL_S):
+            try:
+                family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            if len(family) > self.processes:
+                self.reason = f"it started more than {self.processes} processes"
+            elif time.monotonic() > deadline:
+                self.reason = f"the notebook ran longer than {self.total_s:.0f} s"
+            elif _bytes(family, shared=True) > self.mem_gb * 2**30 and _bytes(family) > self.mem_gb * 2**30:
+                self.reason = f"it used more than {self.mem_gb:g} GB of memory"
+            if self.reason:
+                for process in family:  # the first is bubblewrap: what is inside ends with it
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                return
+
+    def stop(self) -> None:
+        self._over.set()
+
+
+def _bytes(family: list[psutil.Process], shared: bool = False) -> int:
+    """Memory of all together. `shared` counts shared pages once per process: too much, but quick."""
+    total = 0
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss if shared else process.memory_full_info().pss
+    return total
+
+
+class BoxedKernelManager(AsyncKernelManager):
+    """A kernel in bubblewrap. ZeroMQ goes over unix sockets, for the sandbox has not even a loopback network."""
+
+    limits: dict = {}
+    protected = True
+    watch: _Watch | None = None
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        folder = tempfile.mkdtemp(prefix="kernel-")
+        if len(folder) > 80:  # the name of a unix socket has 107 bytes at most
+            shutil.rmtree(folder)
+            folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")
+        self._sockets = folder
+        self.transport, self.ip = "ipc", folder + "/k"
+        self.connection_file = folder + "/c.json"
+        self._folder = "/"
+
+    @property
+    def kernel_spec(self):
+        spec = super().kernel_spec
+        if spec is not None:
+            spec.interrupt_mode = "message"  # bubblewrap does not pass signals on
+        return spec
+
+    async def _async_pre_start_kernel(self, **kwargs):
+        self._folder = kwargs.get("cwd") or os.getcwd()
+        return await super()._async_pre_start_kernel(**kwargs)
+
+    def format_kernel_cmd(self, extra_arguments=None):
+        command = super().format_kernel_cmd(extra_arguments)
+        if not self.protected:
+            return command
+        limits = {name: value for name, value in self.limits.items() if name != "total_s"}
+        return bwrap.bwrap(
+            command, rw=(self._folder, self._sockets), ro=(ROOT / "course", ROOT / "autograder"), cwd=self._folder,
+            gpu=bwrap.has_gpu(), **limits,
+            env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"})
+
+    async def _async_post_start_kernel(self, **kwargs):
+        await super()._async_post_start_kernel(**kwargs)
+        self.watch = _Watch(self.provisioner.pid, self.limits["mem_gb"], self.limits["processes"],
+                            self.limits["total_s"])
+        self.watch.start()
+
+    async def _async_cleanup_resources(self, restart: bool = False):
+        await super()._async_cleanup_resources(restart=restart)
+        if self.watch:
+            self.watch.stop()
+        if not restart:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+class SandboxedExecute(Execute):
+    """Runs a notebook; whatever its code does, the notebook comes back, with an error in each cell that did not run.
+
+    The kernel works in a copy of the submission's folder. What it leaves there is copied back without following
+    links: nbgrader writes notebooks into that folder afterwards, and a link would lead it elsewhere.
+    """
+
+    mem_gb = Float(8.0, help="GiB that the kernel and all that it starts may use").tag(config=True)
+    cpu_s = Integer(3600, help="CPU seconds per process").tag(config=True)
+    total_s = Float(1200.0, help="seconds for one notebook").tag(config=True)
+    processes = Integer(256, help="processes that may run in the sandbox").tag(config=True)
+    max_output_mb = Float(8.0, help="MB of output of one notebook that are kept").tag(config=True)
+    i_accept_running_student_code_unprotected = Bool(False, help="run without a sandbox").tag(config=True)
+
+    def __init__(self, *args, **kwargs):
+        kwargs["kernel_manager_class"] = BoxedKernelManager
+        super().__init__(*args, **kwargs)
+        if not getattr(self, UNPROTECTED):
+            bwrap.require()
+        self._begun, self._room, self._manager = -1, 0.0, None
+
+    def create_kernel_manager(self):
+        manager = super().create_kernel_manager()
+        manager.limits = {name: getattr(self, name) for name in ("mem_gb", "cpu_s", "processes", "total_s")}
+        manager.protected = not getattr(self, UNPROTECTED)
+        self._manager = manager
+        return manager
+
+    def preprocess(self, nb, resources, km=None):
+        folder = Path(resources["metadata"]["path"]).resolve()
+        self._begun, self._room = -1, self.max_output_mb * 1e6
+        with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as parent:
+            work = Path(parent) / folder.name
+            work.mkdir()
+            copy_plain(folder, work, skip_notebooks=True)
+            resources["metadata"]["path"] = str(work)
+            try:
+                nb, resources = super().preprocess(nb, resources, km)
+            except Exception as error:
+                if self._begun < 0:
+                    raise  # no code of the learner ran yet: this is our own failure
+                self._give_up(nb, error)
+            finally:
+                resources["metadata"]["path"] = str(folder)
+            self._bring_back(work, folder)
+        return nb, resources
+
+    def preprocess_cell(self, cell, resources, index):
+        self._begun = index
+        return super().preprocess_cell(cell, resources, index)
+
+    def process_message(self, msg, cell, cell_index):
+        """Drop what a notebook prints beyond the limit: it would fill the grader's memory."""
+        if msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
+            self._room -= len(str(msg["content"].get("text") or msg["content"].get("data")))
+            if self._room < 0 and msg["msg_type"] != "execute_result":
+                return None
+        return super().process_message(msg, cell, cell_index)
+
+    def _give_up(self, nb, error: Exception) -> None:
+        watch = self._manager.watch
+        why = watch.reason if watch and watch.reason else "it ended, or did not answer any more"
+        self.log.warning("The kernel was lost: %s (%s)", why, type(error).__name__)
+        for cell in nb.cells[max(0, self._begun):]:
+            if cell.cell_type == "code":
+                words = f"The kernel was stopped here: {why}."
+                cell.outputs = [new_output("error", ename="KernelStopped", evalue=words, traceback=[words])]
+
+    def _bring_back(self, work: Path, folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.suffix != ".ipynb" and path.name != TIMESTAMP:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        (work / TIMESTAMP).unlink(missing_ok=True)
+        for note in copy_plain(work, folder, skip_notebooks=True):
+            self.log.warning(note)

@@ -1,0 +1,1 @@
+"""Measuring a milestone, and the report of it."""

@@ -1,0 +1,1 @@
+"""Boxes for what is not trusted, and the way to talk to them."""

@@ -1,0 +1,1 @@
+"""What TensorRT's runtimes share: building, features of a version, the inspector."""

@@ -1,0 +1,1 @@
+"""Hints and checks of stage 1, one module a lesson."""

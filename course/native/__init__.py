@@ -1,0 +1,1 @@
+"""C++ programs around TensorRT: the tools to build them, and running them."""

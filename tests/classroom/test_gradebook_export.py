@@ -1,0 +1,178 @@
+"""Exports, held against what Canvas and Gradescope publish about their formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from nbgrader.api import Gradebook
+from traitlets.config import Config
+
+from autograder.classroom.export import canvas_csv, gradescope, main, plain_csv, rows, run_autograder
+from autograder.classroom.gradebook import Place
+from course.errors import CourseError
+
+STAGE = "stage1_converter"
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's own, when it adds a submission
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    """Four students: a late one, one who waits for a person, one without a submission, and one with a spiteful name."""
+    root = tmp_path_factory.mktemp("export")
+    url = f"sqlite:///{root}/.grading/gradebook.db?timeout=120"
+    (root / ".grading").mkdir()
+    (root / "nbgrader_config.py").write_text(
+        f"c = get_config()\nc.CourseDirectory.db_url = {url!r}\nc.CourseDirectory.course_id = 'trt-course'\n")
+    before, os.environ["PATH"] = os.environ["PATH"], f"{sys.prefix}/bin:{os.environ['PATH']}"  # nbgrader calls alembic
+    try:
+        with Gradebook(url, "trt-course") as book:
+            book.add_assignment(STAGE, duedate="2030-01-01 12:00 UTC")
+            book.add_notebook("01_export", STAGE)
+            book.add_grade_cell("fold-test", "01_export", STAGE, max_score=4, cell_type="code")
+            book.add_grade_cell("m-box", "01_export", STAGE, max_score=20, cell_type="code")
+            book.add_solution_cell("fold-test", "01_export", STAGE)
+            people = {"ada": ("Ada", "Lovelace", "71"), "li": ("黎", "李, jr.", "72"), "none": ("No", "Work", "73"),
+                      "evil": ('=HYPERLINK("http://x")', "@SUM", "74")}
+            for student, (first, last, lms) in people.items():
+                book.add_student(student, first_name=first, last_name=last, lms_user_id=lms)
+                if student != "none":
+                    book.add_submission(STAGE, student)
+                    for name, score in (("fold-test", 4.0), ("m-box", 7.5)):
+                        grade = book.find_grade(name, "01_export", STAGE, student)
+                        grade.auto_score, grade.needs_manual_grade = score, False
+            book.find_submission_notebook("01_export", STAGE, "ada").late_submission_penalty = 1.15
+            book.find_grade("m-box", "01_export", STAGE, "li").needs_manual_grade = True
+            book.find_comment("fold-test", "01_export", STAGE, "li").auto_comment = "Well done."
+            book.db.commit()
+    finally:
+        os.environ["PATH"] = before
+    config = Config()
+    config.CourseDirectory.db_url, config.CourseDirectory.course_id = url, "trt-course"
+    return Place(root, config)
+
+
+def read(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def check_canvas(table: list[list[str]]) -> None:
+    """The rules of Canvas's gradebook import."""
+    header, points, *students = table
+    assert header[:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
+    assert len(set(header)) == len(header) > 5
+    assert points[0] == "    Points Possible" and points[1:5] == [""] * 4
+    assert all(float(value) > 0 for value in points[5:])
+    for line in students:
+        assert len(line) == len(header) and line[0]
+        assert line[1] or line[2] or line[3], "Canvas finds nobody by name"
+        assert all(value == "" or float(value) >= 0 for value in line[5:])
+
+
+def test_canvas(place):
+    table = read(canvas_csv(place, [STAGE]))
+    check_canvas(table)
+    by_login = {line[3]: line for line in table[2:]}
+    assert by_login["ada"] == ["Lovelace, Ada", "71", "", "ada", "", "10.35"]  # 11.5 less 1.15 for lateness
+    assert by_login["li"][0] == "李, jr., 黎" and by_login["none"][5] == ""
+    assert table[1][5] == "24"
+
+
+def test_canvas_with_a_roster_speaks_of_its_own_students_and_columns(place):
+    roster = ("\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,stage1_converter (991)\n    Points Possible,,,,,24\n"
+              '"Lovelace, Augusta Ada",5551,S-1,ada,Section 7,\n"Other, One",5552,S-2,other,Section 7,\n')
+    table = read(canvas_csv(place, [STAGE], roster))
+    check_canvas(table)
+    assert table[0][5] == "stage1_converter (991)"
+    assert table[2:] == [["Lovelace, Augusta Ada", "5551", "S-1", "ada", "Section 7", "10.35"]]
+    with pytest.raises(CourseError, match="no gradebook export"):
+        canvas_csv(place, [STAGE], "name,points\n")
+
+
+def test_no_cell_is_a_formula(place):
+    for text in (canvas_csv(place, [STAGE]), plain_csv(place, STAGE)):
+        assert not [cell for line in read(text) for cell in line if cell[:1] in ("=", "+", "@")]
+
+
+def test_csv_has_every_cell_and_the_total(place):
+    table = read(plain_csv(place, STAGE))
+    lines = {(line[0], line[5]): dict(zip(table[0], line)) for line in table[1:]}
+    assert lines["ada", "m-box"]["score"] == "7.5" and lines["ada", "m-box"]["max_score"] == "20"
+    assert (lines["ada", "total"]["score"], lines["ada", "total"]["late_penalty"]) == ("10.35", "1.15")
+    assert lines["li", "m-box"]["needs_manual"] == "true" and lines["none", "total"]["score"] == ""
+
+
+def check_gradescope(result: dict) -> None:
+    """The rules of Gradescope's "Autograder Specifications"."""
+    shown = {"hidden", "after_due_date", "after_published", "visible"}
+    formats = {"text", "html", "simple_format", "md", "ansi"}
+    assert set(result) <= {"score", "execution_time", "output", "output_format", "test_output_format", "test_name_format",
+                           "visibility", "stdout_visibility", "extra_data", "tests", "leaderboard"}
+    assert "score" in result or result["tests"]
+    assert isinstance(result["score"], (int, float)) and result["score"] >= 0
+    assert result.get("visibility", "visible") in shown and result.get("stdout_visibility", "hidden") in shown
+    assert result.get("output_format", "text") in formats
+    for test in result.get("tests", ()):
+        assert set(test) <= {"score", "max_score", "status", "name", "name_format", "number", "output", "output_format",
+                             "tags", "visibility", "extra_data"}
+        assert test.get("status", "passed") in {"passed", "failed"} and test["visibility"] in shown
+        assert 0 <= test["score"] <= test["max_score"] and isinstance(test["name"], str)
+
+
+def test_gradescope(place):
+    results = {row.student: gradescope(row) for row in rows(place, STAGE)}
+    for result in results.values():
+        check_gradescope(json.loads(json.dumps(result)))
+    assert results["ada"]["score"] == 10.35 and "1.15" in results["ada"]["output"]
+    li = {test["name"]: test for test in results["li"]["tests"]}
+    assert "status" not in li["01_export: m-box"] and "person" in li["01_export: m-box"]["output"]
+    assert "Well done." in li["01_export: fold-test"]["output"]
+
+
+def test_the_command_writes_files(place, tmp_path, capsys):
+    root = ["--root", str(place.root)]
+    assert main(["canvas", STAGE, "--to", str(tmp_path / "c.csv"), *root]) == 0
+    check_canvas(read((tmp_path / "c.csv").read_text()))
+    assert main(["gradescope", STAGE, "--to", str(tmp_path / "g"), "--student", "ada", *root]) == 0
+    assert [path.parent.name for path in tmp_path.glob("g/*/*/results.json")] == ["ada"]
+    with pytest.raises(CourseError, match="no stage 'stage7'"):
+        main(["csv", "stage7", *root])
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_run_autograder_always_leaves_a_result(tmp_path, works):
+    """In a folder laid out as Gradescope does; a stand-in for Python says what it was asked, and exports a score."""
+    main(["run_autograder", STAGE, "--to", str(tmp_path / "source")])
+    (tmp_path / "submission").mkdir()
+    (tmp_path / "submission" / "01_export.ipynb").write_text("{}")
+    (tmp_path / "submission" / "link").symlink_to("/etc/passwd")
+    python = tmp_path / "source" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"""#!/usr/bin/env bash
+echo "$@" >> {tmp_path}/asked
+[ "$3" = grade ] && exit 1
+{"true" if works else "exit 1"}
+mkdir -p "$9/{STAGE}/student" && echo '{{"score": 7}}' > "$9/{STAGE}/student/results.json"
+""")
+    python.chmod(0o755)
+    subprocess.run([tmp_path / "source" / "run_autograder"], env={**os.environ, "AUTOGRADER_BASE": str(tmp_path)},
+                   check=False, capture_output=True, timeout=60)
+    result = json.loads((tmp_path / "results" / "results.json").read_text())
+    check_gradescope(result)
+    assert result["score"] == (7 if works else 0)
+    work = tmp_path / "source" / ".grading" / "submitted" / "student" / STAGE
+    assert (work / "01_export.ipynb").is_file() and (work / "link").is_symlink()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == f"-m autograder grade {STAGE} --student student --force"
+
+
+def test_grading_without_a_sandbox_is_written_out():
+    assert "unprotected" not in run_autograder(STAGE)["run_autograder"]
+    assert "--i-accept-running-student-code-unprotected" in run_autograder(STAGE, unprotected=True)["run_autograder"]
+    for text in run_autograder(STAGE).values():
+        assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0

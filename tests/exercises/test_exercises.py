@@ -1,0 +1,93 @@
+"""Checks, hints and predictions of the lessons."""
+from __future__ import annotations
+
+import sys
+import warnings
+
+import pytest
+
+from course import exercises
+from course.errors import CourseError, MissingFileError
+from course.exercises import Wrong, check, exercise, hint, prediction
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """One exercise: `answer` must be 42; 41 earns half."""
+    monkeypatch.setattr(exercises, "_known", {})
+    monkeypatch.setattr(exercises, "_hints_given", {})
+
+    @exercise("demo", points=3, hints=("first", "second", "third"))
+    def judge(answer):
+        if answer == "file":
+            raise MissingFileError("x.onnx is not there.", "Nothing wrote it.", "Export it.")
+        if answer == "noise":
+            warnings.warn("deprecated")
+            print("library talk", file=sys.stderr)
+            return "fine"
+        if answer + 0 == 41:
+            raise Wrong("41 is close.", "You forgot one.", "Add one.", share=0.5)
+        if answer != 42:
+            raise Wrong(f"{answer} is wrong.", "A reason.", "A step.")
+        return "42 it is."
+    monkeypatch.setattr(exercises, "declared", lambda: exercises._known)
+
+
+def judged(value, capsys) -> tuple[float, str]:
+    names = {"check": check, "answer": value}
+    points = eval('check("demo")', names)
+    out, err = capsys.readouterr()
+    assert err == ""
+    return points, out
+
+
+@pytest.mark.parametrize("value, points, words", [
+    (42, 3.0, "42 it is."), (41, 1.5, "You forgot one."), (7, 0.0, "7 is wrong."),
+    (None, 0.0, "`answer` has no value yet"), (..., 0.0, "`answer` has no value yet"),
+    ("file", 0.0, "x.onnx is not there."), ([], 0.0, "TypeError"), ("noise", 3.0, "library talk"),
+])
+def test_verdicts(demo, capsys, value, points, words):
+    earned, said = judged(value, capsys)
+    assert earned == points and isinstance(earned, float) and words in said
+    assert ("Next step" in said) == (points < 3)
+
+
+def test_a_name_that_is_not_there(demo, capsys):
+    assert eval('check("demo")', {"check": check}) == 0.0
+    assert "run it, then run this cell again" in capsys.readouterr().out
+
+
+def test_hints_come_one_at_a_time(demo, capsys):
+    for words in ("Hint 1 of 3: first", "Hint 2 of 3: second", "Hint 3 of 3: third", "Hint 3 of 3: third"):
+        hint("demo")
+        assert words in capsys.readouterr().out
+
+
+def test_unknown_exercises_are_named(demo):
+    with pytest.raises(CourseError, match="Did you mean 'demo'"):
+        check("demoo")
+
+
+def test_a_share_outside_0_to_1_earns_no_more(demo, capsys, monkeypatch):
+    @exercise("generous", points=2, hints=("a", "b", "c"))
+    def judge(answer):
+        raise Wrong("Too kind.", "x", "y", share=7.0)
+    assert eval('check("generous")', {"check": check, "answer": 1}) == 2.0
+
+
+@pytest.mark.parametrize("guess, measured, words", [
+    (2.0, 2.1, "within a tenth"), (10, 2, "5 times too high"), (1, 3, "3 times too low"), (0, 0, "equal"),
+    (0, 3, "off by -3"), (60, 58, "measured 58 ms"), (1, 12345.0, "measured 12 345 ms"), (1, 0.5, "measured 0.500 ms"), (None, 3, "no prediction"), ("many", 3, "is no number"),
+    (2, float("nan"), "measured nothing ms: nothing to compare"), (float("inf"), 3, "nothing to compare"),
+])
+def test_predictions(capsys, guess, measured, words):
+    prediction(guess, measured, "ms")
+    said = capsys.readouterr().out
+    assert words in said and "ms" in said
+
+
+def test_every_exercise_has_three_different_hints_and_names():
+    for id in exercises.declared():
+        one = exercises.find(id)
+        assert len(set(one.hints)) == 3 and all(len(text) > 20 for text in one.hints), id
+        assert one.names, f"{id} looks at nothing"
