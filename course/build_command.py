@@ -10,7 +10,7 @@ from rich.table import Table
 
 from course import bench
 from course.engine import BuildConfig, Engine, Profile, TensorSpec, build
-from course.engine.api import BuildProgress, Shape
+from course.engine.types import BuildProgress, Shape
 from course.errors import ProfileError
 from course.files import atomic_write
 from course.profiling import layer_times

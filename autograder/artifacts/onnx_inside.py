@@ -23,7 +23,7 @@ import numpy as np
 from autograder.artifacts import onnx
 from autograder.artifacts.file import Rejected
 from autograder.sandbox import messages
-from course.bench.cpu_time import CpuTime, one_thread
+from course.bench.clocks import CpuTime, one_torch_thread
 from course.errors import CourseError
 
 MOST_KEPT, MOST_KEPT_BYTES = 4096, 192_000_000
@@ -104,10 +104,10 @@ class State:
 
         profiles = self._profiles(largest, ranges)
         tuning = {"optimization_level": level} if runtime == "tensorrt" else {}
-        with one_thread() if alone and runtime == "onnxruntime" else contextlib.nullcontext():
-            built = engine.build(
-                self.data, engine.BuildConfig(precision, profiles, runtime=runtime, **tuning)
-            )
+        threads = 1 if alone and runtime == "onnxruntime" else None
+        built = engine.build(
+            self.data, engine.BuildConfig(precision, profiles, runtime=runtime, threads=threads, **tuning)
+        )
         self.engines[key] = built
         # ONNX Runtime's CPU kernels compute in float32 whatever the weights are: no part to report
         part = _float16_part(built) if runtime == "tensorrt" and precision == "fp16" else -1.0
@@ -173,7 +173,7 @@ class State:
             with torch.inference_mode():
                 model(slots[turn % len(slots)])
 
-        with contextlib.nullcontext() if cuda else one_thread():
+        with contextlib.nullcontext() if cuda else one_torch_thread():
             found = bench.compare(
                 ours,
                 theirs,

@@ -9,8 +9,9 @@ import math
 import warnings
 
 from course.engine import log
-from course.engine.api import TensorSpec, available_runtimes
+from course.engine.api import available_runtimes
 from course.engine.trt import features as compat
+from course.engine.types import TensorSpec
 from course.errors import UnsupportedError
 
 PYCUDA_HELP = ("pip install pycuda (it is compiled, which needs nvcc and g++). If a symbol of CUDA is missing, start "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from course.engine.api import TensorSpec
+from course.engine.types import TensorSpec
 from course.errors import CourseError
 
 VERBS = ("set_shape", "allocate", "set_address", "copy_to_gpu", "execute", "copy_to_host", "wait", "read")

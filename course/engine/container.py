@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from course.engine.api import Profile, TensorSpec
+from course.engine.profiles import Profile
+from course.engine.types import TensorSpec
 from course.errors import DamagedFileError, EngineMismatchError, MissingFileError
 from course.files import atomic_write
 

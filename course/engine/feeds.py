@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from course.engine.api import Profile, TensorSpec
+from course.engine.profiles import Profile
+from course.engine.types import TensorSpec
 from course.errors import DtypeError, ProfileError, ShapeError
 
 

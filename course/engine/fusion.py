@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from course.engine import graph
-from course.engine.api import Layer, TensorInfo
+from course.engine import graph, onnx_layers
+from course.engine.types import Layer, TensorInfo
 
 _PREFIX, _SUFFIX = "InsertedPrecisionFreeCast_", "_nchwc"  # what ONNX Runtime puts around tensor names
 _REORDERS = ("ReorderInput", "ReorderOutput")  # only move data between layouts
@@ -46,7 +46,7 @@ def fused_layers(proto: onnx.ModelProto, optimised: Path) -> tuple[Layer, ...]:
             owner[index] = owners.pop()
 
     constant = _constant_nodes(proto)
-    infos = {info.name: info for layer in graph.layers(graph.Model("", proto, b"", ""))
+    infos = {info.name: info for layer in onnx_layers.layers(graph.Model("", proto, b"", ""))
              for info in (*layer.inputs, *layer.outputs)}
 
     def tensors(tensor_names):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from course.engine.api import Layer, TensorInfo, TensorSpec
+from course.engine.types import TensorSpec
 from course.errors import BuildError, MissingFileError, ParseError, UnsupportedError
 
 _EXPORT_AGAIN = "Export the model again with course.export.export()."
@@ -132,7 +132,7 @@ def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         if not value.type.tensor_type.HasField("shape"):
             raise ParseError(f"Input {value.name!r} has no shape.",
                              "A runtime must know how many dimensions it has.", _EXPORT_AGAIN)
-        shapes[value.name] = _dims(value)
+        shapes[value.name] = dims_of(value)
     return shapes
 
 
@@ -142,7 +142,7 @@ def with_dim_names(specs: tuple[TensorSpec, ...], proto: onnx.ModelProto) -> tup
     return tuple(dataclasses.replace(spec, dims=names[spec.name]) for spec in specs)
 
 
-def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+def dims_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     def known(dim):
         return dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0
 
@@ -232,31 +232,6 @@ def _to_float16(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
         raise BuildError(f"{name} could not be converted to float16.",
                          f"{type(error).__name__}: {one_line(error)}",
                          'Build with precision="fp32", or export the model in float16.') from error
-
-
-def layers(model: Model) -> tuple[Layer, ...]:
-    """The nodes of the model, each a layer, with the shapes that ONNX can infer."""
-    graph = onnx.shape_inference.infer_shapes(model.proto).graph
-    infos = {value.name: _info(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-    for tensor in graph.initializer:
-        infos[tensor.name] = TensorInfo(tensor.name, _dtype_name(tensor.data_type), tuple(tensor.dims))
-
-    def tensors(names):
-        return tuple(infos.get(name, TensorInfo(name)) for name in names if name)
-
-    return tuple(Layer(node_name(node, index), node.op_type, tensors(node.input), tensors(node.output),
-                       (node_name(node, index),), node.domain) for index, node in enumerate(graph.node))
-
-
-def _info(value: onnx.ValueInfoProto) -> TensorInfo:
-    tensor = value.type.tensor_type
-    shape = _dims(value) if tensor.HasField("shape") else None
-    return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
-
-
-def _dtype_name(elem_type: int) -> str:
-    name = onnx.TensorProto.DataType.Name(elem_type)
-    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from course.engine.api import LogLine
+from course.engine.types import LogLine
 
 logger = logging.getLogger("course.tensorrt")
 logger.addHandler(logging.NullHandler())  # else Python prints warnings to stderr if nobody set logging up

@@ -2,14 +2,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from course.engine.types import OnnxSource, Shape
 from course.errors import ProfileError
 
 _NAMES = ("min", "opt", "max")
 _FIX_SHAPES = 'Write it as Profile({"image": ((1, 3, 224, 224), (8, 3, 224, 224), (32, 3, 224, 224))}).'
 
 
-def tidy(shapes: Mapping) -> dict[str, tuple]:
+@dataclass(frozen=True)
+class Profile:
+    """The shapes that an engine accepts: the smallest, the usual and the largest of each dynamic input.
+
+    TensorRT tunes its kernels for the usual one and refuses shapes outside the range.
+    Inputs without a dynamic dimension need no entry.
+
+    Args:
+        shapes: input name -> (min, opt, max).
+
+    Raises:
+        ProfileError: an entry is not three shapes of whole numbers.
+    """
+
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shapes", _tidy(self.shapes))
+
+    @staticmethod
+    def batch(onnx: OnnxSource, min: int, opt: int, max: int) -> Profile:
+        """Profile in which only the batch varies: dimension 0 of every input that leaves it open.
+
+        Raises:
+            ProfileError: the model has no open batch dimension, or leaves another dimension open too.
+        """
+        return _batch_profile(onnx, min, opt, max)
+
+
+def _tidy(shapes: Mapping) -> dict[str, tuple]:
     """The same shapes as tuples of int.
 
     Raises:
@@ -33,10 +64,9 @@ def tidy(shapes: Mapping) -> dict[str, tuple]:
     return result
 
 
-def batch_profile(onnx, low: int, usual: int, high: int):
+def _batch_profile(onnx: OnnxSource, low: int, usual: int, high: int) -> Profile:
     """See `Profile.batch`."""
-    from course.engine import graph
-    from course.engine.api import Profile
+    from course.engine import graph  # it needs onnx, which a program that only loads an engine does not
 
     model = graph.read(onnx)
     inputs = graph.inputs(model.proto)

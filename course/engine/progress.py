@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from course.engine.api import BuildProgress, LogLine
+from course.engine.types import BuildProgress, LogLine
 from course.errors import BuildError
 
 # What TensorRT's log says when it moves on; without IProgressMonitor (8.6) this is all there is.

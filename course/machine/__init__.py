@@ -1,19 +1,22 @@
 """What this machine has, in one value, and what that means for the course.
 
-`probes.look` collects raw facts, `verdicts.judge` turns them into one `Component` each, `doctor` prints them.
+`look` collects raw facts, `judge` turns them into one `Component` each, `table` prints them.
 """
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from course.machine import look
+from course.machine.judge import judge
+from course.machine.parts import Component, Hardware
+
+__all__ = ["Component", "Hardware", "describe_machine", "probe"]
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorrt",
             "tensorrt_rtx", "pycuda")
@@ -21,59 +24,8 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd
 """Those that decide how fast a CPU multiplies matrices, in INT8 above all."""
 
 
-@dataclass(frozen=True)
-class Component:
-    """One part of the machine.
-
-    Args:
-        found: it is there and answers.
-        unlocks: what it is for in the course.
-        problem: what is wrong with it, None if nothing is.
-        next_step: what to do where it is missing or has a problem: a command if there is one, then, on a second
-            line, what else to know.
-    """
-    name: str
-    found: bool
-    version: str | None = None
-    where: str | None = None
-    unlocks: str = ""
-    problem: str | None = None
-    next_step: str | None = None
-
-    @property
-    def state(self) -> str:
-        """"ok", "problem" or "missing"."""
-        return "problem" if self.problem else "ok" if self.found else "missing"
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine, part by part: `probe()["GPU"]`."""
-    components: tuple[Component, ...]
-
-    def __getitem__(self, name: str) -> Component:
-        return next(component for component in self.components if component.name == name)
-
-    @property
-    def lane(self) -> str:
-        """"gpu" where TensorRT can build and run engines, else "cpu"."""
-        return "gpu" if all(self[name].state == "ok" for name in ("GPU", "Driver", "TensorRT", "PyTorch")) else "cpu"
-
-    @property
-    def ready(self) -> bool:
-        """Whether the lessons run, on a CPU at least."""
-        return all(self[name].found for name in ("Python", "PyTorch", "ONNX", "ONNX Runtime"))
-
-    def to_json(self) -> str:
-        """`lane`, `ready` and `components`, each with its `state`."""
-        components = [{**asdict(component), "state": component.state} for component in self.components]
-        return json.dumps({"lane": self.lane, "ready": self.ready, "components": components}, indent=1, ensure_ascii=False)
-
-
 def probe(seen: Callable[[str], None] = lambda name: None) -> Hardware:
     """Look at this machine; takes some seconds. `seen` is called with the name of each part that has answered."""
-    from course.machine.judge import judge
-
     return judge(look.look(seen))
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import re
 
-from course.machine import Component, Hardware
 from course.machine.look import Facts, Module
+from course.machine.parts import Component, Hardware
 
 MINIMUM_DRIVER = {11: 450, 12: 525, 13: 580}
 """CUDA major version -> oldest Linux driver. NVIDIA, CUDA Compatibility, "Minor Version Compatibility", table 1."""

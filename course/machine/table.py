@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from course.machine import Component, Hardware
+from course.machine.parts import Component, Hardware
 from course.paths import ASSETS
 
 MARKS = {"ok": ("✓", "green"), "problem": ("!", "red"), "missing": ("–", "dim")}

@@ -17,7 +17,7 @@ from matplotlib.patches import FancyBboxPatch
 
 if TYPE_CHECKING:
     from course.bench import Samples
-    from course.engine.api import Layer
+    from course.engine.types import Layer
 from course.text import number
 
 # Okabe and Ito, Color Universal Design (2008): distinct with every kind of colour blindness.

@@ -13,8 +13,8 @@ import matplotlib
 import onnx
 from matplotlib.patches import FancyBboxPatch
 
-from course.engine import graph
-from course.engine.api import Layer, OnnxSource
+from course.engine import graph, onnx_layers
+from course.engine.types import Layer, OnnxSource
 from course.errors import CourseError
 from course.plot import GREY, INK, MUTED, OPERATOR_COLOURS, PALETTE, STYLE, Figure
 
@@ -79,7 +79,7 @@ def draw(source: OnnxSource, names: Sequence[str] | None = None, title: str = ""
         CourseError: a name is unknown, or there are more than 60 nodes.
     """
     model = graph.read(source)
-    layers = {layer.name: layer for layer in graph.layers(model)}
+    layers = {layer.name: layer for layer in onnx_layers.layers(model)}
     chosen = list(layers) if names is None else [name for name in layers if name in set(names)]
     if not chosen or len(chosen) > MOST or (names is not None and set(names) - set(layers)):
         raise CourseError(f"{len(chosen)} nodes of {model.name} cannot be drawn.",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from course.engine.api import Engine
+from course.engine.base import Engine
 from course.errors import CourseError, UnsupportedError
 
 PAGE = resource.getpagesize()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from course.engine.api import Engine
+from course.engine.base import Engine
 from course.errors import CourseError, UnsupportedError
 from course.profiling.trtexec import LayerTime
 

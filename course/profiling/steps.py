@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from course.engine.api import Layer
+from course.engine.types import Layer
 
 
 @dataclass(frozen=True)

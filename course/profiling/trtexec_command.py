@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course.engine.api import Profile, Shape
+from course.engine.profiles import Profile
+from course.engine.types import Shape
 from course.errors import CourseError, UnsupportedError
 from course.profiling.trtexec import TrtexecResult, read_log
 

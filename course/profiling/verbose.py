@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from course.engine.api import LogLine
+from course.engine.types import LogLine
 from course.errors import CourseError
 
 _TEXT_LINE = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] "

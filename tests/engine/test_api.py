@@ -15,10 +15,10 @@ import onnx
 import pytest
 
 from course.engine import BuildConfig, Profile, available_runtimes, build, container, graph, load, log, network_layers
-from course.engine.api import LogLine, TensorSpec
 from course.engine.feeds import check
 from course.engine.progress import Progress
 from course.engine.trt import inspector
+from course.engine.types import LogLine, TensorSpec
 from course.errors import (
     BuildError,
     CourseError,

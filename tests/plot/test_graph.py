@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from course.engine import onnx_layers
 from course.errors import CourseError
 from course.plot import graph as plot_graph
 from tests.plot.test_plot import texts
@@ -70,7 +71,7 @@ def test_shapes_kernels_and_the_outer_input_are_written() -> None:
 
 def test_boxes_do_not_overlap_and_the_skip_has_a_lane_of_its_own() -> None:
     model = residual()
-    spots = plot_graph._spots(model, list(plot_graph.graph.layers(plot_graph.graph.read(model))))
+    spots = plot_graph._spots(model, list(onnx_layers.layers(plot_graph.graph.read(model))))
     rows = plot_graph._arranged(spots)
     assert [[bool(s.title) for s in sorted(row, key=lambda s: s.x)] for row in rows] == [
         [True], [True, False], [True, False], [True, False], [True], [True, True]]

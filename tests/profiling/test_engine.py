@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from course.engine import BuildConfig, Profile, available_runtimes, build, network_layers
-from course.engine.api import Layer, LogLine, TensorInfo
+from course.engine.types import Layer, LogLine, TensorInfo
 from course.errors import CourseError, UnsupportedError
 from course.export import export
 from course.profiling import allocations, layer_times, trtexec_sample, verbose, warmup

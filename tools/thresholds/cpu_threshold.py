@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from course import bench, engine  # noqa: E402
-from course.bench.cpu_time import CpuTime, one_thread  # noqa: E402
+from course.bench.clocks import CpuTime, one_torch_thread  # noqa: E402
 from course.files import atomic_write  # noqa: E402
 
 
@@ -57,8 +57,9 @@ def _one(case: Case, run: int, seconds: float) -> Iterator[dict]:
     name = next(iter(engine.network_layers(case.onnx, "onnxruntime"))).inputs[0].name
     shapes = [x.shape for x in case.inputs]
     low, high = (tuple(edge(sizes) for sizes in zip(*shapes)) for edge in (min, max))
-    config = engine.BuildConfig(profiles=(engine.Profile({name: (low, high, high)}),), runtime="onnxruntime")
-    with one_thread(), engine.build(case.onnx, config) as built:
+    config = engine.BuildConfig(profiles=(engine.Profile({name: (low, high, high)}),), runtime="onnxruntime",
+                                threads=1)
+    with one_torch_thread(), engine.build(case.onnx, config) as built:
         for x, labels in zip(case.inputs, case.labels):
             tensor = torch.from_numpy(x)
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from course.engine import graph, profiles
-from course.engine.api import BuildConfig, Captured, Engine, Layer, LogLine, Memory, TensorSpec
+from course.engine import graph, onnx_layers, profiles
+from course.engine.base import Engine
+from course.engine.config import BuildConfig
 from course.engine.container import Header
 from course.engine.feeds import check
 from course.engine.fusion import fused_layers, original_tensor
 from course.engine.progress import Progress
+from course.engine.types import Captured, Layer, LogLine, Memory, TensorSpec
 from course.errors import CourseError, ParseError, ShapeError, UnsupportedError
 
 _DTYPES = {"float": "float32", "float16": "float16", "double": "float64", "bfloat16": "bfloat16",
@@ -55,7 +57,7 @@ def build(onnx, config: BuildConfig) -> Engine:
     profiles.check(model.name, graph.inputs(model.proto), config.profiles)
     ready = graph.prepared(model, config.keep_outputs, float16=config.precision == "fp16")
     progress.tell("Optimise the graph")
-    session = _session(ready)
+    session = _session(ready, config.threads)
     inputs = graph.with_dim_names(_specs(session.get_inputs()), model.proto)
     outputs = _specs(session.get_outputs())
     progress.tell("Try it once")
@@ -76,7 +78,7 @@ def load(path, header: Header, payload: bytes) -> Engine:
 
 def network_layers(onnx) -> tuple[Layer, ...]:
     """The ONNX nodes. See `course.engine.network_layers`."""
-    return graph.layers(graph.read(onnx))
+    return onnx_layers.layers(graph.read(onnx))
 
 
 class OrtEngine(Engine):
@@ -115,7 +117,7 @@ class OrtEngine(Engine):
         """The nodes that ONNX Runtime really runs. `tactic` is the kernel's family where not standard."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimised.onnx"
-            _session(self._model, path)
+            _session(self._model, optimised=path)
             return fused_layers(self._model.proto, path)
 
     def memory(self) -> Memory:
@@ -146,7 +148,7 @@ def _notes(config: BuildConfig) -> tuple[LogLine, ...]:
             *(LogLine("INFO", f"{name} has no meaning on a CPU and is ignored.") for name in ignored))
 
 
-def _session(model: graph.Model, optimised: Path | None = None):
+def _session(model: graph.Model, threads: int | None = None, optimised: Path | None = None):
     """An InferenceSession that prints nothing.
 
     Raises:
@@ -158,6 +160,8 @@ def _session(model: graph.Model, optimised: Path | None = None):
     options.log_severity_level = 4  # silent: what it has to say comes as an exception
     # Idle threads that spin would steal the CPU from whatever is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
     try:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from course.engine import log
-from course.engine.api import BuildConfig, Captured, Engine, Layer, LogLine, Memory, TensorInfo
+from course.engine.base import Engine
+from course.engine.config import BuildConfig
 from course.engine.container import Header
 from course.engine.trt import build as trt_build
+from course.engine.types import Captured, Layer, LogLine, Memory, TensorInfo
 from course.errors import BuildError, UnsupportedError
 
 _PRODUCT = "TensorRT-RTX"

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 from course.engine import container, log
-from course.engine.api import BuildConfig, Captured, Engine, Layer, LogLine, Memory, Shape
+from course.engine.base import Engine
+from course.engine.config import BuildConfig
 from course.engine.container import Header
 from course.engine.feeds import check
 from course.engine.progress import ctrl_c_waits
 from course.engine.trt import build as trt_build
 from course.engine.trt import features as compat
 from course.engine.trt import inspector
+from course.engine.types import Captured, Layer, LogLine, Memory, Shape
 from course.errors import CourseError, EngineMismatchError, ShapeError, UnsupportedError
 
 _PRODUCT = "TensorRT"

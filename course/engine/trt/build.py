@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from course.engine import graph, log, profiles
-from course.engine.api import BuildConfig, Layer, LogLine, TensorInfo, TensorSpec
+from course.engine.config import BuildConfig
 from course.engine.progress import Progress, ctrl_c_waits
 from course.engine.trt import features as compat
 from course.engine.trt.inspector import ONNX_LAYER
+from course.engine.types import Layer, LogLine, TensorInfo, TensorSpec
 from course.errors import BuildError, CourseError, UnsupportedError
 from course.files import atomic_write
 

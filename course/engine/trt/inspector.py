@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import re
 
-from course.engine.api import Layer, TensorInfo
+from course.engine.types import Layer, TensorInfo
 
 ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _OTHER_PROFILE = re.compile(r" \[profile [1-9]\d*\]")

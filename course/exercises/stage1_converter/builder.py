@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from course.engine.api import Engine, Layer, TensorInfo
+from course.engine.base import Engine
 from course.engine.container import Header
+from course.engine.types import Layer, TensorInfo
 from course.exercises import Wrong, exercise
 from course.profiling.steps import Step, Tensor, most_live
 from course.text import number
