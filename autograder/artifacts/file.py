@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from course.errors import CourseError
+from autograder.rejected import Rejected
 
 _ENGINES = (".engine", ".plan", ".trt", ".ort", ".pte", ".eng")
 _MAGIC = (
@@ -27,10 +27,6 @@ _MAGIC = (
     (b"\x80\x02", "a pickle"),
     (b"version https://git-lfs", "a Git LFS pointer"),
 )
-
-
-class Rejected(CourseError):
-    """What was handed in cannot be measured. The learner reads why; the check gives no points."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from autograder.artifacts.file import Rejected
+from autograder.rejected import Rejected
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 DOMAINS = ("", "ai.onnx")

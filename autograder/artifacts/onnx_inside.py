@@ -21,7 +21,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autograder.artifacts import onnx
-from autograder.artifacts.file import Rejected
+from autograder.rejected import Rejected
 from autograder.sandbox import messages
 from course.bench.clocks import CpuTime, one_torch_thread
 from course.errors import CourseError

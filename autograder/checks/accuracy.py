@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
 from autograder.checks.base import Context, Outcome, engine_words, float16_share
 from autograder.checks.detection import detection, dynamic_shape
 from autograder.checks.speed import speed
 from autograder.milestones import Accuracy, Check, Detection, DynamicBatch, DynamicShape, Params, Speed
+from autograder.rejected import Rejected
 from autograder.tasks import classifier
 
 __all__ = ["MEASURE", "Context", "Outcome", "threshold"]

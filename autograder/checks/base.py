@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
 from autograder.milestones import Accuracy, DynamicBatch, DynamicShape, Milestone, Params, Speed
+from autograder.rejected import Rejected
 from autograder.sandbox.process import Runner
 
 MOST_FIXED = 64

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
 from autograder.checks.base import Context, Outcome, engine_words, float16_share
 from autograder.milestones import Check, Detection, DynamicShape
+from autograder.rejected import Rejected
 from autograder.tasks import detector
 from autograder.tasks.detector_mistakes import why_wrong
 from course.data.metrics import mean_average_precision

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
 from autograder.checks.base import Context, Outcome, engine_words
 from autograder.milestones import Check, Speed
+from autograder.rejected import Rejected
 from autograder.tasks import classifier, detector
 from autograder.tasks.detector_mistakes import why_wrong
 from course.bench import RESOLUTION, ratio_interval

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected, take
+from autograder.artifacts.file import take
 from autograder.checks import accuracy
 from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import LANES, Check, Milestone, get
+from autograder.rejected import Rejected
 from autograder.sandbox.process import Runner
 from autograder.tasks import inputs
 from autograder.tasks.detector import Answer

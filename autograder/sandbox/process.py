@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
+from autograder.rejected import Rejected
 from autograder.sandbox import messages
 from course.paths import ROOT
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autograder.artifacts.file import Rejected
+from autograder.rejected import Rejected
 from course.data.metrics import mean_average_precision
 from course.data.scenes import CLASSES, Scene
 from course.models.suppression import Detections

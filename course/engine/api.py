@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from course.engine import container, runtimes
+from course.engine import container, registry
 from course.engine.base import Engine
 from course.engine.config import BuildConfig
 from course.engine.types import Layer, OnnxSource
@@ -59,17 +59,17 @@ def network_layers(onnx: OnnxSource, runtime: str = "auto") -> tuple[Layer, ...]
 
 def available_runtimes() -> dict[str, str | None]:
     """Runtime name -> None if it works here, else the reason why not."""
-    return {name: runtimes.module(name).why_not() for name in runtimes.names()}
+    return {name: registry.module(name).why_not() for name in registry.names()}
 
 
 def _runtime(name: str, note: str = ""):
-    known = runtimes.names()
+    known = registry.names()
     if name == "auto":
-        return runtimes.module("onnxruntime" if runtimes.module("tensorrt").why_not() else "tensorrt")
+        return registry.module("onnxruntime" if registry.module("tensorrt").why_not() else "tensorrt")
     if name not in known:
         raise UnsupportedError(f"There is no runtime {name!r}.", f"The course knows {', '.join(known)}.",
                                "Use one of these, or \"auto\".")
-    if reason := runtimes.module(name).why_not():
+    if reason := registry.module(name).why_not():
         raise UnsupportedError(f"The runtime {name!r} does not work here. {note}".rstrip(), reason,
                                "Run `course doctor`, or use runtime=\"auto\".")
-    return runtimes.module(name)
+    return registry.module(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from course.engine import runtimes
+from course.engine import registry
 from course.engine.profiles import Profile
 from course.engine.types import BuildProgress
 from course.errors import BuildError
@@ -63,7 +63,7 @@ class BuildConfig:
             object.__setattr__(self, name, value)
         checks = {
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            "runtime": (self.runtime in ("auto", *runtimes.names()), f"one of auto, {', '.join(runtimes.names())}"),
+            "runtime": (self.runtime in ("auto", *registry.names()), f"one of auto, {', '.join(registry.names())}"),
             "optimization_level": (self.optimization_level in (None, *range(6)), "None or 0, 1, 2, 3, 4, 5"),
             "threads": (self.threads is None or self.threads >= 1, "None or a whole number above 0"),
             "workspace_bytes": (self.workspace_bytes >= 0, "a number of bytes, 0 or more"),

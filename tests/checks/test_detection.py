@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from autograder.artifacts import onnx_inside
-from autograder.artifacts.file import Rejected
 from autograder.artifacts.onnx_inside import State
 from autograder.checks.base import Context, float16_share
 from autograder.checks.speed import speed
 from autograder.measuring.measure import _in_parallel, measure, reference_answers
 from autograder.milestones import Accuracy, Detection, DynamicShape, Milestone, Ramp, Speed
 from autograder.milestones.stage1 import MAP_DROP, RESNET50_FP16, YOLO
+from autograder.rejected import Rejected
 from autograder.sandbox.process import Runner
 from autograder.tasks import detector, inputs
 from autograder.tasks.detector import CHANNELS, Answer, Error

@@ -6,8 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from autograder.artifacts.file import Rejected, take  # noqa: E402
+from autograder.artifacts.file import take
 from autograder.measuring.report import CheckResult, Report  # noqa: E402
+from autograder.rejected import Rejected  # noqa: E402
 
 RIGHT = bytes.fromhex("00008040") * 9
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from autograder import milestones
-from autograder.artifacts.file import Rejected
 from autograder.artifacts.onnx_inside import _float16_part
 from autograder.measuring.measure import measure
 from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import Accuracy, Artifact, Check, DynamicBatch, Ramp, Speed
+from autograder.rejected import Rejected
 from autograder.sandbox import messages
 from autograder.sandbox.process import Runner, RunnerBroke
 from autograder.selfcheck import selfcheck
