@@ -87,9 +87,7 @@ def _run(command: list[str]) -> list[str]:
     try:
         while (line := lines.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
             seen.append(line)
-            if (
-                line.startswith("  ") and " s  " in line[:12]
-            ):  # progress; the score-board is shown from the report
+            if line.startswith("  ") and " s  " in line[:12]:  # progress; the score-board is shown from the report
                 print(line, flush=True)
         process.wait()
     except queue.Empty:

@@ -60,16 +60,26 @@ def kills(folder: Path, size: int, times: int, seed: int) -> dict:
         except subprocess.TimeoutExpired:
             grader.send_signal(signal.SIGKILL)
             grader.wait()
-        states = [json.loads(path.read_text())["status"]
-                  for path in (wild / ".grading/state" / box.STAGE).glob("*.json")]
-        moments.append({"s": round(moment, 2), "killed": grader.returncode == -signal.SIGKILL,
-                        "measured_then": sum(status == "measured" for status in states)})
+        states = [
+            json.loads(path.read_text())["status"] for path in (wild / ".grading/state" / box.STAGE).glob("*.json")
+        ]
+        moments.append(
+            {
+                "s": round(moment, 2),
+                "killed": grader.returncode == -signal.SIGKILL,
+                "measured_then": sum(status == "measured" for status in states),
+            }
+        )
         if moments[-1]["measured_then"] == size:  # all done: begin again, or later kills would hit nothing
             shutil.rmtree(wild / ".grading/state" / box.STAGE)
     outcomes = box.run(wild)
     lost = [name for name, scores in expected.items() if box.scores(wild, name) != scores]
-    return {"class": size, "kills": moments, "not_measured_after_rerun": [
-        name for name, outcome in outcomes.items() if outcome.status != "measured"], "lost": lost}
+    return {
+        "class": size,
+        "kills": moments,
+        "not_measured_after_rerun": [name for name, outcome in outcomes.items() if outcome.status != "measured"],
+        "lost": lost,
+    }
 
 
 def _write(url: str, writer: int, rounds: int, longest) -> None:
@@ -95,18 +105,29 @@ def writers(folder: Path, count: int, rounds: int) -> dict:
     for process in processes:
         process.join()
     with Gradebook(url, "trt-course") as book:
-        found = sum(grade.auto_score == 1.0 for submission in book.assignment_submissions(box.STAGE)
-                    for notebook in submission.notebooks for grade in notebook.grades)
-    return {"writers": count, "writes": count * rounds * 4, "found": found, "longest_wait_s": round(longest.value, 2),
-            "seconds": round(time.perf_counter() - begin, 1)}
+        found = sum(
+            grade.auto_score == 1.0
+            for submission in book.assignment_submissions(box.STAGE)
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+        )
+    return {
+        "writers": count,
+        "writes": count * rounds * 4,
+        "found": found,
+        "longest_wait_s": round(longest.value, 2),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
 
 
 def _grader(folder: Path, root: Path, options: str = "") -> Path:
     """A program that grades a class, to be started and ended as one."""
     script = folder / "grader.py"
-    script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\nfrom pathlib import Path\n"
-                      "from tests.classroom import box\n"
-                      f"if __name__ == '__main__':\n    box.run(Path({str(root)!r}), {options})\n")
+    script.write_text(
+        f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\nfrom pathlib import Path\n"
+        "from tests.classroom import box\n"
+        f"if __name__ == '__main__':\n    box.run(Path({str(root)!r}), {options})\n"
+    )
     return script
 
 
@@ -114,8 +135,12 @@ def hundred(folder: Path, size: int) -> dict:
     root = make_class(folder / "hundred", size)
     begin = time.perf_counter()
     outcomes = box.run(root, jobs=2, measure=False)
-    return {"submissions": size, "jobs": 2, "seconds": round(time.perf_counter() - begin, 1),
-            "failed": sum(outcome.status == "failed" for outcome in outcomes.values())}
+    return {
+        "submissions": size,
+        "jobs": 2,
+        "seconds": round(time.perf_counter() - begin, 1),
+        "failed": sum(outcome.status == "failed" for outcome in outcomes.values()),
+    }
 
 
 PLAIN = """
@@ -142,8 +167,9 @@ def cpu_seconds(command: list[str], folder: Path) -> float:
     group.mkdir()
     try:
         members = group / ("tasks" if old else "cgroup.procs")
-        done = subprocess.run(command, cwd=folder, preexec_fn=lambda: members.write_text(str(os.getpid())),
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=folder, preexec_fn=lambda: members.write_text(str(os.getpid())), capture_output=True, text=True
+        )
         if done.returncode:
             raise RuntimeError(f"{command}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         while members.read_text().split():  # kernels that end after their grader
@@ -163,15 +189,20 @@ def cpu(folder: Path, size: int, rounds: int) -> dict:
         plain = make_class(folder / f"plain{number}", size)
         (plain / "nbgrader_config.py").write_text(PLAIN.format(root=str(plain)))
         spent["plain nbgrader"].append(
-            cpu_seconds([sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--create"], plain))
+            cpu_seconds([sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--create"], plain)
+        )
         for root, kind in ((ours, "ours"), (plain, "plain")):  # the same work: the same scores
             scores = {name: box.scores(root, name)["fold-test"] for name in (f"s{n:03}" for n in range(size))}
             expected = {f"s{n:03}": 4.0 if n % 3 else 0.0 for n in range(size)}
             if scores != expected:
                 raise RuntimeError(f"{kind}: {scores} instead of {expected}")
-    return {"submissions": size, "jobs": 1, "unit": "CPU seconds per submission, milestones not measured",
-            "samples": {name: [round(value / size, 2) for value in values] for name, values in spent.items()},
-            "ratio": [round(a / b, 2) for a, b in zip(*spent.values())]}
+    return {
+        "submissions": size,
+        "jobs": 1,
+        "unit": "CPU seconds per submission, milestones not measured",
+        "samples": {name: [round(value / size, 2) for value in values] for name, values in spent.items()},
+        "ratio": [round(a / b, 2) for a, b in zip(*spent.values())],
+    }
 
 
 def main() -> None:
@@ -181,10 +212,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", "Object of type")  # nbgrader's own, when it adds a submission
-    parts = {"kills": lambda folder: kills(folder, 24, 20, args.seed),
-             "writers": lambda folder: writers(folder, 32, 4),
-             "hundred": lambda folder: hundred(folder, 100),
-             "cpu": lambda folder: cpu(folder, 12, 3)}
+    parts = {
+        "kills": lambda folder: kills(folder, 24, 20, args.seed),
+        "writers": lambda folder: writers(folder, 32, 4),
+        "hundred": lambda folder: hundred(folder, 100),
+        "cpu": lambda folder: cpu(folder, 12, 3),
+    }
     os.environ["PATH"] = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
     results = json.loads(args.to.read_text()) if args.to.is_file() else {}
     for name in args.only or parts:

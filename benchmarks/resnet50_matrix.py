@@ -6,6 +6,7 @@ Everything that runs in this process is measured interleaved (course.bench.compa
 see the same machine. What cannot run (no TensorRT, no ONNX Runtime CUDA, torch.compile without Triton) is listed in
 the result with the reason. Engines and the timing cache are kept in --work, so an interrupted run goes on.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,6 +32,7 @@ def say(text: str) -> None:
 
 # ---------------------------------------------------------------- PyTorch
 
+
 def torch_contestants(model: torch.nn.Module) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """PyTorch eager in three precisions and torch.compile, each a function of a float32 CUDA batch."""
     plain = model.cuda().eval()
@@ -44,6 +46,7 @@ def torch_contestants(model: torch.nn.Module) -> dict[str, Callable[[torch.Tenso
         def run(x):
             allow_tf32(tf32)
             return plain(x)
+
         return run
 
     compiled = torch.compile(half, mode="reduce-overhead", dynamic=False)  # fuses, and replays CUDA graphs
@@ -57,11 +60,16 @@ def torch_contestants(model: torch.nn.Module) -> dict[str, Callable[[torch.Tenso
         torch.compiler.cudagraph_mark_step_begin()
         return compiled(x.half().to(memory_format=torch.channels_last)).float()
 
-    return {"PyTorch eager fp32": precise(False), "PyTorch eager tf32": precise(True),
-            "PyTorch eager fp16 channels_last": half_eager, "torch.compile fp16 (CUDA graphs)": half_compiled}
+    return {
+        "PyTorch eager fp32": precise(False),
+        "PyTorch eager tf32": precise(True),
+        "PyTorch eager fp16 channels_last": half_eager,
+        "torch.compile fp16 (CUDA graphs)": half_compiled,
+    }
 
 
 # ---------------------------------------------------------------- TensorRT
+
 
 def build_engines(onnx_path: Path, work: Path, level: int, rebuild: bool) -> tuple[dict[str, engine.Engine], list]:
     """One engine a precision, with one profile for all batch sizes; and how long each build took."""
@@ -79,11 +87,23 @@ def build_engines(onnx_path: Path, work: Path, level: int, rebuild: bool) -> tup
         for attempt in ("without timing cache", "with timing cache"):
             if attempt.startswith("with ") and (precision != "fp16" or not rebuild):
                 continue  # one precision is enough to show what the cache is worth
-            built = engine.build(onnx_path, engine.BuildConfig(
-                precision=precision, profiles=(profile,), optimization_level=level, timing_cache=cache))
-            log.append({"precision": precision, "attempt": attempt, "optimization_level": level,
-                        "profile": [1, TUNED_BATCH, LARGEST_BATCH], "seconds": built.build_seconds, "plan_bytes": built.memory().plan_bytes,
-                        "layers": len(built.layers())})
+            built = engine.build(
+                onnx_path,
+                engine.BuildConfig(
+                    precision=precision, profiles=(profile,), optimization_level=level, timing_cache=cache
+                ),
+            )
+            log.append(
+                {
+                    "precision": precision,
+                    "attempt": attempt,
+                    "optimization_level": level,
+                    "profile": [1, TUNED_BATCH, LARGEST_BATCH],
+                    "seconds": built.build_seconds,
+                    "plan_bytes": built.memory().plan_bytes,
+                    "layers": len(built.layers()),
+                }
+            )
             record.write_text(json.dumps(log))
             say(f"{precision} {attempt}: {built.build_seconds:.1f} s, {log[-1]['layers']} layers")
         built.save(path)
@@ -95,13 +115,14 @@ def tensorrt_contestants(engines: dict[str, engine.Engine], batch: torch.Tensor)
     """Each engine with plain enqueue and with a CUDA graph, on device tensors (no copies in the timed region)."""
     contestants = {}
     for precision, built in engines.items():
-        name, = (spec.name for spec in built.inputs)
+        (name,) = (spec.name for spec in built.inputs)
         contestants[f"TensorRT {precision}"] = lambda e=built, n=name: e.run({n: batch})
         contestants[f"TensorRT {precision} + CUDA graph"] = built.capture({name: batch}).replay
     return contestants
 
 
 # ---------------------------------------------------------------- ONNX Runtime
+
 
 def onnxruntime_sessions(onnx_path: Path) -> dict:
     """Sessions of ONNX Runtime's CUDA provider on torch's current stream. TF32 is its default, so both are named.
@@ -133,10 +154,12 @@ def bound_run(session, batch: torch.Tensor) -> Callable[[], torch.Tensor]:
     def run(keep=(batch, output)):  # `keep` holds the memory that was bound
         session.run_with_iobinding(binding)
         return keep[1]
+
     return run
 
 
 # ---------------------------------------------------------------- accuracy
+
 
 def top1(run: Callable[[torch.Tensor], torch.Tensor], batches: list[torch.Tensor], labels: np.ndarray) -> float:
     """Share of images (0–1) whose best class is the label."""
@@ -166,8 +189,15 @@ def main() -> None:
     if not onnx_path.exists():
         from course.export import export  # needs the exporter's packages, which a machine that only measures may lack
 
-        export(model, (example,), onnx_path, input_names=("images",), output_names=("logits",),
-               dynamic={"images": {0: "batch"}, "logits": {0: "batch"}}, target="8.6")
+        export(
+            model,
+            (example,),
+            onnx_path,
+            input_names=("images",),
+            output_names=("logits",),
+            dynamic={"images": {0: "batch"}, "logits": {0: "batch"}},
+            target="8.6",
+        )
 
     not_run: dict[str, str] = {}
     in_torch = torch_contestants(model)
@@ -179,7 +209,7 @@ def main() -> None:
         not_run["TensorRT"] = reason
 
     # Batch 8 is timed too, so torch.compile has it anyway.
-    batches = [torch.from_numpy(preprocess.classifier(pixels[i:i + 8])).cuda() for i in range(0, len(pixels), 8)]
+    batches = [torch.from_numpy(preprocess.classifier(pixels[i : i + 8])).cuda() for i in range(0, len(pixels), 8)]
     accuracy = {}
     for name, run in list(in_torch.items()):
         try:
@@ -207,26 +237,49 @@ def main() -> None:
             for _ in range(3):
                 run()
         torch.cuda.synchronize()
-        result = bench.compare_many(contestants, device="cuda", items=dict.fromkeys(contestants, size),
-                                    rounds=args.rounds, max_seconds=args.seconds)
+        result = bench.compare_many(
+            contestants,
+            device="cuda",
+            items=dict.fromkeys(contestants, size),
+            rounds=args.rounds,
+            max_seconds=args.seconds,
+        )
         bench.save(result, args.out / f"batch{size}.json")
         first = next(iter(result.values())).b
         if len(first.milliseconds) < bench.FEWEST_ROUNDS:
             too_few.append(size)
         for samples, ratio in [(first, None), *((c.a, (c.ratio, c.low, c.high)) for c in result.values())]:
-            rows.append({"batch": size, "name": samples.label, "samples": len(samples.milliseconds),
-                         "p50_ms": samples.p50, "p90_ms": samples.p90, "p99_ms": samples.p99,
-                         "images_per_s": samples.items_per_second, "speedup_over_first": ratio,
-                         "top1": accuracy.get(samples.label.removesuffix(" + CUDA graph"))})
+            rows.append(
+                {
+                    "batch": size,
+                    "name": samples.label,
+                    "samples": len(samples.milliseconds),
+                    "p50_ms": samples.p50,
+                    "p90_ms": samples.p90,
+                    "p99_ms": samples.p99,
+                    "images_per_s": samples.items_per_second,
+                    "speedup_over_first": ratio,
+                    "top1": accuracy.get(samples.label.removesuffix(" + CUDA graph")),
+                }
+            )
             say(f"batch {size:3d}  {samples.label:36s} {samples.p50:8.3f} ms  {samples.items_per_second:9.0f} images/s")
 
-    summary = {"command": " ".join(sys.argv), "machine": bench.machine(), "rows": rows, "builds": builds,
-               "accuracy_images": len(pixels), "accuracy": accuracy, "not_run": not_run}
+    summary = {
+        "command": " ".join(sys.argv),
+        "machine": bench.machine(),
+        "rows": rows,
+        "builds": builds,
+        "accuracy_images": len(pixels),
+        "accuracy": accuracy,
+        "not_run": not_run,
+    }
     (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
     say(f"wrote {args.out}; not run: {not_run or 'nothing'}")
     if too_few:
-        sys.exit(f"Batch {too_few}: fewer than {bench.FEWEST_ROUNDS} rounds fitted into --seconds {args.seconds:g}. "
-                 "These times are no evidence; give more seconds.")
+        sys.exit(
+            f"Batch {too_few}: fewer than {bench.FEWEST_ROUNDS} rounds fitted into --seconds {args.seconds:g}. "
+            "These times are no evidence; give more seconds."
+        )
 
 
 if __name__ == "__main__":

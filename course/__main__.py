@@ -1,4 +1,5 @@
 """`python -m course`: the same as the command `course`."""
+
 from course import installed
 
 installed.require()

@@ -1,4 +1,5 @@
 """What `course build` does: build an engine from an ONNX file, say what came out, time it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,10 +21,22 @@ MEASURE_SECONDS = 3.0
 PROFILE_RUNS = 20
 
 
-def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batch: Sequence[int] | None = None,
-                     profiles: Sequence[str] = (), level: int | None = None, timing_cache: Path | None = None,
-                     runtime: str = "auto", plan: Path | None = None, measure: bool = True, times: Path | None = None,
-                     layer_profile: Path | None = None, console: Console | None = None) -> Path:
+def build_and_report(
+    model: Path,
+    output: Path,
+    *,
+    precision: str = "fp32",
+    batch: Sequence[int] | None = None,
+    profiles: Sequence[str] = (),
+    level: int | None = None,
+    timing_cache: Path | None = None,
+    runtime: str = "auto",
+    plan: Path | None = None,
+    measure: bool = True,
+    times: Path | None = None,
+    layer_profile: Path | None = None,
+    console: Console | None = None,
+) -> Path:
     """Build `model` into `output` and print build time, layers, memory and latency.
 
     Args:
@@ -40,17 +53,27 @@ def build_and_report(model: Path, output: Path, *, precision: str = "fp32", batc
     """
     console = console or Console()
     if batch is not None and (len(batch) != 3 or profiles):
-        raise ProfileError(f"--batch {','.join(map(str, batch))} does not fit.",
-                           "It takes three numbers, and goes without --profile.", "Write it as in --batch 1,8,32.")
+        raise ProfileError(
+            f"--batch {','.join(map(str, batch))} does not fit.",
+            "It takes three numbers, and goes without --profile.",
+            "Write it as in --batch 1,8,32.",
+        )
     wanted = (Profile.batch(model, *batch),) if batch else tuple(parse_profile(text) for text in profiles)
     with console.status(f"Building {model}") as status:
+
         def progress(event: BuildProgress) -> bool:
             step = f" {event.step}/{event.steps}" if event.steps else ""
             status.update(f"Building {model}: {event.phase}{step}, {event.seconds:.0f} s")
             return True
 
-        config = BuildConfig(precision=precision, profiles=wanted, optimization_level=level, timing_cache=timing_cache,
-                             runtime=runtime, progress=progress)
+        config = BuildConfig(
+            precision=precision,
+            profiles=wanted,
+            optimization_level=level,
+            timing_cache=timing_cache,
+            runtime=runtime,
+            progress=progress,
+        )
         engine = build(model, config)
     with engine:
         engine.save(output)
@@ -86,8 +109,11 @@ def parse_profile(text: str) -> Profile:
                 raise ValueError("no name")
             shapes[name.strip()] = (smallest, usual, largest)
     except ValueError:
-        raise ProfileError(f"The profile '{text}' cannot be read.", "It must be a name, a colon and three shapes.",
-                           "Write it as in --profile 'images:1x3x224x224,8x3x224x224,32x3x224x224'.") from None
+        raise ProfileError(
+            f"The profile '{text}' cannot be read.",
+            "It must be a name, a colon and three shapes.",
+            "Write it as in --profile 'images:1x3x224x224,8x3x224x224,32x3x224x224'.",
+        ) from None
     return Profile(shapes)
 
 
@@ -114,7 +140,9 @@ def _facts(engine: Engine, output: Path) -> Table:
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec.dtype} {'×'.join('?' if n < 0 else str(n) for n in spec.shape)}" for spec in specs)
+    return ", ".join(
+        f"{spec.name} {spec.dtype} {'×'.join('?' if n < 0 else str(n) for n in spec.shape)}" for spec in specs
+    )
 
 
 def _time(engine: Engine, number: int) -> bench.Samples:
@@ -123,8 +151,13 @@ def _time(engine: Engine, number: int) -> bench.Samples:
     device = "cuda" if engine.device.startswith("cuda") else "cpu"
     sizes = ", ".join("×".join(map(str, shapes[spec.name])) for spec in engine.inputs)
     batch = next((shapes[spec.name][0] for spec in engine.inputs if shapes[spec.name]), 1)
-    return bench.measure(lambda: engine.run(feeds, profile=number), label=f"At {sizes}", device=device, items=batch,
-                         max_seconds=MEASURE_SECONDS)
+    return bench.measure(
+        lambda: engine.run(feeds, profile=number),
+        label=f"At {sizes}",
+        device=device,
+        items=batch,
+        max_seconds=MEASURE_SECONDS,
+    )
 
 
 def _usual_feeds(engine: Engine, number: int) -> tuple[dict[str, object], dict[str, Shape]]:
@@ -145,4 +178,6 @@ def _random(spec: TensorSpec, shape: Shape, device: str) -> object:
     import torch
 
     tensor = torch.from_numpy(values).cuda()
-    return tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor.to(getattr(torch, np.dtype(spec.dtype).name))
+    return (
+        tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor.to(getattr(torch, np.dtype(spec.dtype).name))
+    )

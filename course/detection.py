@@ -1,4 +1,5 @@
 """A detector from frame to boxes: what an engine is worth once decoding, suppression and waiting are counted."""
+
 from __future__ import annotations
 
 import functools
@@ -44,7 +45,7 @@ def detect(engine: Engine, x: np.ndarray, profile: int = 0, score: float = 0.001
 def mean_ap(engine: Engine, scenes: Sequence[Scene], profile: int = 0, batch: int = 8) -> float:
     """COCO's mAP (0 to 1) of an engine on scenes of one size, in batches of `batch`."""
     x = frames(scenes)
-    found = [one for start in range(0, len(x), batch) for one in detect(engine, x[start:start + batch], profile)]
+    found = [one for start in range(0, len(x), batch) for one in detect(engine, x[start : start + batch], profile)]
     return mean_average_precision(found, scenes).map50_95
 
 
@@ -63,6 +64,7 @@ def tell(what: str, every_s: float = 10.0) -> Callable[[BuildProgress | float], 
                 stand = f"{100 * news:.0f} %"
             print(f"  {now - begin:3.0f} s  {what}: {stand}", flush=True)
         return True
+
     return hear
 
 
@@ -96,8 +98,13 @@ class Deployment:
         return self.wait_ms(frames_per_s) + self.slow_ms
 
 
-def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]], batches: Sequence[int],
-            max_seconds: float = 40.0, progress: Callable[[float], object] | None = None) -> list[Deployment]:
+def measure(
+    engines: Mapping[str, Engine],
+    scenes: Mapping[int, Sequence[Scene]],
+    batches: Sequence[int],
+    max_seconds: float = 40.0,
+    progress: Callable[[float], object] | None = None,
+) -> list[Deployment]:
     """Time every engine at every size and batch, all in turns, so that a busy moment hits all of them alike.
 
     Args:
@@ -110,7 +117,7 @@ def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]]
     calls, ways = {}, {}
     for name, engine in engines.items():
         for profile, (size, some) in enumerate(scenes.items()):
-            quality, x = mean_ap(engine, some, profile), frames(some[:max(batches)])
+            quality, x = mean_ap(engine, some, profile), frames(some[: max(batches)])
             if progress is not None:
                 progress(0.0)
             for batch in batches:
@@ -118,8 +125,7 @@ def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]]
                 calls[label] = functools.partial(detect, engine, x[:batch], profile)
                 ways[label] = (engine.precision, size, batch, name.split()[-1], quality)
     items = {label: batch for label, (_, _, batch, _, _) in ways.items()}
-    compared = bench.compare_many(calls, items=items, rounds=FEWEST_FOR_P99, max_seconds=max_seconds,
-                                  progress=progress)
+    compared = bench.compare_many(calls, items=items, rounds=FEWEST_FOR_P99, max_seconds=max_seconds, progress=progress)
     samples = {label: found.a for label, found in compared.items()}
     samples[next(iter(calls))] = next(iter(compared.values())).b
     return [Deployment(*way[:4], samples[label], way[4]) for label, way in ways.items()]
@@ -127,9 +133,35 @@ def measure(engines: Mapping[str, Engine], scenes: Mapping[int, Sequence[Scene]]
 
 def table(deployments: Sequence[Deployment], frames_per_s: float) -> str:
     """The measured numbers as text; `frames_per_s` arrive from all cameras together."""
-    rows = [(d.precision, d.size, d.batch, d.decode, 100 * d.map50_95, d.samples.p50, d.slow_ms,
-             len(d.samples.milliseconds), d.wait_ms(frames_per_s), d.total_ms(frames_per_s),
-             d.samples.items_per_second) for d in deployments]
-    return text_table(("precision", "px", "batch", "decoded", "mAP %", "p50 ms", "p99 ms*", "samples", "wait ms",
-                       "wait + p99", "frames/s"), rows) + (
-        f"\n* the slowest of all where there are fewer than {FEWEST_FOR_P99} samples")
+    rows = [
+        (
+            d.precision,
+            d.size,
+            d.batch,
+            d.decode,
+            100 * d.map50_95,
+            d.samples.p50,
+            d.slow_ms,
+            len(d.samples.milliseconds),
+            d.wait_ms(frames_per_s),
+            d.total_ms(frames_per_s),
+            d.samples.items_per_second,
+        )
+        for d in deployments
+    ]
+    return text_table(
+        (
+            "precision",
+            "px",
+            "batch",
+            "decoded",
+            "mAP %",
+            "p50 ms",
+            "p99 ms*",
+            "samples",
+            "wait ms",
+            "wait + p99",
+            "frames/s",
+        ),
+        rows,
+    ) + (f"\n* the slowest of all where there are fewer than {FEWEST_FOR_P99} samples")

@@ -1,4 +1,5 @@
 """Errors that a learner may meet. Each names the thing, the cause and the next step."""
+
 from __future__ import annotations
 
 

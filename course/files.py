@@ -1,4 +1,5 @@
 """Files that are whole or not there: atomic writes, and shipped assets checked against their hashes."""
+
 from __future__ import annotations
 
 import contextlib
@@ -54,7 +55,7 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def require_asset(name: str, folder: Path = ASSETS) -> Path:
     """Path of a shipped file, after its SHA-256 was compared with `manifest.json` (once per process).
 
@@ -67,13 +68,22 @@ def require_asset(name: str, folder: Path = ASSETS) -> Path:
     if not path.is_file():
         raise MissingFileError(f"course/assets/{name} is missing.", "It ships with the course.", restore)
     if not manifest.is_file():
-        raise MissingFileError("course/assets/manifest.json is missing.", "It lists the shipped files.",
-                               restore.replace(name, "manifest.json"))
+        raise MissingFileError(
+            "course/assets/manifest.json is missing.",
+            "It lists the shipped files.",
+            restore.replace(name, "manifest.json"),
+        )
     listed = json.loads(manifest.read_text())
     if name not in listed:
-        raise MissingFileError(f"course/assets/{name} is not listed.", "manifest.json does not know this file.",
-                               "Name a file that the manifest lists.")
+        raise MissingFileError(
+            f"course/assets/{name} is not listed.",
+            "manifest.json does not know this file.",
+            "Name a file that the manifest lists.",
+        )
     if sha256(path) != listed[name]["sha256"]:
-        raise DamagedFileError(f"course/assets/{name} is damaged.",
-                               f"Its SHA-256 is not the {listed[name]['sha256'][:12]}… that was shipped.", restore)
+        raise DamagedFileError(
+            f"course/assets/{name} is damaged.",
+            f"Its SHA-256 is not the {listed[name]['sha256'][:12]}… that was shipped.",
+            restore,
+        )
     return path

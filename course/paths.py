@@ -1,4 +1,5 @@
 """Where the course keeps its files."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Floating-point formats: what they hold, values rounded to them, and what that does to a network layer by layer."""
+
 from __future__ import annotations
 
 import copy
@@ -26,7 +27,7 @@ class Format:
     @property
     def step(self) -> float:
         """Distance from 1 to the next number: the relative distance of neighbours is between half of it and it."""
-        return 2.0 ** -self.mantissa
+        return 2.0**-self.mantissa
 
     @property
     def largest(self) -> float:
@@ -44,8 +45,10 @@ class Format:
         return self.smallest_normal * self.step
 
 
-FORMATS = {format.name: format for format in (
-    Format("FP32", 8, 23), Format("TF32", 8, 10), Format("FP16", 5, 10), Format("BF16", 8, 7))}
+FORMATS = {
+    format.name: format
+    for format in (Format("FP32", 8, 23), Format("TF32", 8, 10), Format("FP16", 5, 10), Format("BF16", 8, 7))
+}
 
 
 def rounded(x: Tensor, name: str) -> Tensor:
@@ -108,11 +111,13 @@ def layer_errors(model: nn.Module, x: Tensor, name: str, alone: bool = False) ->
                 errors[key] = relative(stored(twins[key](rounded(inputs[0], name))), output)
             else:
                 exact[key] = output.clone()  # an activation may work in place on it
+
         return hook
 
     def compare(key: str) -> Callable:
         def hook(_, __, output):
             errors[key] = relative(stored(output), exact[key])
+
         return hook
 
     hooks = [layer.register_forward_hook(keep(key)) for key, layer in layers.items()]

@@ -1,4 +1,5 @@
 """Tables as plain text: numbers to the right, words to the left."""
+
 from __future__ import annotations
 
 import math
@@ -12,8 +13,9 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[object]], widest:
     """Rows under their headers. Floats get three digits, None becomes a dash, a cell beyond `widest` letters is cut."""
     cells = [[_text(value, widest) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(headers), *cells]) for i in range(len(headers))]
-    right = [bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows)
-             for i in range(len(headers))]
+    right = [
+        bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(headers))
+    ]
 
     def line(row: Sequence[str]) -> str:
         padded = (text.rjust(w) if r else text.ljust(w) for text, w, r in zip(row, widths, right))
@@ -26,7 +28,7 @@ def _text(value: object, widest: int) -> str:
     if value is None:
         return "-"
     text = number(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= widest else text[:widest - 1] + "…"
+    return text if len(text) <= widest else text[: widest - 1] + "…"
 
 
 def number(value: float) -> str:

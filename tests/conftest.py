@@ -1,4 +1,5 @@
 """Settings for every test: programs of this Python on PATH, no display, two threads, GPU tests only with a GPU."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """The command `course`, run as a user runs it."""
+
 from __future__ import annotations
 
 import json
@@ -23,17 +24,27 @@ from course.profiling import trtexec
 
 
 def course(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "course", *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "course", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+    )
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """y = x W on any batch: x float32 [batch, 4], y float32 [batch, 2]."""
     weights = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "W")
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "W"], ["y"])], "tiny",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])], [weights])
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [weights],
+    )
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -55,8 +66,10 @@ def test_version_and_help():
 
 
 def test_help_imports_no_heavy_library():
-    code = ("import sys, course.cli; heavy = {'torch', 'numpy', 'onnx', 'onnxruntime', 'matplotlib', 'nbformat'} & set(sys.modules);"
-            "sys.exit(str(heavy) if heavy else 0)")
+    code = (
+        "import sys, course.cli; heavy = {'torch', 'numpy', 'onnx', 'onnxruntime', 'matplotlib', 'nbformat'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -83,8 +96,18 @@ def test_doctor_fails_where_the_course_cannot_run(tmp_path):
 
 
 def test_build_writes_an_engine_and_reports(model, tmp_path):
-    done = course("build", model, "-o", tmp_path / "tiny.engine", "--runtime", "onnxruntime", "--batch", "1,4,8",
-                  "--plan", tmp_path / "plan")
+    done = course(
+        "build",
+        model,
+        "-o",
+        tmp_path / "tiny.engine",
+        "--runtime",
+        "onnxruntime",
+        "--batch",
+        "1,4,8",
+        "--plan",
+        tmp_path / "plan",
+    )
     assert done.returncode == 0, done.stderr
     assert "x float32 ?×4" in done.stdout and "after fusion" in done.stdout and "median" in done.stdout
     with load(tmp_path / "tiny.engine") as engine:
@@ -94,31 +117,55 @@ def test_build_writes_an_engine_and_reports(model, tmp_path):
 
 
 def test_build_times_every_profile_at_its_usual_shape(model, tmp_path):
-    done = course("build", model, "--runtime", "onnxruntime", "--profile", "x:1x4,2x4,4x4", "--profile", "x:4x4,6x4,8x4", cwd=tmp_path)
+    done = course(
+        "build",
+        model,
+        "--runtime",
+        "onnxruntime",
+        "--profile",
+        "x:1x4,2x4,4x4",
+        "--profile",
+        "x:4x4,6x4,8x4",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "At 2×4:" in done.stdout and "At 6×4:" in done.stdout
     assert (tmp_path / "tiny.engine").is_file()
 
 
 def test_build_writes_times_and_layers(model, tmp_path):
-    done = course("build", model, "--runtime", "onnxruntime", "--batch", "1,4,8", "--times", "times.json",
-                  "--layer-profile", "layers.json", cwd=tmp_path)
+    done = course(
+        "build",
+        model,
+        "--runtime",
+        "onnxruntime",
+        "--batch",
+        "1,4,8",
+        "--times",
+        "times.json",
+        "--layer-profile",
+        "layers.json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     times = bench.load(tmp_path / "times.json").result
     assert times.items == 4 and f"{len(times.milliseconds)} samples" in done.stdout
     assert trtexec.read_profile(tmp_path / "layers.json")
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (["nothere.onnx"], "nothere.onnx"),
-    (["MODEL", "--batch", "1,4"], "--batch 1,4"),
-    (["MODEL", "--batch", "1,many"], "--batch 1,many"),
-    (["MODEL", "--batch", "1,2,4", "--profile", "x:1x4,2x4,4x4"], "--batch"),
-    (["MODEL", "--profile", "x=1x4"], "x=1x4"),
-    (["MODEL", "--profile", "z:1x4,2x4,4x4"], "x"),
-    (["MODEL", "--batch", "1,2,4", "--precision", "fp7"], "fp7"),
-    (["MODEL", "--batch", "1,2,4", "--level", "9"], "9"),
-])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["nothere.onnx"], "nothere.onnx"),
+        (["MODEL", "--batch", "1,4"], "--batch 1,4"),
+        (["MODEL", "--batch", "1,many"], "--batch 1,many"),
+        (["MODEL", "--batch", "1,2,4", "--profile", "x:1x4,2x4,4x4"], "--batch"),
+        (["MODEL", "--profile", "x=1x4"], "x=1x4"),
+        (["MODEL", "--profile", "z:1x4,2x4,4x4"], "x"),
+        (["MODEL", "--batch", "1,2,4", "--precision", "fp7"], "fp7"),
+        (["MODEL", "--batch", "1,2,4", "--level", "9"], "9"),
+    ],
+)
 def test_build_errors_have_a_way_out_and_leave_no_file(model, tmp_path, arguments, word):
     arguments = [str(model) if argument == "MODEL" else argument for argument in arguments]
     done = course("build", *arguments, "--runtime", "onnxruntime", cwd=tmp_path)
@@ -144,8 +191,14 @@ def test_an_unknown_error_has_a_way_out_too():
 
 def test_ctrl_c_ends_with_one_line():
     code = "import time\nfrom course.cli import guarded\n@guarded\ndef f():\n    print('ready', flush=True)\n    time.sleep(60)\nf()"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs ignore it
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # background jobs ignore it
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -155,8 +208,14 @@ def test_ctrl_c_ends_with_one_line():
 
 def test_output_into_a_closed_pipe_is_no_error():
     code = "from course.cli import guarded\n@guarded\ndef f():\n    for _ in range(10**6): print('line')\nf()"
-    done = subprocess.run(f'"{sys.executable}" -c "$CODE" | head -1', shell=True, cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "CODE": code})
+    done = subprocess.run(
+        f'"{sys.executable}" -c "$CODE" | head -1',
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CODE": code},
+    )
     assert (done.stdout, done.stderr) == ("line\n", "")
 
 
@@ -183,7 +242,13 @@ def test_hint_of_an_exercise():
 
 @pytest.mark.parametrize("module", ["course", "autograder"])
 def test_a_python_without_the_packages_is_told_what_to_do(module):
-    done = subprocess.run([sys.executable, "-S", "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                          env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", module],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
     lines = three_lines(done)
     assert done.returncode == 1 and sys.executable in lines[0] and "./start" in lines[2]

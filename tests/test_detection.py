@@ -1,4 +1,5 @@
 """From frames to boxes: `course.detection` and the figures of `course.plot.boxes`."""
+
 from __future__ import annotations
 
 import io
@@ -54,7 +55,8 @@ def test_every_engine_is_measured_at_every_size_in_its_profile():
     engines = {"inside": Engine("decoded"), "fp16 outside": Engine("raw")}
     ways = detection.measure(engines, SCENES, batches=(1, 2), max_seconds=1)
     assert [(w.size, w.batch, w.decode) for w in ways] == [
-        (size, batch, place) for place in ("inside", "outside") for size in (64, 96) for batch in (1, 2)]
+        (size, batch, place) for place in ("inside", "outside") for size in (64, 96) for batch in (1, 2)
+    ]
     assert all(w.samples.items == w.batch and len(w.samples.milliseconds) > 1 for w in ways)
     for engine in engines.values():
         assert {(p, shape[2]) for p, shape in engine.profiles} == {(0, 64), (1, 96)}
@@ -74,7 +76,10 @@ def test_progress_is_told_now_and_then(capsys):
     for news in (0.5, BuildProgress("Time kernels", 3, 60, 1.0), BuildProgress("Serialise", 0, None, 2.0)):
         assert hear(news) is True
     assert [line.split("s  ")[1] for line in capsys.readouterr().out.splitlines()] == [
-        "timing: 50 %", "timing: time kernels, 3 of 60", "timing: serialise"]
+        "timing: 50 %",
+        "timing: time kernels, 3 of 60",
+        "timing: serialise",
+    ]
     seldom = detection.tell("timing")
     assert seldom(0.1) and not capsys.readouterr().out
     heard = []
@@ -84,15 +89,20 @@ def test_progress_is_told_now_and_then(capsys):
 
 @pytest.mark.parametrize("budget", [1.0, 100.0, 5000.0])
 def test_the_figure_of_deployments_shows_the_budget_wherever_it_lies(budget):
-    ways = [way(batch, [20.0 * batch], size, decode) for batch in (1, 2, 4) for size in (320, 416)
-            for decode in ("inside", "outside")]
+    ways = [
+        way(batch, [20.0 * batch], size, decode)
+        for batch in (1, 2, 4)
+        for size in (320, 416)
+        for decode in ("inside", "outside")
+    ]
     data = plot.png(plot_boxes.deployments(ways, 20, budget))
     assert Image.open(io.BytesIO(data)).width > 800
 
 
 def test_boxes_are_drawn_beside_each_other_also_where_there_are_none():
-    some = Detections(np.array([[5, 5, 40, 40], [50, 0, 64, 20]], np.float32), np.float32([0.9, 0.2]),
-                      np.array([3, 19]))
+    some = Detections(
+        np.array([[5, 5, 40, 40], [50, 0, 64, 20]], np.float32), np.float32([0.9, 0.2]), np.array([3, 19])
+    )
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     figure = plot_boxes.side_by_side(SCENES[64][0].image, {"PyTorch": some, "engine": none})
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["PyTorch: 1 box", "engine: 0 boxes"]

@@ -97,9 +97,7 @@ def test_untouched_files_follow_the_release_and_edited_ones_stay(root):
     assert actions(make_work_copy(root)) == {"native/scale.cu": "kept"}, "said once, then left in peace"
     assert not (work / "native" / "scale.cu.new").exists()
     (work / "native" / "scale.cu").unlink()
-    assert actions(make_work_copy(root)) == {"native/scale.cu": "added"}, (
-        "deleting it brings the release's version"
-    )
+    assert actions(make_work_copy(root)) == {"native/scale.cu": "added"}, "deleting it brings the release's version"
 
 
 def test_the_new_version_goes_once_it_was_taken(root):
@@ -248,9 +246,7 @@ def test_open_lab_starts_a_real_jupyterlab_that_saves_tidily(root):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_PORT": str(port), "HOME": str(root)}
     env.pop("JUPYTER_TOKEN", None)
     log = (root / "lab.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-c", code], env=env, stdout=log, stderr=log, start_new_session=True
-    )
+    server = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=log, stderr=log, start_new_session=True)
 
     def ask(path: str, method: str = "GET", body: bytes | None = None) -> str:
         request = urllib.request.Request(
@@ -271,9 +267,7 @@ def test_open_lab_starts_a_real_jupyterlab_that_saves_tidily(root):
         path = root / "work" / STAGE / "01_demo.ipynb"
         before = path.read_bytes()
         model = json.loads(ask(f"/api/contents/{STAGE}/01_demo.ipynb?content=1"))
-        model["content"]["metadata"]["language_info"]["version"] = (
-            "3.11.7"  # what the page adds from the kernel
-        )
+        model["content"]["metadata"]["language_info"]["version"] = "3.11.7"  # what the page adds from the kernel
         model["content"]["metadata"]["kernelspec"]["display_name"] = "Python 3"
         ask(
             f"/api/contents/{STAGE}/01_demo.ipynb",

@@ -1,4 +1,5 @@
 """Formats and rounding against PyTorch's own types; errors of layers; the figures of the lesson."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -82,13 +83,19 @@ def test_the_first_layers_own_error_is_that_of_a_direct_calculation(net) -> None
     assert layer_errors(model, x, "FP16", alone=True)["conv"] == pytest.approx(wanted, rel=1e-5)
 
 
-ERRORS = {name: {f"layer{i}": first / (1 + i) for i in range(54)}
-          for name, first in (("TF32", 1e-3), ("FP16", 1.01e-3), ("BF16", 8e-3))}
-FIGURES = {"bits": plot_precision.bits, "ranges": plot_precision.ranges,
-           "errors of layers": lambda: plot_precision.layer_errors(ERRORS),
-           "errors of one format": lambda: plot_precision.layer_errors({"FP16": ERRORS["FP16"]}),
-           "running sum": lambda: plot_precision.running_sum(np.full(5000, 0.5), {"FP16": np.minimum(
-               np.arange(1, 5001) * 0.5, 2048), "FP32": np.arange(1, 5001) * 0.5})}
+ERRORS = {
+    name: {f"layer{i}": first / (1 + i) for i in range(54)}
+    for name, first in (("TF32", 1e-3), ("FP16", 1.01e-3), ("BF16", 8e-3))
+}
+FIGURES = {
+    "bits": plot_precision.bits,
+    "ranges": plot_precision.ranges,
+    "errors of layers": lambda: plot_precision.layer_errors(ERRORS),
+    "errors of one format": lambda: plot_precision.layer_errors({"FP16": ERRORS["FP16"]}),
+    "running sum": lambda: plot_precision.running_sum(
+        np.full(5000, 0.5), {"FP16": np.minimum(np.arange(1, 5001) * 0.5, 2048), "FP32": np.arange(1, 5001) * 0.5}
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -98,7 +105,7 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
     assert boxes
     for index, (one, a) in enumerate(boxes):
         assert a[0] >= -1 and a[1] >= -1 and a[2] <= figure.bbox.width + 1 and a[3] <= figure.bbox.height + 1, one
-        for other, b in boxes[index + 1:]:
+        for other, b in boxes[index + 1 :]:
             assert a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 1 or b[3] <= a[1] + 1, (one, other)
 
 

@@ -111,9 +111,7 @@ def _not_opened(name: str, so_far: str, part: str, folder: int, error: OSError) 
     if error.errno == errno.ENOENT:
         stem = Path(name).stem
         engines = [
-            entry
-            for entry in _names(folder)
-            if entry.endswith(_ENGINES) and (entry.startswith(stem) or "/" in name)
+            entry for entry in _names(folder) if entry.endswith(_ENGINES) and (entry.startswith(stem) or "/" in name)
         ]
         if engines:
             return Rejected(
@@ -124,9 +122,7 @@ def _not_opened(name: str, so_far: str, part: str, folder: int, error: OSError) 
         return Rejected(
             f"{name} is missing.", f"There is no {so_far}.", "Run the cells that write it, then check again."
         )
-    return Rejected(
-        f"{name} cannot be opened.", error.strerror or str(error), "Save it again as a plain file."
-    )
+    return Rejected(f"{name} cannot be opened.", error.strerror or str(error), "Save it again as a plain file.")
 
 
 def _names(folder: int) -> list[str]:

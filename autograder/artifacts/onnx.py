@@ -61,9 +61,7 @@ class Facts:
     outputs: dict[str, tuple[str, tuple[int | str, ...]]]
 
 
-def inspect(
-    data: bytes, name: str, *, max_nodes: int, max_elements: int, allow_ops: tuple[str, ...] = ()
-) -> Facts:
+def inspect(data: bytes, name: str, *, max_nodes: int, max_elements: int, allow_ops: tuple[str, ...] = ()) -> Facts:
     """Parse and judge.
 
     Refused: what does not parse; IR versions and opsets that this onnx package does not know; operators of
@@ -104,15 +102,11 @@ def inspect(
                     "Export the given network, once.",
                 )
     if not model.graph.node or not model.graph.output:
-        raise Rejected(
-            f"{name} holds no network.", f"{nodes} nodes and {len(model.graph.output)} outputs.", _AGAIN
-        )
+        raise Rejected(f"{name} holds no network.", f"{nodes} nodes and {len(model.graph.output)} outputs.", _AGAIN)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise Rejected(
-            f"{name} is no valid ONNX model.", " ".join(str(error).split())[:300], _AGAIN
-        ) from error
+        raise Rejected(f"{name} is no valid ONNX model.", " ".join(str(error).split())[:300], _AGAIN) from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: _value(value) for value in model.graph.input if value.name not in weights}
     outputs = {value.name: _value(value) for value in model.graph.output}
@@ -122,9 +116,7 @@ def inspect(
 
 def _check_header(model: onnx.ModelProto, name: str) -> None:
     if not 3 <= model.ir_version <= onnx.IR_VERSION:
-        raise Rejected(
-            f"{name} has IR version {model.ir_version}.", f"3 to {onnx.IR_VERSION} are read here.", _AGAIN
-        )
+        raise Rejected(f"{name} has IR version {model.ir_version}.", f"3 to {onnx.IR_VERSION} are read here.", _AGAIN)
     versions = [entry.version for entry in model.opset_import if entry.domain in DOMAINS]
     newest = onnx.defs.onnx_opset_version()
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
@@ -194,11 +186,7 @@ def _check_tensor(tensor: TensorProto, name: str, max_elements: int) -> int:
             _AGAIN,
         )
     count = math.prod(tensor.dims)
-    kind = (
-        TensorProto.DataType.Name(tensor.data_type)
-        if tensor.data_type in TensorProto.DataType.values()
-        else "?"
-    )
+    kind = TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else "?"
     bits = _BITS.get(kind)
     if bits is None or (tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(count * bits / 8)):
         raise Rejected(
@@ -213,7 +201,5 @@ def _value(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
     tensor = value.type.tensor_type
     known = tensor.elem_type in TensorProto.DataType.values()
     dtype = TensorProto.DataType.Name(tensor.elem_type).lower() if known else "?"
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
     return {"float": "float32", "double": "float64"}.get(dtype, dtype), shape

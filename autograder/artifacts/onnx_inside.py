@@ -52,11 +52,7 @@ def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_se
             answer, results = {"refused": _out_of_memory(memory_bytes)}, []
         except CourseError as error:
             grown = "bad_alloc" in error.cause or "Failed to allocate memory" in error.cause
-            answer = {
-                "refused": _out_of_memory(memory_bytes)
-                if grown
-                else [error.what, error.cause, error.next_step]
-            }
+            answer = {"refused": _out_of_memory(memory_bytes) if grown else [error.what, error.cause, error.next_step]}
             results = []
         except Exception:
             answer, results = {"bug": traceback.format_exc()}, []
@@ -235,9 +231,7 @@ class State:
     def _input(self, key: str) -> str:
         names = [spec.name for spec in self.engines[key].inputs]
         if len(names) != 1:
-            raise Rejected(
-                "The model does not have one input.", f"Its inputs are {names}.", "Export it with one."
-            )
+            raise Rejected("The model does not have one input.", f"Its inputs are {names}.", "Export it with one.")
         return names[0]
 
     def _reference(self, where: str, options: Mapping[str, object], cuda: bool) -> Callable:

@@ -137,20 +137,15 @@ def _check_metadata(cell: NotebookNode, line: str, where: str) -> None:
     if unknown:
         broken = "nbgrader" in line and "nbgrader" not in cell.metadata
         raise CourseError(
-            f"{where}: "
-            + ("the metadata cannot be read." if broken else f"unknown metadata {', '.join(unknown)}."),
-            "It is no valid JSON."
-            if broken
-            else f"Known here are {' and '.join(sorted(CELL_KEYS))}; titles are not.",
+            f"{where}: " + ("the metadata cannot be read." if broken else f"unknown metadata {', '.join(unknown)}."),
+            "It is no valid JSON." if broken else f"Known here are {' and '.join(sorted(CELL_KEYS))}; titles are not.",
             'Write it as in `# %% nbgrader={"grade_id": "fold", "solution": true}`.',
         )
     if "nbgrader" not in cell.metadata:
         return
     meta = cell.metadata["nbgrader"]
     if not isinstance(meta, dict):
-        raise CourseError(
-            f"{where}: nbgrader must be an object.", f"It is {meta!r}.", "Write nbgrader={...}."
-        )
+        raise CourseError(f"{where}: nbgrader must be an object.", f"It is {meta!r}.", "Write nbgrader={...}.")
     for key in sorted(set(meta) - NBGRADER_KEYS):
         near = difflib.get_close_matches(key, NBGRADER_KEYS, 1)
         raise CourseError(
@@ -160,9 +155,7 @@ def _check_metadata(cell: NotebookNode, line: str, where: str) -> None:
         )
     for key in NBGRADER_DEFAULTS:
         if not isinstance(meta.get(key, False), bool):
-            raise CourseError(
-                f"{where}: {key} must be true or false.", f"It is {meta[key]!r}.", "Correct it."
-            )
+            raise CourseError(f"{where}: {key} must be true or false.", f"It is {meta[key]!r}.", "Correct it.")
     grade_id = meta.get("grade_id", "")
     if not isinstance(grade_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", grade_id):
         raise CourseError(
@@ -197,17 +190,13 @@ def _check_metadata(cell: NotebookNode, line: str, where: str) -> None:
             'Write "grade": true, "solution": true and "points".',
         )
     locked = (grade and not solution) or task or (meta.get("locked", False) and not solution)
-    cell.metadata["nbgrader"] = nbformat.from_dict(
-        {**NBGRADER_DEFAULTS, **meta, "locked": locked, "schema_version": 3}
-    )
+    cell.metadata["nbgrader"] = nbformat.from_dict({**NBGRADER_DEFAULTS, **meta, "locked": locked, "schema_version": 3})
 
 
 def _check_points(meta: dict, where: str) -> None:
     graded, points = meta.get("grade") or meta.get("task"), meta.get("points")
     if graded and points is None:
-        raise CourseError(
-            f"{where}: no points.", "A graded cell must say what it is worth.", 'Add "points": 4.'
-        )
+        raise CourseError(f"{where}: no points.", "A graded cell must say what it is worth.", 'Add "points": 4.')
     if not graded and "points" in meta:
         raise CourseError(
             f"{where}: points on a cell that is not graded.",
@@ -215,14 +204,9 @@ def _check_points(meta: dict, where: str) -> None:
             'Add "grade": true, or move the points to the test cell.',
         )
     if graded and (
-        isinstance(points, bool)
-        or not isinstance(points, (int, float))
-        or not math.isfinite(points)
-        or points < 0
+        isinstance(points, bool) or not isinstance(points, (int, float)) or not math.isfinite(points) or points < 0
     ):
-        raise CourseError(
-            f"{where}: points must be a number from 0 up.", f"They are {points!r}.", "Correct it."
-        )
+        raise CourseError(f"{where}: points must be a number from 0 up.", f"They are {points!r}.", "Correct it.")
     if graded and points == int(points):
         meta["points"] = int(points)  # JupyterLab would save 4.0 as 4
 

@@ -103,9 +103,7 @@ def write_source(root: Path = ROOT, stages: Sequence[str] = ()) -> Path:
     return _write_source(root, {stage: render(root, stage) for stage in stage_names(root, stages)})
 
 
-def build(
-    root: Path = ROOT, stages: Sequence[str] = (), *, force: bool = False
-) -> dict[str, tuple[Change, ...]]:
+def build(root: Path = ROOT, stages: Sequence[str] = (), *, force: bool = False) -> dict[str, tuple[Change, ...]]:
     """Bring the stage folders and `.grading/source` up to date; stage -> what changed.
 
     A file in a stage folder that somebody edited is kept; `force` overwrites it and keeps it as NAME.mine-N.
@@ -116,9 +114,7 @@ def build(
     rendered = {stage: render(root, stage) for stage in stage_names(root, stages)}
     _write_source(root, rendered)
     return {
-        stage: sync(
-            root / stage, files.student, on_edit="replace" if force else "keep", editable=files.editable
-        )
+        stage: sync(root / stage, files.student, on_edit="replace" if force else "keep", editable=files.editable)
         for stage, files in rendered.items()
     }
 
@@ -149,12 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     """`release build` and `release check`; 0 if the stage folders are what the sources give."""
     parser = argparse.ArgumentParser(prog="python -m autograder release", description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=["build", "check"])
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help="folders below solutions/; without any, all"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="overwrite edited files; each is kept as NAME.mine-N"
-    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="folders below solutions/; without any, all")
+    parser.add_argument("--force", action="store_true", help="overwrite edited files; each is kept as NAME.mine-N")
     parser.add_argument("--root", type=Path, default=ROOT, help="the course folder")
     args = parser.parse_intermixed_args(argv)
     root = args.root.resolve()
@@ -174,9 +166,7 @@ def main(argv: list[str] | None = None) -> int:
         edited = sum(change.action == "kept" for change in changes)
         kept += edited
         print(
-            f"{stage}: {len(changes) - edited} file(s) changed, {edited} kept."
-            if changes
-            else f"{stage}: up to date."
+            f"{stage}: {len(changes) - edited} file(s) changed, {edited} kept." if changes else f"{stage}: up to date."
         )
     return 1 if kept else 0
 
@@ -215,8 +205,10 @@ def _tracked(root: Path, stage: str) -> set[str]:
     """Files that git holds in a stage folder; none where the course is no git repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root / stage), "ls-files", "-z"], capture_output=True,
-            encoding="utf-8", errors="surrogateescape",
+            ["git", "-C", str(root / stage), "ls-files", "-z"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
     except OSError:
         return set()

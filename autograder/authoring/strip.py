@@ -92,9 +92,7 @@ def strip(text: str, where: str) -> str:
     functions = []
     if python and regions:
         tree = _parse(text, where, "as it stands", "Correct it; the solution must run.")
-        functions = [
-            node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        ]
+        functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     for begin, end in reversed(regions):
         mark = MARKER.match(lines[begin])
         opening = "#" if mark["open"].startswith("#") else mark["open"]
@@ -124,6 +122,4 @@ def _parse(text: str, where: str, which: str, next_step: str) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        raise CourseError(
-            f"{where}:{error.lineno}: not valid Python {which}.", str(error.msg), next_step
-        ) from error
+        raise CourseError(f"{where}:{error.lineno}: not valid Python {which}.", str(error.msg), next_step) from error

@@ -27,10 +27,7 @@ def threshold(params: Params) -> str:
         return f"one float32 input [batch, {', '.join(map(str, params.sample))}], right at every batch size"
     if isinstance(params, Accuracy):
         same, lost = params.agreement.text(" %", 100), params.drop.text(" percentage points", 100)
-        text = (
-            f"PyTorch's class: {same}; accuracy lost: {lost}; "
-            f"error of the logits: {params.error.text(' %', 100)}"
-        )
+        text = f"PyTorch's class: {same}; accuracy lost: {lost}; error of the logits: {params.error.text(' %', 100)}"
         return text + (
             f"; at least {100 * params.min_float16:.0f} % of the layers in FP16" if params.min_float16 else ""
         )
@@ -49,9 +46,7 @@ def threshold(params: Params) -> str:
 
 
 def dynamic_batch(context: Context, check: Check, params: DynamicBatch) -> Outcome:
-    shown = ", ".join(
-        f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in context.facts["inputs"].items()
-    )
+    shown = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in context.facts["inputs"].items())
     inputs = list(context.facts["inputs"].values())
     if len(inputs) != 1 or len(context.facts["outputs"]) != 1:
         return (
@@ -94,9 +89,7 @@ def dynamic_batch(context: Context, check: Check, params: DynamicBatch) -> Outco
         else:
             problem = f"Batch {size}: " + classifier.why_wrong(answer, wanted[:size], error)
     share = 1.0 if len(good) == len(sizes) else 0.0
-    measured = (
-        f"{shown}; right at batch {', '.join(map(str, good)) or 'none'} of {', '.join(map(str, sizes))}"
-    )
+    measured = f"{shown}; right at batch {', '.join(map(str, good)) or 'none'} of {', '.join(map(str, sizes))}"
     return share, measured, problem, {"sizes": sizes, "good": good}
 
 
@@ -110,14 +103,11 @@ def accuracy(context: Context, check: Check, params: Accuracy) -> Outcome:
     if len(context.facts["inputs"]) != 1 or len(context.facts["outputs"]) != 1:
         raise Rejected(
             "The network has one input and one output.",
-            f"The file's inputs are {list(context.facts['inputs'])}"
-            f", its outputs {list(context.facts['outputs'])}.",
+            f"The file's inputs are {list(context.facts['inputs'])}, its outputs {list(context.facts['outputs'])}.",
             "Export it with one of each.",
         )
     count = params.images if context.mode == "public" else params.hidden_images
-    images = context.draw(
-        f"accuracy {count}", count
-    )  # the same for every precision: PyTorch runs on them once
+    images = context.draw(f"accuracy {count}", count)  # the same for every precision: PyTorch runs on them once
     key = context.engine(params.precision, params.runtime)
     context.say(f"{count} images through PyTorch and the {params.precision.upper()} engine")
     wanted = context.answers(images.x)
@@ -156,9 +146,7 @@ def accuracy(context: Context, check: Check, params: Accuracy) -> Outcome:
 
 def _only(outputs: list[np.ndarray]) -> np.ndarray:
     if len(outputs) != 1:
-        raise Rejected(
-            "The model does not have one output.", f"It has {len(outputs)}.", "Export it with one."
-        )
+        raise Rejected("The model does not have one output.", f"It has {len(outputs)}.", "Export it with one.")
     return outputs[0]
 
 

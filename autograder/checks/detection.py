@@ -19,9 +19,7 @@ AXES = ("batch size", "channels", "height", "width")
 
 def dynamic_shape(context: Context, check: Check, params: DynamicShape) -> Outcome:
     """Right at every shape, or no points: a file that works at some is not open."""
-    shown = ", ".join(
-        f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in context.facts["inputs"].items()
-    )
+    shown = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in context.facts["inputs"].items())
     measured = f"input {shown or 'none'}"
     if problem := _interface(context):
         return 0.0, measured, problem, {}

@@ -33,9 +33,7 @@ def speed(context: Context, check: Check, params: Speed) -> Outcome:
                 return 0.0, f"{label}: no time counts", problem, values
             ratio, low, high = result["ratio"], result["low"], result["high"]
             shares.append(params.ramp(batch).share(ratio, low, high))
-            interval = (
-                f"95 % CI {low:.2f} to {high:.2f}" if math.isfinite(high) else "too few runs for an interval"
-            )
+            interval = f"95 % CI {low:.2f} to {high:.2f}" if math.isfinite(high) else "too few runs for an interval"
             words.append(
                 f"{label}: {ratio:.2f} times ({interval}; {result['engine_ms']:.3g} against "
                 f"{result['reference_ms']:.3g} ms)"
@@ -74,9 +72,7 @@ def _timed(
     wall_ms = 1e3 * (time.perf_counter() - begin)
     calls = head["calls"]
     if not (ours.shape == theirs.shape and len(ours) and (ours > 0).all() and (theirs > 0).all()):
-        raise Rejected(
-            "The timing gave no times.", f"{ours.shape} and {theirs.shape} samples.", "Measure again."
-        )
+        raise Rejected("The timing gave no times.", f"{ours.shape} and {theirs.shape} samples.", "Measure again.")
     if ours.sum() * calls[0] + theirs.sum() * calls[1] > 1.02 * wall_ms:  # one thread: CPU time is no longer
         raise Rejected(
             "The times do not fit the clock outside.",
@@ -132,7 +128,5 @@ def _wrong_boxes(
         answer = detector.read(arrays, len(x), x.shape[2:])
         if not detector.error_of(answer, wanted[part]).worst <= params.max_error:
             elements = (context.facts["elements"], context.weights())
-            return "An answer of a timed run is wrong. " + why_wrong(
-                answer, wanted[part], x, context.answers, elements
-            )
+            return "An answer of a timed run is wrong. " + why_wrong(answer, wanted[part], x, context.answers, elements)
     return ""

@@ -75,15 +75,20 @@ def rows(place: Place, stage: str) -> Iterator[Row]:
     from nbgrader.api import MissingEntry
 
     if not (place.grading / "gradebook.db").is_file():
-        raise MissingFileError("There is no gradebook.", "Nothing was graded in this folder.",
-                               f"Run `python -m autograder grade {stage}` first.")
+        raise MissingFileError(
+            "There is no gradebook.",
+            "Nothing was graded in this folder.",
+            f"Run `python -m autograder grade {stage}` first.",
+        )
     with place.gradebook() as gradebook:
         try:
             assignment = gradebook.find_assignment(stage)
         except MissingEntry as error:
-            raise MissingFileError(f"The gradebook has no stage {stage!r}.",
-                                   f"It has {', '.join(a.name for a in gradebook.assignments) or 'none'}.",
-                                   f"Run `python -m autograder grade {stage}` first.") from error
+            raise MissingFileError(
+                f"The gradebook has no stage {stage!r}.",
+                f"It has {', '.join(a.name for a in gradebook.assignments) or 'none'}.",
+                f"Run `python -m autograder grade {stage}` first.",
+            ) from error
         for student in sorted(gradebook.students, key=lambda s: (s.last_name or s.id, s.first_name or "", s.id)):
             names = (student.id, student.first_name or "", student.last_name or "", student.lms_user_id or "")
             try:
@@ -92,29 +97,64 @@ def rows(place: Place, stage: str) -> Iterator[Row]:
                 yield Row(*names, None, assignment.max_score, 0.0, False, ())
                 continue
             penalty = submission.late_submission_penalty or 0.0
-            yield Row(*names, round(max(0.0, submission.score - penalty), 4), submission.max_score, penalty,
-                      bool(submission.needs_manual_grade), tuple(_cells(submission)))
+            yield Row(
+                *names,
+                round(max(0.0, submission.score - penalty), 4),
+                submission.max_score,
+                penalty,
+                bool(submission.needs_manual_grade),
+                tuple(_cells(submission)),
+            )
 
 
 def _cells(submission) -> Iterator[Cell]:
     for notebook in sorted(submission.notebooks, key=lambda notebook: notebook.name):
         remarks = {remark.cell.name: remark.comment or "" for remark in notebook.comments}
         for grade in sorted(notebook.grades, key=lambda grade: grade.cell.name):
-            yield Cell(notebook.name, grade.cell.name, float(grade.score), float(grade.max_score),
-                       bool(grade.needs_manual_grade), remarks.get(grade.cell.name, ""))
+            yield Cell(
+                notebook.name,
+                grade.cell.name,
+                float(grade.score),
+                float(grade.max_score),
+                bool(grade.needs_manual_grade),
+                remarks.get(grade.cell.name, ""),
+            )
 
 
 def plain_csv(place: Place, stage: str) -> str:
     """One row per student and graded cell, and one per student with the cell "total"."""
-    table = [["student", "last_name", "first_name", "stage", "notebook", "cell", "score", "max_score", "late_penalty",
-              "needs_manual"]]
+    table = [
+        [
+            "student",
+            "last_name",
+            "first_name",
+            "stage",
+            "notebook",
+            "cell",
+            "score",
+            "max_score",
+            "late_penalty",
+            "needs_manual",
+        ]
+    ]
     for row in rows(place, stage):
         head = [row.student, row.last_name, row.first_name, stage]
-        table += [[*head, cell.notebook, cell.name, f"{cell.score:g}", f"{cell.max_score:g}", "",
-                   str(cell.needs_manual).lower()] for cell in row.cells]
+        table += [
+            [
+                *head,
+                cell.notebook,
+                cell.name,
+                f"{cell.score:g}",
+                f"{cell.max_score:g}",
+                "",
+                str(cell.needs_manual).lower(),
+            ]
+            for cell in row.cells
+        ]
         total = "" if row.score is None else f"{row.score:g}"
-        table.append([*head, "", "total", total, f"{row.max_score:g}", f"{row.penalty:g}",
-                      str(row.needs_manual).lower()])
+        table.append(
+            [*head, "", "total", total, f"{row.max_score:g}", f"{row.penalty:g}", str(row.needs_manual).lower()]
+        )
     return _csv(table)
 
 
@@ -131,21 +171,44 @@ def canvas_csv(place: Place, stages: Sequence[str], roster: str | None = None) -
     """
     graded = {stage: {row.student: row for row in rows(place, stage)} for stage in stages}
     titles = {stage: stage for stage in stages}
-    people = {row.student: [", ".join(filter(None, (row.last_name, row.first_name))) or row.student, row.lms_id,
-                            "", row.student, ""] for found in graded.values() for row in found.values()}
+    people = {
+        row.student: [
+            ", ".join(filter(None, (row.last_name, row.first_name))) or row.student,
+            row.lms_id,
+            "",
+            row.student,
+            "",
+        ]
+        for found in graded.values()
+        for row in found.values()
+    }
     if roster is not None:
         lines = list(csv.reader(io.StringIO(roster.removeprefix("\ufeff"))))
         if not lines or any(name not in lines[0] for name in CANVAS_COLUMNS if name != "SIS User ID"):
-            raise CourseError("The roster is no gradebook export of Canvas.", f"Its first row is {lines[:1]}.",
-                              "In Canvas: Grades, Export, Export Entire Gradebook.")
+            raise CourseError(
+                "The roster is no gradebook export of Canvas.",
+                f"Its first row is {lines[:1]}.",
+                "In Canvas: Grades, Export, Export Entire Gradebook.",
+            )
         header = lines[0]
         titles |= {stage: title for stage in stages for title in header if title.startswith(f"{stage} (")}
         known = [dict(zip(header, line)) for line in lines[1:]]
-        people = {line["SIS Login ID"]: [line.get(name, "") for name in CANVAS_COLUMNS] for line in known
-                  if line.get("SIS Login ID") in people}
-    table = [[*CANVAS_COLUMNS, *(titles[stage] for stage in stages)],
-             ["    Points Possible", "", "", "", "",
-              *(f"{max((row.max_score for row in graded[stage].values()), default=0):g}" for stage in stages)]]
+        people = {
+            line["SIS Login ID"]: [line.get(name, "") for name in CANVAS_COLUMNS]
+            for line in known
+            if line.get("SIS Login ID") in people
+        }
+    table = [
+        [*CANVAS_COLUMNS, *(titles[stage] for stage in stages)],
+        [
+            "    Points Possible",
+            "",
+            "",
+            "",
+            "",
+            *(f"{max((row.max_score for row in graded[stage].values()), default=0):g}" for stage in stages),
+        ],
+    ]
     for student, person in people.items():
         found = [graded[stage].get(student) for stage in stages]
         table.append([*person, *("" if row is None or row.score is None else f"{row.score:g}" for row in found)])
@@ -156,8 +219,12 @@ def gradescope(row: Row) -> dict:
     """Gradescope's results.json for one student."""
     tests = []
     for cell in row.cells:
-        test = {"name": f"{cell.notebook}: {cell.name}", "score": cell.score, "max_score": cell.max_score,
-                "visibility": "visible"}
+        test = {
+            "name": f"{cell.notebook}: {cell.name}",
+            "score": cell.score,
+            "max_score": cell.max_score,
+            "visibility": "visible",
+        }
         words = [cell.comment, "This waits for a person." if cell.needs_manual else ""]
         if any(words):
             test["output"] = "\n".join(filter(None, words))
@@ -165,8 +232,14 @@ def gradescope(row: Row) -> dict:
             test["status"] = "passed" if cell.score >= cell.max_score else "failed"
         tests.append(test)
     output = f"Late: {row.penalty:g} points were taken off." if row.penalty else ""
-    return {"score": row.score or 0.0, "output": output, "output_format": "text", "visibility": "visible",
-            "stdout_visibility": "hidden", "tests": tests}
+    return {
+        "score": row.score or 0.0,
+        "output": output,
+        "output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "tests": tests,
+    }
 
 
 RUN_AUTOGRADER = """\
@@ -220,16 +293,21 @@ def _csv(table: Sequence[Sequence[str]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m autograder export", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m autograder export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("form", choices=["csv", "canvas", "gradescope", "run_autograder"])
     parser.add_argument("stages", nargs="+", metavar="STAGE")
     parser.add_argument("--to", type=Path, help="file, or for Gradescope folder, to write")
     parser.add_argument("--roster", type=Path, help="gradebook export from Canvas, for its ids and names")
     parser.add_argument("--student", help="gradescope: only this one")
     parser.add_argument("--root", type=Path, default=ROOT, help="the course folder")
-    parser.add_argument("--i-accept-running-student-code-unprotected", action="store_true", dest="unprotected",
-                        help="run_autograder: grade without a sandbox")
+    parser.add_argument(
+        "--i-accept-running-student-code-unprotected",
+        action="store_true",
+        dest="unprotected",
+        help="run_autograder: grade without a sandbox",
+    )
     args = parser.parse_args(argv)
     stage = args.stages[0]
     if len(args.stages) > 1 and args.form != "canvas":

@@ -51,8 +51,11 @@ def open_place(root: Path) -> Place:
     """
     root = Path(root).resolve()
     if not (root / "nbgrader_config.py").is_file():
-        raise CourseError(f"{root} is no course folder.", "It has no nbgrader_config.py.",
-                          "Run this in the course's folder, or name it with --root.")
+        raise CourseError(
+            f"{root} is no course folder.",
+            "It has no nbgrader_config.py.",
+            "Run this in the course's folder, or name it with --root.",
+        )
     return Place(root, PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config())
 
 
@@ -83,8 +86,15 @@ def write_failed(place: Place, stage: str, student: str, comment: str) -> None:
         atomic_write(folder / path.name, nbformat.writes(notebook).encode())
 
 
-def save_milestone(place: Place, milestone: Milestone, student: str, points: float, text: str, page: str = "",
-                   needs_manual: bool = False) -> None:
+def save_milestone(
+    place: Place,
+    milestone: Milestone,
+    student: str,
+    points: float,
+    text: str,
+    page: str = "",
+    needs_manual: bool = False,
+) -> None:
     """Write a measured score: into the gradebook, and into the graded notebook, where feedback shows it.
 
     The late penalty is computed again, for it depends on the score.

@@ -99,14 +99,20 @@ class BoxedKernelManager(AsyncKernelManager):
             return command
         limits = {name: value for name, value in self.limits.items() if name != "total_s"}
         return bwrap.bwrap(
-            command, rw=(self._folder, self._sockets), ro=(ROOT / "course", ROOT / "autograder"), cwd=self._folder,
-            gpu=bwrap.has_gpu(), **limits,
-            env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"})
+            command,
+            rw=(self._folder, self._sockets),
+            ro=(ROOT / "course", ROOT / "autograder"),
+            cwd=self._folder,
+            gpu=bwrap.has_gpu(),
+            **limits,
+            env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
+        )
 
     async def _async_post_start_kernel(self, **kwargs):
         await super()._async_post_start_kernel(**kwargs)
-        self.watch = _Watch(self.provisioner.pid, self.limits["mem_gb"], self.limits["processes"],
-                            self.limits["total_s"])
+        self.watch = _Watch(
+            self.provisioner.pid, self.limits["mem_gb"], self.limits["processes"], self.limits["total_s"]
+        )
         self.watch.start()
 
     async def _async_cleanup_resources(self, restart: bool = False):
@@ -180,7 +186,7 @@ class SandboxedExecute(Execute):
         watch = self._manager.watch
         why = watch.reason if watch and watch.reason else "it ended, or did not answer any more"
         self.log.warning("The kernel was lost: %s (%s)", why, type(error).__name__)
-        for cell in nb.cells[max(0, self._begun):]:
+        for cell in nb.cells[max(0, self._begun) :]:
             if cell.cell_type == "code":
                 words = f"The kernel was stopped here: {why}."
                 cell.outputs = [new_output("error", ename="KernelStopped", evalue=words, traceback=[words])]

@@ -40,11 +40,25 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
     c.CourseDirectory.db_url = f"sqlite:///{root}/.grading/gradebook.db?timeout=120"  # several graders write at once
     c.Autograde.exclude_overwriting = {stage: list(_editable(root, stage)) for stage in stage_names(root)}
     c.Autograde.pre_convert_hook = drop_links
-    c.Autograde.sanitize_preprocessors = [RestoreMaster, ClearOutput, DeduplicateIds, OverwriteKernelspec,
-                                          OverwriteCells, CheckCellMetadata]
-    c.Autograde.autograde_preprocessors = [FreshArtifacts, SandboxedExecute, IgnorePattern, ClearMetadataPreprocessor,
-                                           LimitOutput, PendingMilestones, SaveAutoGrades, AssignLatePenalties,
-                                           CheckCellMetadata]
+    c.Autograde.sanitize_preprocessors = [
+        RestoreMaster,
+        ClearOutput,
+        DeduplicateIds,
+        OverwriteKernelspec,
+        OverwriteCells,
+        CheckCellMetadata,
+    ]
+    c.Autograde.autograde_preprocessors = [
+        FreshArtifacts,
+        SandboxedExecute,
+        IgnorePattern,
+        ClearMetadataPreprocessor,
+        LimitOutput,
+        PendingMilestones,
+        SaveAutoGrades,
+        AssignLatePenalties,
+        CheckCellMetadata,
+    ]
     c.SandboxedExecute.timeout = 300
     c.AssignLatePenalties.plugin_class = PerDay
     c.RestoreMaster.source = str(root / SOURCE)

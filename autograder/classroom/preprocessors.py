@@ -31,11 +31,15 @@ class RestoreMaster(NbGraderPreprocessor):
         with Gradebook(names["db_url"]) as gradebook:
             master = gradebook.find_notebook(names["notebook"], names["assignment"])
             points = {cell.name: cell.max_score for cell in (*master.grade_cells, *master.task_cells)}
-            roles = {"grade": {cell.name for cell in master.grade_cells},
-                     "solution": {cell.name for cell in master.solution_cells},
-                     "task": {cell.name for cell in master.task_cells}}
-            cells = {cell.name: (cell.cell_type, bool(cell.locked), cell.checksum, cell.source)
-                     for cell in master.source_cells}
+            roles = {
+                "grade": {cell.name for cell in master.grade_cells},
+                "solution": {cell.name for cell in master.solution_cells},
+                "task": {cell.name for cell in master.task_cells},
+            }
+            cells = {
+                cell.name: (cell.cell_type, bool(cell.locked), cell.checksum, cell.source)
+                for cell in master.source_cells
+            }
 
         def metadata(name: str) -> dict:
             kind, locked, checksum, _ = cells[name]
@@ -57,8 +61,14 @@ class RestoreMaster(NbGraderPreprocessor):
         last = -1
         for name in self._order(names, cells):
             if name in seen:
-                last = max(last, next(i for i, cell in enumerate(nb.cells)
-                                      if cell.metadata.get("nbgrader", {}).get("grade_id") == name))
+                last = max(
+                    last,
+                    next(
+                        i
+                        for i, cell in enumerate(nb.cells)
+                        if cell.metadata.get("nbgrader", {}).get("grade_id") == name
+                    ),
+                )
                 continue
             self.log.warning("Cell %r was missing and was put back.", name)
             make = new_code_cell if cells[name][0] == "code" else new_markdown_cell
@@ -111,8 +121,11 @@ class PendingMilestones(NbGraderPreprocessor):
 
 def set_score(cell, text: str, points: float, page: str = "") -> None:
     """Let a graded cell show `text` (and the HTML `page`) and score `points`, as nbgrader reads partial credit."""
-    shown = [new_output("display_data", data={"text/plain": text, "text/html": page})] if page else \
-        [new_output("stream", name="stdout", text=text + "\n")]
+    shown = (
+        [new_output("display_data", data={"text/plain": text, "text/html": page})]
+        if page
+        else [new_output("stream", name="stdout", text=text + "\n")]
+    )
     cell.execution_count = None
     cell.outputs = [*shown, new_output("execute_result", data={"text/plain": repr(float(points))})]
 

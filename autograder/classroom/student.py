@@ -52,8 +52,14 @@ def grade_one(root: str, stage: str, student: str, mark: str, changes: dict, log
         shutil.rmtree(place.folder("autograded", student, stage), ignore_errors=True)
         converter.start()
     notes = [*taken.notes, *(f"{name}: {note}" for name, note in taken.notebooks.items())]
-    write_state(Path(state), status="executed", fingerprint=mark, seconds=round(time.monotonic() - begin, 1),
-                reason="", notes=notes)
+    write_state(
+        Path(state),
+        status="executed",
+        fingerprint=mark,
+        seconds=round(time.monotonic() - begin, 1),
+        reason="",
+        notes=notes,
+    )
 
 
 def write_state(path: Path, **values) -> None:

@@ -29,8 +29,9 @@ class Intake:
     notebooks: dict[str, str] = field(default_factory=dict)
 
 
-def plain_files(folder: Path, notes: list[str], *, max_mb: float = MOST_MB,
-                max_files: int = MOST_FILES) -> dict[str, Path]:
+def plain_files(
+    folder: Path, notes: list[str], *, max_mb: float = MOST_MB, max_files: int = MOST_FILES
+) -> dict[str, Path]:
     """Path inside `folder` -> file, for all regular files. Links and devices are left out and noted."""
     found, room, queue = {}, max_mb * 1e6, [folder]
     while queue:
@@ -46,8 +47,9 @@ def plain_files(folder: Path, notes: list[str], *, max_mb: float = MOST_MB,
                 continue
             room -= info.st_size
             if room < 0 or len(found) >= max_files:
-                notes.append(f"{_printable(name)} and what follows was left out: more than {max_mb:.0f} MB or "
-                             f"{max_files} files.")
+                notes.append(
+                    f"{_printable(name)} and what follows was left out: more than {max_mb:.0f} MB or {max_files} files."
+                )
                 return found
             found[name] = Path(entry.path)
     return found

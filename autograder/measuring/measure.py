@@ -70,9 +70,7 @@ def measure(
     key = inputs.secret() if mode == "hidden" else None
     inputs.seed(mode, who, milestone.id, "", key)
     if lane not in (None, *LANES):
-        raise CourseError(
-            f"There is no lane {lane!r}.", f"Lanes: {', '.join(LANES)}.", "Leave it out, or use one."
-        )
+        raise CourseError(f"There is no lane {lane!r}.", f"Lanes: {', '.join(LANES)}.", "Leave it out, or use one.")
     begin, say = time.perf_counter(), say or (lambda text: None)
     found = {
         "milestone": milestone.id,
@@ -82,9 +80,7 @@ def measure(
     }
     try:
         found["lane"] = lane or machine_lane()
-        found |= _measure(
-            milestone, Path(workdir), key, say, **{name: found[name] for name in ("mode", "who", "lane")}
-        )
+        found |= _measure(milestone, Path(workdir), key, say, **{name: found[name] for name in ("mode", "who", "lane")})
     except Exception as error:  # ours, whatever it is: the batch goes on, and a person looks at it
         log.error("measuring %s of %s failed: %r", milestone.id, who or "the learner", error)
         found |= {
@@ -305,9 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     """0 if the milestone was measured (or its artifact rejected), 2 if the grader failed."""
     parser = argparse.ArgumentParser(prog="python -m autograder measure", description=__doc__.split("\n")[0])
     parser.add_argument("milestone", help="its id, such as s1.m1")
-    parser.add_argument(
-        "--workdir", type=Path, default=Path(), help="folder of the notebook (default: this one)"
-    )
+    parser.add_argument("--workdir", type=Path, default=Path(), help="folder of the notebook (default: this one)")
     parser.add_argument("--mode", choices=inputs.MODES, default="public")
     parser.add_argument("--who", default="", help="the student, in mode hidden")
     parser.add_argument("--lane", choices=LANES, help="default: gpu where TensorRT works")
@@ -319,9 +313,7 @@ def main(argv: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"  {time.perf_counter() - begin:5.1f} s  {text}", flush=True)
 
-    report = measure(
-        args.milestone, args.workdir, args.mode, args.who, lane=args.lane, say=None if args.quiet else say
-    )
+    report = measure(args.milestone, args.workdir, args.mode, args.who, lane=args.lane, say=None if args.quiet else say)
     if args.json:
         atomic_write(args.json, report.to_json().encode())
     print(report.text())

@@ -81,9 +81,7 @@ class Report:
             "open_points": self.open_points,
             "needs_manual": self.needs_manual,
         }
-        return json.dumps(
-            {"format": "autograder.report 1", **asdict(self), **sums}, indent=1, ensure_ascii=False
-        )
+        return json.dumps({"format": "autograder.report 1", **asdict(self), **sums}, indent=1, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Report:

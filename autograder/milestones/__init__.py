@@ -25,8 +25,25 @@ from autograder.milestones.kinds import (
 )
 from course.errors import CourseError
 
-__all__ = ["KINDS", "LANES", "TASKS", "Accuracy", "Artifact", "Check", "Detection", "DynamicBatch", "DynamicShape",
-           "Milestone", "Params", "Ramp", "Speed", "all_milestones", "check_unique", "for_notebook", "get"]
+__all__ = [
+    "KINDS",
+    "LANES",
+    "TASKS",
+    "Accuracy",
+    "Artifact",
+    "Check",
+    "Detection",
+    "DynamicBatch",
+    "DynamicShape",
+    "Milestone",
+    "Params",
+    "Ramp",
+    "Speed",
+    "all_milestones",
+    "check_unique",
+    "for_notebook",
+    "get",
+]
 
 LANES = ("cpu", "gpu")
 
@@ -125,9 +142,7 @@ def check_unique(milestones: Iterable[Milestone]) -> tuple[Milestone, ...]:
 
 def all_milestones() -> tuple[Milestone, ...]:
     """Every milestone, stage by stage."""
-    names = sorted(
-        info.name for info in pkgutil.iter_modules(__path__) if re.fullmatch(r"stage\d+", info.name)
-    )
+    names = sorted(info.name for info in pkgutil.iter_modules(__path__) if re.fullmatch(r"stage\d+", info.name))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return check_unique(milestone for module in modules for milestone in module.MILESTONES)
 

@@ -27,18 +27,14 @@ class Ramp:
             return 0.0
         sign = 1 if self.full > self.zero else -1
         best = high if sign > 0 else low
-        room = (
-            0.0 if best is None or math.isnan(best) else min(max(0.0, sign * (best - value)), self.dead_band)
-        )
+        room = 0.0 if best is None or math.isnan(best) else min(max(0.0, sign * (best - value)), self.dead_band)
         share = (value + sign * room - self.zero) / (self.full - self.zero)
         return min(1.0, max(0.0, share))
 
     def text(self, unit: str = "", scale: float = 1.0) -> str:
         word = "at least" if self.full > self.zero else "at most"
         way = "up from" if self.full > self.zero else "below"
-        return (
-            f"all points for {word} {self.full * scale:.4g}{unit}, some {way} {self.zero * scale:.4g}{unit}"
-        )
+        return f"all points for {word} {self.full * scale:.4g}{unit}, some {way} {self.zero * scale:.4g}{unit}"
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,7 @@ def validate(milestone: Milestone) -> None:
             f"The artifact {artifact.path!r} cannot be opened.",
             'Its kind must be "onnx" and max_mb above 0.',
         )
-    require(
-        milestone.task in TASKS, f"Its task is {milestone.task!r}.", f"Known tasks: {', '.join(TASKS)}."
-    )
+    require(milestone.task in TASKS, f"Its task is {milestone.task!r}.", f"Known tasks: {', '.join(TASKS)}.")
     require(bool(milestone.checks), "It has no check.", "Declare at least one.")
     require(
         milestone.optimization_level in range(6),
@@ -120,8 +118,7 @@ def _validate_params(params: Params, place: str, require) -> None:
         )
     if isinstance(params, Detection):
         require(
-            params.batch > 0
-            and all(n > 0 and n % params.batch == 0 for n in (params.scenes, params.hidden_scenes)),
+            params.batch > 0 and all(n > 0 and n % params.batch == 0 for n in (params.scenes, params.hidden_scenes)),
             f"{place}: {params.scenes} and {params.hidden_scenes} scenes in batches of {params.batch}.",
             "Scenes must fill whole batches, so that an engine needs no other batch size.",
         )

@@ -32,8 +32,7 @@ RESNET50_FP16 = Milestone(
             lanes={"cpu": DynamicBatch(), "gpu": DynamicBatch()},
             on_fail="The model must take a float32 batch [batch, 3, 224, 224] of any size.",
             hints=(
-                "Which dimension of the input was a fixed number when you exported, and which should be a "
-                "name?",
+                "Which dimension of the input was a fixed number when you exported, and which should be a name?",
                 "course.export.export has the argument `dynamic`. It says which axis of which input is open.",
                 'Export with dynamic={"image": {0: "batch"}} and look at the input of the file again.',
             ),
@@ -48,11 +47,9 @@ RESNET50_FP16 = Milestone(
             ),
             on_fail="The file's answers on new images are not those of the shipped ResNet-50.",
             hints=(
-                "Compare a few logits of both networks on the same image. Are they close, or of another "
-                "network?",
+                "Compare a few logits of both networks on the same image. Are they close, or of another network?",
                 "Did you export the shipped weights, in eval mode, and no preprocessing with them?",
-                "Export course.models.resnet50() as it is; then check_parity says on real images how close "
-                "it is.",
+                "Export course.models.resnet50() as it is; then check_parity says on real images how close it is.",
             ),
         ),
         Check(
@@ -60,9 +57,7 @@ RESNET50_FP16 = Milestone(
             title="FP16 keeps the answers",
             points=4,
             lanes={
-                "cpu": Accuracy(
-                    "fp16", AGREEMENT, DROP, error=Ramp(zero=0.3, full=0.03), runtime="onnxruntime"
-                ),
+                "cpu": Accuracy("fp16", AGREEMENT, DROP, error=Ramp(zero=0.3, full=0.03), runtime="onnxruntime"),
                 "gpu": Accuracy(
                     "fp16",
                     AGREEMENT,
@@ -76,10 +71,8 @@ RESNET50_FP16 = Milestone(
             },
             on_fail="In FP16 the answers change, or the layers stay in FP32.",
             hints=(
-                "FP16 has 11 bits and ends at 65504. Which values in the network may be too large or too "
-                "fine for it?",
-                "The grader makes FP16 itself. Does your file hold casts or constants that keep layers in "
-                "FP32?",
+                "FP16 has 11 bits and ends at 65504. Which values in the network may be too large or too fine for it?",
+                "The grader makes FP16 itself. Does your file hold casts or constants that keep layers in FP32?",
                 "Hand in the plain FP32 export: float32 weights, no Cast, no QuantizeLinear.",
             ),
         ),
@@ -103,8 +96,7 @@ RESNET50_FP16 = Milestone(
             on_fail="The engine is not as much faster than PyTorch as the exported network allows.",
             hints=(
                 "How many nodes does your file have? How many layers has the network?",
-                "A runtime folds batch normalisation into the convolution before it. Did something keep it "
-                "from that?",
+                "A runtime folds batch normalisation into the convolution before it. Did something keep it from that?",
                 "Export once more with simplify=True from the untouched network; compare the node counts.",
             ),
         ),
@@ -112,9 +104,7 @@ RESNET50_FP16 = Milestone(
             id="speed-64",
             title="Faster than PyTorch eager at batch 64",
             points=4,
-            lanes={
-                "gpu": Speed("fp16", batches=(64,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=100)
-            },
+            lanes={"gpu": Speed("fp16", batches=(64,), ratio=Ramp(zero=1.5, full=3.0, dead_band=0.2), rounds=100)},
             needs=("fp16",),
             on_fail="At batch 64 the FP16 engine is not three times as fast as PyTorch.",
             hints=(

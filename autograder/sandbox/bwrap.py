@@ -19,10 +19,23 @@ from course.errors import CourseError
 from course.paths import ROOT
 
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
-        "/etc/fonts", "/etc/OpenCL", "/etc/vulkan")
-_GPU_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
-                  "NVIDIA_DRIVER_CAPABILITIES")
+_ETC = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/fonts",
+    "/etc/OpenCL",
+    "/etc/vulkan",
+)
+_GPU_VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
 APPARMOR = """\
 Ubuntu 24.04 lets only programs with an AppArmor profile make user namespaces. As root, once:
     printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' \\
@@ -34,9 +47,20 @@ class NoSandboxError(CourseError):
     """Learners' code cannot be confined on this machine."""
 
 
-def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str | Path] = (), cwd: str | Path = "/",
-          gpu: bool = False, mem_gb: float = 4.0, cpu_s: int = 600, env: Mapping[str, str] | None = None, *,
-          processes: int = 256, files: int = 4096, file_gb: float = 2.0) -> list[str]:
+def bwrap(
+    argv: Sequence[str],
+    rw: Sequence[str | Path] = (),
+    ro: Sequence[str | Path] = (),
+    cwd: str | Path = "/",
+    gpu: bool = False,
+    mem_gb: float = 4.0,
+    cpu_s: int = 600,
+    env: Mapping[str, str] | None = None,
+    *,
+    processes: int = 256,
+    files: int = 4096,
+    file_gb: float = 2.0,
+) -> list[str]:
     """The command line that runs `argv` inside.
 
     Args:
@@ -55,9 +79,25 @@ def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str |
         file_gb: GiB that one file may have.
     """
     size = ["--size", str(int(mem_gb * 2**30))] if _sized_tmpfs() else []
-    line = ["bwrap", "--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc",
-            "--unshare-uts", "--unshare-net", "--unshare-cgroup-try", "--cap-drop", "ALL", "--clearenv",
-            "--hostname", "sandbox", "--ro-bind", "/usr", "/usr"]
+    line = [
+        "bwrap",
+        "--die-with-parent",
+        "--new-session",
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-net",
+        "--unshare-cgroup-try",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+        "--hostname",
+        "sandbox",
+        "--ro-bind",
+        "/usr",
+        "/usr",
+    ]
     for name in _SYSTEM:
         if os.path.islink(name):
             line += ["--symlink", os.readlink(name), name]
@@ -76,12 +116,27 @@ def bwrap(argv: Sequence[str], rw: Sequence[str | Path] = (), ro: Sequence[str |
     for path in rw:
         line += ["--bind", str(path), str(path)]
     inherited = {name: os.environ[name] for name in _GPU_VARIABLES if gpu and name in os.environ}
-    inside = {"PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "USER": "student",
-              "LOGNAME": "student", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **inherited, **(env or {})}
+    inside = {
+        "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
+        "USER": "student",
+        "LOGNAME": "student",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **inherited,
+        **(env or {}),
+    }
     for name, value in inside.items():
         line += ["--setenv", name, str(value)]
-    limits = ["prlimit", f"--data={int(mem_gb * 2**30)}", f"--cpu={int(cpu_s)}", f"--nproc={processes}",
-              f"--nofile={files}", f"--fsize={int(file_gb * 2**30)}", "--core=0"]
+    limits = [
+        "prlimit",
+        f"--data={int(mem_gb * 2**30)}",
+        f"--cpu={int(cpu_s)}",
+        f"--nproc={processes}",
+        f"--nofile={files}",
+        f"--fsize={int(file_gb * 2**30)}",
+        "--core=0",
+    ]
     return [*line, "--remount-ro", "/dev", "--chdir", str(cwd), "--", *limits, "--", *argv]
 
 
@@ -99,8 +154,14 @@ def available() -> str | None:
         if shutil.which(program) is None:
             return f"{program} is not installed: sudo apt-get install {package}"
     try:
-        done = subprocess.run(bwrap([sys.executable, "-c", "pass"]), capture_output=True, encoding="utf-8",
-                              errors="replace", timeout=60, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            bwrap([sys.executable, "-c", "pass"]),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not start: {error}"
     if done.returncode == 0:
@@ -119,9 +180,11 @@ def require() -> None:
     """
     if reason := available():
         raise NoSandboxError(
-            "Learners' code is not run without a sandbox.", reason,
+            "Learners' code is not run without a sandbox.",
+            reason,
             "Repair it. Or accept that a submission can read and change all that you can, its own marks included: "
-            "python -m autograder grade STAGE --i-accept-running-student-code-unprotected")
+            "python -m autograder grade STAGE --i-accept-running-student-code-unprotected",
+        )
 
 
 @functools.lru_cache(maxsize=1)

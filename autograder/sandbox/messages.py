@@ -43,9 +43,7 @@ def send(fd: int, head: dict, arrays: Sequence[np.ndarray] = (), *, deadline: fl
         _write(fd, memoryview(array.reshape(-1)).cast("B") if array.size else b"", deadline)
 
 
-def receive(
-    fd: int, *, deadline: float | None = None, most_body: int = MOST_BODY
-) -> tuple[dict, list[np.ndarray]]:
+def receive(fd: int, *, deadline: float | None = None, most_body: int = MOST_BODY) -> tuple[dict, list[np.ndarray]]:
     """The next message.
 
     Raises:
@@ -65,8 +63,7 @@ def receive(
     if not whole or sum(sizes) != body_bytes:
         raise WireError("a message's arrays do not fill its body")
     arrays = [
-        np.frombuffer(_read(fd, size, deadline), dtype).reshape(shape)
-        for (dtype, shape), size in zip(layout, sizes)
+        np.frombuffer(_read(fd, size, deadline), dtype).reshape(shape) for (dtype, shape), size in zip(layout, sizes)
     ]
     return head, arrays
 

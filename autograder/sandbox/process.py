@@ -136,11 +136,7 @@ class Runner:
             self._process.wait(2)
         code = self._process.poll()
         end = (
-            "it was ended"
-            if code is None
-            else f"signal {signal.Signals(-code).name}"
-            if code < 0
-            else f"status {code}"
+            "it was ended" if code is None else f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         )
         self.close()
         return Rejected(
@@ -220,9 +216,7 @@ def _libraries() -> tuple[Path, ...]:
     solutions.
     """
     folders = (Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)
-    return tuple(
-        path for path in folders if path.is_absolute() and path.is_dir() and not ROOT.is_relative_to(path)
-    )
+    return tuple(path for path in folders if path.is_absolute() and path.is_dir() and not ROOT.is_relative_to(path))
 
 
 def _cores() -> int:

@@ -66,7 +66,7 @@ class Error:
 
 
 def form_of(facts: Mapping) -> str:
-    """"raw" or "decoded": what the file's outputs say (`facts` of `onnx_guard`).
+    """ "raw" or "decoded": what the file's outputs say (`facts` of `onnx_guard`).
 
     Raises:
         Rejected: it is neither.
@@ -166,9 +166,7 @@ def noise_of_drop(answer: Sequence[Detections], wanted: Sequence[Detections], sc
     for group in range(GROUPS):
         kept = np.flatnonzero(member != group)
         part = [scenes[i] for i in kept]
-        ours, theirs = (
-            mean_average_precision([found[i] for i in kept], part).map50_95 for found in (answer, wanted)
-        )
+        ours, theirs = (mean_average_precision([found[i] for i in kept], part).map50_95 for found in (answer, wanted))
         lost.append(theirs - ours)
     spread = float(np.std(lost))
     return math.inf if math.isnan(spread) else 2.365 * math.sqrt(GROUPS - 1) * spread

@@ -19,13 +19,14 @@ _MEAN, _STD = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (I
 INPUTS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("divided by 255 inside the file; the grader feeds 0 to 1 already", lambda x: x / 255),
     ("multiplied by 255 inside the file; the detector takes 0 to 1", lambda x: x * 255),
-    ("normalised with ImageNet's mean and deviation inside the file; this detector takes 0 to 1",
-     lambda x: (x - _MEAN) / _STD),
+    (
+        "normalised with ImageNet's mean and deviation inside the file; this detector takes 0 to 1",
+        lambda x: (x - _MEAN) / _STD,
+    ),
     ("moved to -1 to 1 inside the file; this detector takes 0 to 1", lambda x: 2 * x - 1),
     ("with red and blue exchanged; this detector takes RGB", lambda x: x[:, ::-1]),
 )
 """What the file may have done to the image: the words end "PyTorch's answers for the image ..."."""
-
 
 
 def _boxes_as(wanted: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:

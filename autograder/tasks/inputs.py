@@ -72,9 +72,7 @@ def secret(root: Path = ROOT) -> bytes:
             f"Run `chmod 600 {path}`; if a learner may have read it, delete it.",
         )
     if len(key) < _SHORTEST:
-        raise CourseError(
-            f"{path} holds no secret.", f"It has {len(key)} bytes.", "Delete it; a new one is made."
-        )
+        raise CourseError(f"{path} holds no secret.", f"It has {len(key)} bytes.", "Delete it; a new one is made.")
     return key
 
 
@@ -175,10 +173,6 @@ def alter(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = zoom * mirror, zoom, shift
     grid = F.affine_grid(torch.from_numpy(theta).float(), [count, 3, side, side], align_corners=False)
     images = torch.tensor(pixels).permute(0, 3, 1, 2).float()
-    moved = (
-        F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        .permute(0, 2, 3, 1)
-        .numpy()
-    )
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).permute(0, 2, 3, 1).numpy()
     gain, offset = rng.uniform(0.8, 1.2, (count, 1, 1, 1)), rng.uniform(-12, 12, (count, 1, 1, 1))
     return np.clip(np.rint((moved - 128) * gain + 128 + offset), 0, 255).astype(np.uint8)

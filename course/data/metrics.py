@@ -1,4 +1,5 @@
 """Accuracy: top-1 of a classifier, COCO's mean average precision of a detector (by pycocotools)."""
+
 from __future__ import annotations
 
 import contextlib
@@ -42,10 +43,11 @@ def top1(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise ShapeError("Top-1 accuracy cannot be computed.",
-                         f"Logits have shape {logits.shape}, labels {labels.shape}; expected (N, C) and "
-                         "(N,), N at least 1.",
-                         "Pass one row of logits for each label.")
+        raise ShapeError(
+            "Top-1 accuracy cannot be computed.",
+            f"Logits have shape {logits.shape}, labels {labels.shape}; expected (N, C) and (N,), N at least 1.",
+            "Pass one row of logits for each label.",
+        )
     right = (logits.argmax(1) == labels) & ~np.isnan(logits).any(1)
     return float(right.mean())
 
@@ -66,18 +68,29 @@ def mean_average_precision(predictions: Sequence[Found], scenes: Sequence[Scene]
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise UnsupportedError("mAP cannot be computed.", f"pycocotools does not import: {error}.",
-                               "Run `pip install pycocotools`.") from error
+        raise UnsupportedError(
+            "mAP cannot be computed.", f"pycocotools does not import: {error}.", "Run `pip install pycocotools`."
+        ) from error
     if len(predictions) != len(scenes):
-        raise ShapeError("mAP cannot be computed.",
-                         f"There are {len(predictions)} predictions for {len(scenes)} scenes.",
-                         "Pass one prediction for each scene, an empty one where nothing was found.")
+        raise ShapeError(
+            "mAP cannot be computed.",
+            f"There are {len(predictions)} predictions for {len(scenes)} scenes.",
+            "Pass one prediction for each scene, an empty one where nothing was found.",
+        )
     truth, found = [], []
     for image, (prediction, scene) in enumerate(zip(predictions, scenes)):
         _check(image, prediction)
         for (x, y, width, height), label in zip(_corner_and_size(scene.boxes), scene.labels):
-            truth.append({"id": len(truth) + 1, "image_id": image, "category_id": int(label), "iscrowd": 0,
-                          "bbox": [x, y, width, height], "area": width * height})
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": image,
+                    "category_id": int(label),
+                    "iscrowd": 0,
+                    "bbox": [x, y, width, height],
+                    "area": width * height,
+                }
+            )
         boxes = _corner_and_size(prediction.boxes)
         for box, score, label in zip(boxes, prediction.scores, prediction.labels):
             found.append({"image_id": image, "category_id": int(label), "score": float(score), "bbox": box})
@@ -89,8 +102,12 @@ def mean_average_precision(predictions: Sequence[Found], scenes: Sequence[Scene]
         return MAP(0.0, 0.0, per_class)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco = COCO()
-        coco.dataset = {"info": {}, "images": [{"id": i} for i in range(len(scenes))], "annotations": truth,
-                        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES)]}
+        coco.dataset = {
+            "info": {},
+            "images": [{"id": i} for i in range(len(scenes))],
+            "annotations": truth,
+            "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES)],
+        }
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
         evaluation.evaluate()
@@ -111,15 +128,20 @@ def _corner_and_size(boxes: np.ndarray) -> list[list[float]]:
 def _check(image: int, found: Found) -> None:
     boxes, scores, labels = (np.asarray(x) for x in (found.boxes, found.scores, found.labels))
     if boxes.shape != (len(scores), 4) or labels.shape != scores.shape or scores.ndim != 1:
-        raise ShapeError(f"The prediction for scene {image} cannot be scored.",
-                         f"Boxes are {boxes.shape}, scores {scores.shape}, labels {labels.shape}; "
-                         "expected (D, 4), (D,) and (D,).", "Pass what course.models.yolo.nms returns.")
+        raise ShapeError(
+            f"The prediction for scene {image} cannot be scored.",
+            f"Boxes are {boxes.shape}, scores {scores.shape}, labels {labels.shape}; expected (D, 4), (D,) and (D,).",
+            "Pass what course.models.yolo.nms returns.",
+        )
     if len(labels) and not (0 <= labels.min() and labels.max() < len(CLASSES)):
-        raise CourseError(f"The prediction for scene {image} cannot be scored.",
-                          f"Its labels go from {labels.min()} to {labels.max()}; the classes are 0 to "
-                          f"{len(CLASSES) - 1}.",
-                          "Use the labels of the course's detector.")
+        raise CourseError(
+            f"The prediction for scene {image} cannot be scored.",
+            f"Its labels go from {labels.min()} to {labels.max()}; the classes are 0 to {len(CLASSES) - 1}.",
+            "Use the labels of the course's detector.",
+        )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise CourseError(f"The prediction for scene {image} cannot be scored.",
-                          "A box or a score is NaN or infinite.",
-                          "Look for an overflow in the engine, for example in float16.")
+        raise CourseError(
+            f"The prediction for scene {image} cannot be scored.",
+            "A box or a score is NaN or infinite.",
+            "Look for an overflow in the engine, for example in float16.",
+        )

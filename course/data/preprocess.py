@@ -1,4 +1,5 @@
 """From pixels to a network's input: one function for each network, in the learner's own arrays."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -31,12 +32,17 @@ def classifier(pixels: np.ndarray | torch.Tensor, size: int = 224) -> np.ndarray
     """
     tensor = torch.tensor(pixels) if isinstance(pixels, np.ndarray) else pixels
     if tensor.ndim != 4 or tensor.shape[-1] != 3 or 0 in tensor.shape:
-        raise ShapeError(f"Pixels have shape {tuple(tensor.shape)}.",
-                         "[N, H, W, 3] was expected, nothing empty.",
-                         "Add the batch dimension with pixels[None], or move the channels last.")
+        raise ShapeError(
+            f"Pixels have shape {tuple(tensor.shape)}.",
+            "[N, H, W, 3] was expected, nothing empty.",
+            "Add the batch dimension with pixels[None], or move the channels last.",
+        )
     if tensor.dtype != torch.uint8:
-        raise DtypeError(f"Pixels have dtype {tensor.dtype}.", "uint8 from 0 to 255 was expected.",
-                         "Pass the image as it was read; this function does the scaling.")
+        raise DtypeError(
+            f"Pixels have dtype {tensor.dtype}.",
+            "uint8 from 0 to 255 was expected.",
+            "Pass the image as it was read; this function does the scaling.",
+        )
     mean = torch.tensor(IMAGENET_MEAN, device=tensor.device).view(1, 3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=tensor.device).view(1, 3, 1, 1)
     small = tensor.permute(0, 3, 1, 2).float().contiguous()
@@ -63,7 +69,7 @@ def imagenet(image: np.ndarray) -> np.ndarray:
     shape = (232, 232 * width // height) if height <= width else (232 * height // width, 232)
     resized = F.interpolate(tensor, size=shape, mode="bilinear", align_corners=False, antialias=True)
     top, left = round((shape[0] - 224) / 2), round((shape[1] - 224) / 2)
-    crop = resized[..., top:top + 224, left:left + 224].permute(0, 2, 3, 1)
+    crop = resized[..., top : top + 224, left : left + 224].permute(0, 2, 3, 1)
     return classifier(crop.numpy())
 
 
@@ -105,16 +111,20 @@ def detector(image: np.ndarray, size: int | tuple[int, int] = 320) -> tuple[np.n
     height, width = (size, size) if isinstance(size, int) else size
     if height < 32 or width < 32 or height % 32 or width % 32:
         raise ShapeError(
-            f"The detector cannot take {height}x{width} px.", "Its coarsest grid has cells of 32 px.",
-            f"Use multiples of 32, for example {max(1, round(height / 32)) * 32}x"
-            f"{max(1, round(width / 32)) * 32}.")
+            f"The detector cannot take {height}x{width} px.",
+            "Its coarsest grid has cells of 32 px.",
+            f"Use multiples of 32, for example {max(1, round(height / 32)) * 32}x{max(1, round(width / 32)) * 32}.",
+        )
     scale = min(height / image.shape[0], width / image.shape[1])
     inner = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
     padded = torch.full((1, 3, height, width), 114.0)
-    resized = tensor if inner == image.shape[:2] else F.interpolate(
-        tensor, size=inner, mode="bilinear", align_corners=False, antialias=True)
-    padded[..., top:top + inner[0], left:left + inner[1]] = resized
+    resized = (
+        tensor
+        if inner == image.shape[:2]
+        else F.interpolate(tensor, size=inner, mode="bilinear", align_corners=False, antialias=True)
+    )
+    padded[..., top : top + inner[0], left : left + inner[1]] = resized
     return (padded / 255).numpy(), Letterbox(scale, left, top, image.shape[1], image.shape[0])
 
 
@@ -122,9 +132,14 @@ def _image(image: np.ndarray) -> torch.Tensor:
     """uint8 [1, 3, H, W] of one image [H, W, 3]. PyTorch resizes uint8 as Pillow does, to whole levels."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ShapeError(
-            f"The image has shape {image.shape}.", "[H, W, 3] was expected, nothing empty.",
-            "Pass one colour image, for example np.asarray(PIL.Image.open(path).convert('RGB')).")
+            f"The image has shape {image.shape}.",
+            "[H, W, 3] was expected, nothing empty.",
+            "Pass one colour image, for example np.asarray(PIL.Image.open(path).convert('RGB')).",
+        )
     if image.dtype != np.uint8:
-        raise DtypeError(f"The image has dtype {image.dtype}.", "uint8 from 0 to 255 was expected.",
-                         "Pass the image as it was read; this function does the scaling.")
+        raise DtypeError(
+            f"The image has dtype {image.dtype}.",
+            "uint8 from 0 to 255 was expected.",
+            "Pass the image as it was read; this function does the scaling.",
+        )
     return torch.tensor(image).permute(2, 0, 1).unsqueeze(0)

@@ -5,6 +5,7 @@ photographs) lie at random places, scales and angles on a textured background an
 A seed makes a scene, so a set is a list of seeds. All arithmetic that reaches a pixel is integer, or float
 rounded before use, so that the same seed gives the same bytes on every machine with the same Pillow.
 """
+
 from __future__ import annotations
 
 import functools
@@ -16,8 +17,7 @@ from PIL import Image
 
 from course.errors import CourseError, DtypeError, ShapeError
 
-GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-            "ankle boot")
+GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = GARMENTS + OBJECTS
 """Names of labels 0 to 19."""
@@ -62,17 +62,23 @@ class ObjectPool:
     fashion_labels: np.ndarray
 
     def __post_init__(self):
-        for name, images, labels, form in (("cifar", self.cifar, self.cifar_labels, (32, 32, 3)),
-                                           ("fashion", self.fashion, self.fashion_labels, (28, 28))):
+        for name, images, labels, form in (
+            ("cifar", self.cifar, self.cifar_labels, (32, 32, 3)),
+            ("fashion", self.fashion, self.fashion_labels, (28, 28)),
+        ):
             if images.dtype != np.uint8:
-                raise DtypeError(f"The pool's {name} images cannot be used.",
-                                 f"They are {images.dtype}, not uint8.",
-                                 "Pass the images as they come from the data set, 0 to 255.")
+                raise DtypeError(
+                    f"The pool's {name} images cannot be used.",
+                    f"They are {images.dtype}, not uint8.",
+                    "Pass the images as they come from the data set, 0 to 255.",
+                )
             if images.shape[1:] != form or len(images) != len(labels) or not len(images):
-                raise ShapeError(f"The pool's {name} images cannot be used.",
-                                 f"Their shape is {images.shape} with {len(labels)} labels; expected [N, "
-                                 f"{', '.join(map(str, form))}] with N labels, N at least 1.",
-                                 "Pass images and labels of the same set.")
+                raise ShapeError(
+                    f"The pool's {name} images cannot be used.",
+                    f"Their shape is {images.shape} with {len(labels)} labels; expected [N, "
+                    f"{', '.join(map(str, form))}] with N labels, N at least 1.",
+                    "Pass images and labels of the same set.",
+                )
 
 
 @functools.lru_cache(maxsize=4)
@@ -83,17 +89,21 @@ def shipped_pool(split: str) -> ObjectPool:
         CourseError: another split; MissingFileError, DamagedFileError: the shipped images are not whole.
     """
     if split not in ("public", "calibration"):
-        raise CourseError(f"There are no shipped objects named {split!r}.",
-                          'The splits are "public" and "calibration".',
-                          "Name one of them, or pass your own images as `pool=ObjectPool(...)`.")
+        raise CourseError(
+            f"There are no shipped objects named {split!r}.",
+            'The splits are "public" and "calibration".',
+            "Name one of them, or pass your own images as `pool=ObjectPool(...)`.",
+        )
     from course.data.sprites import SPLITS, load_sprite  # here, since training uses neither
+
     part = SPLITS[split]
     cifar, fashion = load_sprite("cifar10_public"), load_sprite("fashion_public")
     return ObjectPool(cifar[0][part], cifar[1][part], fashion[0][part], fashion[1][part])
 
 
-def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = "public",
-          pool: ObjectPool | None = None) -> Scene:
+def scene(
+    seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = "public", pool: ObjectPool | None = None
+) -> Scene:
     """Make the scene that belongs to (seed, split).
 
     Three to ten objects, fewer where they do not fit. At least 40 % of each can be seen. A box is the box
@@ -107,8 +117,9 @@ def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = 
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 64:
-        raise ShapeError("This scene cannot be made.", f"Its size is {height}x{width} pixels.",
-                         "Ask for at least 64x64.")
+        raise ShapeError(
+            "This scene cannot be made.", f"Its size is {height}x{width} pixels.", "Ask for at least 64x64."
+        )
     if seed < 0:
         raise CourseError("This scene cannot be made.", f"Its seed is {seed}.", "Use a seed from 0.")
     pool = pool or shipped_pool(split)
@@ -129,15 +140,16 @@ def scene(seed: int, size: int | tuple[int, int] = REFERENCE_SIZE, split: str = 
     return Scene(np.array(canvas), np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))
 
 
-def _place(rng: np.random.Generator, solid: np.ndarray, owner: np.ndarray, total: list[int],
-           visible: list[int]) -> tuple[int, int, tuple[int, int, int, int]] | None:
+def _place(
+    rng: np.random.Generator, solid: np.ndarray, owner: np.ndarray, total: list[int], visible: list[int]
+) -> tuple[int, int, tuple[int, int, int, int]] | None:
     """Find a place where the object and all before it stay visible; book it. (left, top, box), or None."""
     (height, width), (rows, columns), area = owner.shape, solid.shape, int(np.count_nonzero(solid))
     for _ in range(TRIES):
         left = int(rng.uniform(0.08, 0.92) * width) - columns // 2
         top = int(rng.uniform(0.08, 0.92) * height) - rows // 2
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + columns, width), min(top + rows, height)
-        inside = solid[y0 - top:y1 - top, x0 - left:x1 - left]
+        inside = solid[y0 - top : y1 - top, x0 - left : x1 - left]
         kept = int(np.count_nonzero(inside))
         if kept < max(MIN_VISIBLE * area, 1):
             continue
@@ -172,8 +184,11 @@ def _object(rng: np.random.Generator, pool: ObjectPool, scale: float) -> tuple[I
     photograph = Image.frombuffer("RGBX", (32, 32), padded.tobytes(), "raw", "RGBX", 0, 1)
     turned = _turn(photograph, side, angle, mirror)
     pixels = np.frombuffer(turned.tobytes(), np.uint8).reshape(turned.height, turned.width, 4)
-    return (Image.fromarray(np.ascontiguousarray(pixels[..., :3])), np.ascontiguousarray(pixels[..., 3]),
-            10 + int(pool.cifar_labels[index]))
+    return (
+        Image.fromarray(np.ascontiguousarray(pixels[..., :3])),
+        np.ascontiguousarray(pixels[..., 3]),
+        10 + int(pool.cifar_labels[index]),
+    )
 
 
 def _turn(image: Image.Image, side: float, angle: float, mirror: bool) -> Image.Image:
@@ -184,13 +199,17 @@ def _turn(image: Image.Image, side: float, angle: float, mirror: bool) -> Image.
     flip = -1.0 if mirror else 1.0
     a, b, d, e = flip * cosine * shrink, flip * sine * shrink, -sine * shrink, cosine * shrink
     centre = image.width / 2
-    return image.transform((out, out), Image.Transform.AFFINE,
-                           (a, b, centre - (a + b) * out / 2, d, e, centre - (d + e) * out / 2),
-                           Image.Resampling.BILINEAR)
+    return image.transform(
+        (out, out),
+        Image.Transform.AFFINE,
+        (a, b, centre - (a + b) * out / 2, d, e, centre - (d + e) * out / 2),
+        Image.Resampling.BILINEAR,
+    )
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     """A gradient, noise of three octaves, and in half of the scenes stripes: RGB."""
+
     def noise(cells: int, channels: int) -> Image.Image:
         values = rng.integers(0, 256, (cells, cells, channels), np.uint8)
         small = Image.fromarray(values if channels == 3 else np.repeat(values, 3, axis=2))

@@ -1,4 +1,5 @@
 """Shipped image collections: one PNG with the images side by side, and a JSON file with their labels."""
+
 from __future__ import annotations
 
 import functools
@@ -31,8 +32,11 @@ def load_sprite(name: str) -> tuple[np.ndarray, np.ndarray]:
         MissingFileError, DamagedFileError: a file is not there or not what was shipped.
     """
     if name not in ("cifar10_public", "fashion_public"):
-        raise MissingFileError(f"There is no sprite named {name!r}.", "The course ships two sprites.",
-                               'Use "cifar10_public" or "fashion_public".')
+        raise MissingFileError(
+            f"There is no sprite named {name!r}.",
+            "The course ships two sprites.",
+            'Use "cifar10_public" or "fashion_public".',
+        )
     return _read(name)
 
 
@@ -59,7 +63,7 @@ def from_png(data: bytes, side: int) -> np.ndarray:
     return grid.reshape(rows * COLUMNS, side, side, *sheet.shape[2:])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
     info = sprite_info(name)
     pixels = from_png(require_asset(f"{name}.png").read_bytes(), info["tile"])

@@ -3,6 +3,7 @@
 Used where the course needs images of another domain: grey, textured, without objects. As in `scenes`,
 integers and rounded floats only, so that a seed gives the same bytes on every machine with the same Pillow.
 """
+
 from __future__ import annotations
 
 import math
@@ -41,13 +42,14 @@ def surface(seed: int, size: int = 224, defect: str | None = "any", material: st
         CourseError, ShapeError: an argument is something else.
     """
     if defect not in (None, "any", *DEFECTS) or material not in (None, *MATERIALS) or seed < 0:
-        raise CourseError("This surface cannot be made.",
-                          f"Its seed is {seed}, its defect {defect!r} and its material {material!r}.",
-                          f"Use a seed from 0, a defect of {', '.join(DEFECTS)}, any or None, "
-                          f"and a material of {', '.join(MATERIALS)} or None.")
+        raise CourseError(
+            "This surface cannot be made.",
+            f"Its seed is {seed}, its defect {defect!r} and its material {material!r}.",
+            f"Use a seed from 0, a defect of {', '.join(DEFECTS)}, any or None, "
+            f"and a material of {', '.join(MATERIALS)} or None.",
+        )
     if size < 32:
-        raise ShapeError("This surface cannot be made.", f"Its size is {size} pixels.",
-                         "Ask for at least 32 pixels.")
+        raise ShapeError("This surface cannot be made.", f"Its size is {size} pixels.", "Ask for at least 32 pixels.")
     choice, texture, flaw = (np.random.Generator(np.random.PCG64([seed, part])) for part in range(3))
     drawn_material, drawn_label = int(choice.integers(len(MATERIALS))), int(choice.integers(len(CLASSES)))
     label = drawn_label if defect == "any" else CLASSES.index(defect or "good")
@@ -65,6 +67,7 @@ def surface(seed: int, size: int = 224, defect: str | None = "any", material: st
 
 
 # Textures: int32 [S, S], about 0 to 255.
+
 
 def _brushed_metal(rng: np.random.Generator, size: int) -> np.ndarray:
     """Fine parallel streaks."""
@@ -97,6 +100,7 @@ def _fabric(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 # Defects: (grey, mask).
+
 
 def _scratch(rng: np.random.Generator, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A thin, slightly bent line, brighter or darker than the surface."""

@@ -7,6 +7,7 @@
 The same lines run on TensorRT (a GPU) and on ONNX Runtime (a CPU). `runtime="rtx"` builds with TensorRT-RTX
 on a CPU and shows what its parser and its fusion make of the model, but cannot run it.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -67,9 +68,13 @@ def _runtime(name: str, note: str = ""):
     if name == "auto":
         return registry.module("onnxruntime" if registry.module("tensorrt").why_not() else "tensorrt")
     if name not in known:
-        raise UnsupportedError(f"There is no runtime {name!r}.", f"The course knows {', '.join(known)}.",
-                               "Use one of these, or \"auto\".")
+        raise UnsupportedError(
+            f"There is no runtime {name!r}.", f"The course knows {', '.join(known)}.", 'Use one of these, or "auto".'
+        )
     if reason := registry.module(name).why_not():
-        raise UnsupportedError(f"The runtime {name!r} does not work here. {note}".rstrip(), reason,
-                               "Run `course doctor`, or use runtime=\"auto\".")
+        raise UnsupportedError(
+            f"The runtime {name!r} does not work here. {note}".rstrip(),
+            reason,
+            'Run `course doctor`, or use runtime="auto".',
+        )
     return registry.module(name)

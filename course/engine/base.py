@@ -1,4 +1,5 @@
 """What every runtime's engine can do."""
+
 from __future__ import annotations
 
 import abc
@@ -88,5 +89,7 @@ class Engine(abc.ABC):
         def words(specs):
             return ", ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in specs)
 
-        return (f"<Engine {self.runtime} {self.runtime_version} on {self.device}, {self.precision}: "
-                f"{words(self.inputs)} -> {words(self.outputs)}>")
+        return (
+            f"<Engine {self.runtime} {self.runtime_version} on {self.device}, {self.precision}: "
+            f"{words(self.inputs)} -> {words(self.outputs)}>"
+        )

@@ -1,4 +1,5 @@
 """How to build an engine."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -71,8 +72,11 @@ class BuildConfig:
         }
         for name, (good, wanted) in checks.items():
             if not good:
-                raise BuildError(f"BuildConfig({name}={getattr(self, name)!r}) is not possible.",
-                                 f"It must be {wanted}.", f"Change {name} and build again.")
+                raise BuildError(
+                    f"BuildConfig({name}={getattr(self, name)!r}) is not possible.",
+                    f"It must be {wanted}.",
+                    f"Change {name} and build again.",
+                )
 
 
 def _several(value: Any, kind: type) -> tuple:

@@ -1,11 +1,12 @@
 """The file of a saved engine: what it is and where it may run, then the engine itself.
 
-    8 bytes   magic
-    4 bytes   length of the header, little-endian
-    32 bytes  SHA-256 of the header
-    header    JSON, see `Header`
-    payload   what the runtime reads: a TensorRT plan, or ONNX for ONNX Runtime
+8 bytes   magic
+4 bytes   length of the header, little-endian
+32 bytes  SHA-256 of the header
+header    JSON, see `Header`
+payload   what the runtime reads: a TensorRT plan, or ONNX for ONNX Runtime
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -52,16 +53,19 @@ def write(path: str | Path, header: Header, payload: bytes) -> Path:
     """
     from course import __version__
 
-    text = json.dumps({
-        "format": FORMAT,
-        "course": __version__,
-        **asdict(header),
-        "inputs": [_spec_to_json(spec) for spec in header.inputs],
-        "outputs": [_spec_to_json(spec) for spec in header.outputs],
-        "profiles": [dict(profile.shapes) for profile in header.profiles],
-        "payload_bytes": len(payload),
-        "payload_sha256": hashlib.sha256(payload).hexdigest(),
-    }, indent=1).encode()
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "course": __version__,
+            **asdict(header),
+            "inputs": [_spec_to_json(spec) for spec in header.inputs],
+            "outputs": [_spec_to_json(spec) for spec in header.outputs],
+            "profiles": [dict(profile.shapes) for profile in header.profiles],
+            "payload_bytes": len(payload),
+            "payload_sha256": hashlib.sha256(payload).hexdigest(),
+        },
+        indent=1,
+    ).encode()
     prefix = _PREFIX.pack(MAGIC, len(text), hashlib.sha256(text).digest())
     return atomic_write(path, prefix + text + payload)
 
@@ -78,27 +82,26 @@ def read(path: str | Path) -> tuple[Header, bytes]:
         raise MissingFileError(f"{path} is not there.", "There is no such file.", _REBUILD)
     data = path.read_bytes()
     if not data.startswith(MAGIC):
-        raise DamagedFileError(f"{path} is not an engine file of this course.", _what_it_looks_like(data),
-                               _REBUILD)
+        raise DamagedFileError(f"{path} is not an engine file of this course.", _what_it_looks_like(data), _REBUILD)
     if len(data) < _PREFIX.size:
         raise _cut_short(path, len(data))
     _, length, digest = _PREFIX.unpack_from(data)
-    text, payload = data[_PREFIX.size:_PREFIX.size + length], data[_PREFIX.size + length:]
+    text, payload = data[_PREFIX.size : _PREFIX.size + length], data[_PREFIX.size + length :]
     if len(text) < length:
         raise _cut_short(path, len(data))
     if hashlib.sha256(text).digest() != digest:
-        raise DamagedFileError(f"{path} is damaged.", "Its description does not match its checksum.",
-                               _REBUILD)
+        raise DamagedFileError(f"{path} is damaged.", "Its description does not match its checksum.", _REBUILD)
     fields = json.loads(text)
     if fields["format"] != FORMAT:
-        raise EngineMismatchError(f"{path} has file format {fields['format']}.",
-                                  f"This course reads format {FORMAT}; course {fields['course']} wrote it.",
-                                  _REBUILD)
+        raise EngineMismatchError(
+            f"{path} has file format {fields['format']}.",
+            f"This course reads format {FORMAT}; course {fields['course']} wrote it.",
+            _REBUILD,
+        )
     if len(payload) < fields["payload_bytes"]:
         raise _cut_short(path, len(data))
     if hashlib.sha256(payload).hexdigest() != fields["payload_sha256"]:
-        raise DamagedFileError(f"{path} is damaged.", "The engine in it does not match its checksum.",
-                               _REBUILD)
+        raise DamagedFileError(f"{path} is damaged.", "The engine in it does not match its checksum.", _REBUILD)
     fields["inputs"] = tuple(_spec_from_json(spec) for spec in fields["inputs"])
     fields["outputs"] = tuple(_spec_from_json(spec) for spec in fields["outputs"])
     fields["profiles"] = tuple(Profile(shapes) for shapes in fields["profiles"])
@@ -115,7 +118,8 @@ def require_same_model(path: str | Path, header: Header, model) -> None:
         raise EngineMismatchError(
             f"{path} was built from another model than {model.name}.",
             f"The SHA-256 of its ONNX is {header.onnx_sha256[:12]}…, the other's is {model.sha256[:12]}….",
-            _REBUILD)
+            _REBUILD,
+        )
 
 
 def require_same_machine(path: str | Path, header: Header, version: str, capability: str, gpu: str) -> None:
@@ -128,12 +132,13 @@ def require_same_machine(path: str | Path, header: Header, version: str, capabil
     if header.runtime_version != version:
         differences.append(f"it was built with TensorRT {header.runtime_version}, here is {version}")
     if header.compute_capability != capability:
-        differences.append(f"it was built for compute capability {header.compute_capability} ({header.gpu}), "
-                           f"here is {capability} ({gpu})")
+        differences.append(
+            f"it was built for compute capability {header.compute_capability} ({header.gpu}), "
+            f"here is {capability} ({gpu})"
+        )
     if differences:
         text = "; ".join(differences)
-        raise EngineMismatchError(f"{path} cannot run on this machine.", f"{text[0].upper()}{text[1:]}.",
-                                  _REBUILD)
+        raise EngineMismatchError(f"{path} cannot run on this machine.", f"{text[0].upper()}{text[1:]}.", _REBUILD)
 
 
 def _spec_to_json(spec: TensorSpec) -> dict:
@@ -146,8 +151,11 @@ def _spec_from_json(fields: dict) -> TensorSpec:
 
 
 def _cut_short(path: Path, size: int) -> DamagedFileError:
-    return DamagedFileError(f"{path} is cut short ({size} bytes).",
-                            "Its end is missing; a copy or a download was perhaps interrupted.", _REBUILD)
+    return DamagedFileError(
+        f"{path} is cut short ({size} bytes).",
+        "Its end is missing; a copy or a download was perhaps interrupted.",
+        _REBUILD,
+    )
 
 
 def _what_it_looks_like(data: bytes) -> str:

@@ -1,4 +1,5 @@
 """Which ONNX nodes ONNX Runtime fused into each node that it runs."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,19 +47,29 @@ def fused_layers(proto: onnx.ModelProto, optimised: Path) -> tuple[Layer, ...]:
             owner[index] = owners.pop()
 
     constant = _constant_nodes(proto)
-    infos = {info.name: info for layer in onnx_layers.layers(graph.Model("", proto, b"", ""))
-             for info in (*layer.inputs, *layer.outputs)}
+    infos = {
+        info.name: info
+        for layer in onnx_layers.layers(graph.Model("", proto, b"", ""))
+        for info in (*layer.inputs, *layer.outputs)
+    }
 
     def tensors(tensor_names):
         return tuple(_info(tensor, names.get(tensor, tensor), infos) for tensor in tensor_names if tensor)
 
     def members(position):
-        return tuple(graph.node_name(nodes[i], i) for i in sorted(owner)
-                     if owner[i] == position and i not in constant)
+        return tuple(graph.node_name(nodes[i], i) for i in sorted(owner) if owner[i] == position and i not in constant)
 
-    return tuple(Layer(graph.node_name(node, position), node.op_type, tensors(node.input),
-                       tensors(node.output), members(position), node.domain)
-                 for position, node in enumerate(fused))
+    return tuple(
+        Layer(
+            graph.node_name(node, position),
+            node.op_type,
+            tensors(node.input),
+            tensors(node.output),
+            members(position),
+            node.domain,
+        )
+        for position, node in enumerate(fused)
+    )
 
 
 def original_tensor(name: str) -> str:

@@ -1,4 +1,5 @@
 """The ONNX model before any runtime sees it: read, described, prepared, and explained when it is wrong."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,8 +17,10 @@ from course.engine.types import TensorSpec
 from course.errors import BuildError, MissingFileError, ParseError, UnsupportedError
 
 _EXPORT_AGAIN = "Export the model again with course.export.export()."
-_NEW_OPERATOR = ("Write it with operators that this runtime knows, leave this part out of the model and "
-                 "compute it outside the engine, or write a plugin for it (stage 3).")
+_NEW_OPERATOR = (
+    "Write it with operators that this runtime knows, leave this part out of the model and "
+    "compute it outside the engine, or write a plugin for it (stage 3)."
+)
 
 
 @dataclass(frozen=True)
@@ -45,57 +48,77 @@ def read(source) -> Model:
     else:
         path = Path(source)
         if not path.is_file():
-            raise MissingFileError(f"{path} is not there.", "There is no such ONNX file.",
-                                   "Check the path, or export the model with course.export.export().")
+            raise MissingFileError(
+                f"{path} is not there.",
+                "There is no such ONNX file.",
+                "Check the path, or export the model with course.export.export().",
+            )
         name, folder, data = path.name, path.parent, path.read_bytes()
     proto = _parse(name, data)
     model = Model(name, proto, data, hashlib.sha256(data).hexdigest())
-    outside = {entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data
-               if tensor.data_location == onnx.TensorProto.EXTERNAL and entry.key == "location"}
+    outside = {
+        entry.value
+        for tensor in _tensors(proto.graph)
+        for entry in tensor.external_data
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and entry.key == "location"
+    }
     return _with_weights_inside(model, folder, sorted(outside)) if outside else model
 
 
 def _parse(name: str, data: bytes) -> onnx.ModelProto:
     if data.startswith(b"version https://git-lfs"):
-        raise ParseError(f"{name} is not an ONNX model.", "It is a Git LFS pointer, not the file itself.",
-                         "Fetch the file with `git lfs pull`.")
+        raise ParseError(
+            f"{name} is not an ONNX model.",
+            "It is a Git LFS pointer, not the file itself.",
+            "Fetch the file with `git lfs pull`.",
+        )
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has moved between its versions
-        raise ParseError(f"{name} is not an ONNX model.",
-                         f"Its {len(data)} bytes cannot be read as one ({error}); "
-                         "the file is another kind of file, or damaged.", _EXPORT_AGAIN) from error
+        raise ParseError(
+            f"{name} is not an ONNX model.",
+            f"Its {len(data)} bytes cannot be read as one ({error}); the file is another kind of file, or damaged.",
+            _EXPORT_AGAIN,
+        ) from error
     if not proto.graph.node or not proto.graph.output:
-        raise ParseError(f"{name} is not a usable ONNX model.",
-                         f"Its {len(data)} bytes hold {len(proto.graph.node)} nodes and "
-                         f"{len(proto.graph.output)} outputs.", _EXPORT_AGAIN)
+        raise ParseError(
+            f"{name} is not a usable ONNX model.",
+            f"Its {len(data)} bytes hold {len(proto.graph.node)} nodes and {len(proto.graph.output)} outputs.",
+            _EXPORT_AGAIN,
+        )
     made = {out for node in proto.graph.node for out in node.output}
     made |= {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
     made |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
     for output in proto.graph.output:  # TensorRT 8.6's parser crashes the process on such a model
         if output.name not in made:
-            raise ParseError(f"{name} is not a usable ONNX model.", f"No node makes its output {output.name!r}.",
-                             _EXPORT_AGAIN)
+            raise ParseError(
+                f"{name} is not a usable ONNX model.", f"No node makes its output {output.name!r}.", _EXPORT_AGAIN
+            )
     return proto
 
 
 def _with_weights_inside(model: Model, folder: Path | None, files: list[str]) -> Model:
     if folder is None:
-        raise MissingFileError(f"Weights of {model.name} are in other files: {', '.join(files)}.",
-                               "Bytes and ModelProto objects do not say where these are.",
-                               "Give the path of the ONNX file instead.")
+        raise MissingFileError(
+            f"Weights of {model.name} are in other files: {', '.join(files)}.",
+            "Bytes and ModelProto objects do not say where these are.",
+            "Give the path of the ONNX file instead.",
+        )
     for file in files:
         if not (folder / file).is_file():
-            raise MissingFileError(f"{model.name} keeps weights in {file}, which is not beside it.",
-                                   f"There is no file {folder / file}.",
-                                   "Put the file beside the model, or export the model again.")
+            raise MissingFileError(
+                f"{model.name} keeps weights in {file}, which is not beside it.",
+                f"There is no file {folder / file}.",
+                "Put the file beside the model, or export the model again.",
+            )
     try:
         onnx.load_external_data_for_model(model.proto, str(folder))
         for tensor in _tensors(model.proto.graph):
             onnx.numpy_helper.to_array(tensor)  # some onnx versions take a file that is too short
     except Exception as error:  # ValidationError, ValueError or OSError, by onnx version
-        raise ParseError(f"The weights of {model.name} in {', '.join(files)} cannot be read.",
-                         one_line(error), _EXPORT_AGAIN) from error
+        raise ParseError(
+            f"The weights of {model.name} in {', '.join(files)} cannot be read.", one_line(error), _EXPORT_AGAIN
+        ) from error
     data = _serialize(model.name, model.proto)
     return Model(model.name, model.proto, data, hashlib.sha256(data).hexdigest())
 
@@ -104,8 +127,9 @@ def _serialize(name: str, proto: onnx.ModelProto) -> bytes:
     try:
         return proto.SerializeToString(deterministic=True)
     except Exception as error:  # ValueError or EncodeError above 2 GB
-        raise UnsupportedError(f"{name} cannot be handed to a runtime.", one_line(error),
-                               "Use a model below 2 GB.") from error
+        raise UnsupportedError(
+            f"{name} cannot be handed to a runtime.", one_line(error), "Use a model below 2 GB."
+        ) from error
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterable[onnx.TensorProto]:
@@ -130,15 +154,18 @@ def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         if value.name in weights:
             continue
         if not value.type.tensor_type.HasField("shape"):
-            raise ParseError(f"Input {value.name!r} has no shape.",
-                             "A runtime must know how many dimensions it has.", _EXPORT_AGAIN)
+            raise ParseError(
+                f"Input {value.name!r} has no shape.", "A runtime must know how many dimensions it has.", _EXPORT_AGAIN
+            )
         shapes[value.name] = dims_of(value)
     return shapes
 
 
 def with_dim_names(specs: tuple[TensorSpec, ...], proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """The same inputs with the names that their dimensions have in the model."""
-    names = {value.name: tuple(dim.dim_param for dim in value.type.tensor_type.shape.dim) for value in proto.graph.input}
+    names = {
+        value.name: tuple(dim.dim_param for dim in value.type.tensor_type.shape.dim) for value in proto.graph.input
+    }
     return tuple(dataclasses.replace(spec, dims=names[spec.name]) for spec in specs)
 
 
@@ -151,8 +178,7 @@ def dims_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 def weights_bytes(proto: onnx.ModelProto) -> int:
     """Size of all weights, in bytes."""
-    return sum(len(tensor.raw_data) or onnx.numpy_helper.to_array(tensor).nbytes
-               for tensor in proto.graph.initializer)
+    return sum(len(tensor.raw_data) or onnx.numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer)
 
 
 def has_qdq(proto: onnx.ModelProto) -> bool:
@@ -191,9 +217,14 @@ def _unsaid_kernels(proto: onnx.ModelProto) -> dict[int, list[int]]:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] in weights:
             weights[node.output[0]] = weights[node.input[0]]
     known = {tensor.name for tensor in proto.graph.initializer}
-    return {index: list(weights[node.input[1]][2:]) for index, node in enumerate(proto.graph.node)
-            if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in weights and node.input[1] not in known
-            and all(attribute.name != "kernel_shape" for attribute in node.attribute)}
+    return {
+        index: list(weights[node.input[1]][2:])
+        for index, node in enumerate(proto.graph.node)
+        if node.op_type in ("Conv", "ConvTranspose")
+        and node.input[1] in weights
+        and node.input[1] not in known
+        and all(attribute.name != "kernel_shape" for attribute in node.attribute)
+    }
 
 
 def _keep_outputs(name: str, proto: onnx.ModelProto, keep: tuple[str, ...]) -> None:
@@ -203,12 +234,17 @@ def _keep_outputs(name: str, proto: onnx.ModelProto, keep: tuple[str, ...]) -> N
     for tensor in keep:
         if tensor not in produced:
             close = difflib.get_close_matches(tensor, produced, 3)
-            raise BuildError(f"{name} has no tensor {tensor!r} to keep.",
-                             f"Close names: {', '.join(close)}." if close else "No name is close to it.",
-                             "Take the name of an output from course.engine.network_layers().")
+            raise BuildError(
+                f"{name} has no tensor {tensor!r} to keep.",
+                f"Close names: {', '.join(close)}." if close else "No name is close to it.",
+                "Take the name of an output from course.engine.network_layers().",
+            )
         if tensor not in types and tensor not in present:
-            raise BuildError(f"Tensor {tensor!r} of {name} cannot be kept.", "Its type is not known.",
-                             "Keep the output of a neighbouring node instead.")
+            raise BuildError(
+                f"Tensor {tensor!r} of {name} cannot be kept.",
+                "Its type is not known.",
+                "Keep the output of a neighbouring node instead.",
+            )
         if tensor not in present:
             proto.graph.output.append(types[tensor])
 
@@ -218,20 +254,24 @@ def _to_float16(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
         raise UnsupportedError(
             f"{name} has Q/DQ nodes and cannot be converted to float16 for this runtime.",
             "It sets no precision by flag, and converting the scales would change the model.",
-            'Build with precision="int8", or convert the model before inserting Q/DQ nodes.')
+            'Build with precision="int8", or convert the model before inserting Q/DQ nodes.',
+        )
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     if proto.functions:
         from onnx import inliner
+
         proto = inliner.inline_local_functions(proto)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return convert_float_to_float16(proto, keep_io_types=True)
     except Exception as error:
-        raise BuildError(f"{name} could not be converted to float16.",
-                         f"{type(error).__name__}: {one_line(error)}",
-                         'Build with precision="fp32", or export the model in float16.') from error
+        raise BuildError(
+            f"{name} could not be converted to float16.",
+            f"{type(error).__name__}: {one_line(error)}",
+            'Build with precision="fp32", or export the model in float16.',
+        ) from error
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:
@@ -239,16 +279,19 @@ def node_name(node: onnx.NodeProto, index: int) -> str:
     return node.name or f"{node.op_type}_{index}"
 
 
-def parse_error(model: Model, node: str, operator: str, reason: str, supported: bool,
-                runtime: str) -> ParseError:
+def parse_error(model: Model, node: str, operator: str, reason: str, supported: bool, runtime: str) -> ParseError:
     """The error for a node that a runtime refuses: names the node, the operator and what to do."""
     if operator and not supported:
-        return ParseError(f"{runtime} does not know operator {operator} (node {node!r} of {model.name}).",
-                          reason, _NEW_OPERATOR)
+        return ParseError(
+            f"{runtime} does not know operator {operator} (node {node!r} of {model.name}).", reason, _NEW_OPERATOR
+        )
     if operator:
-        return ParseError(f"{runtime} cannot take node {node!r} ({operator}) of {model.name}.", reason,
-                          "Look at this node in the code that was exported: its shapes, dtypes and "
-                          "attributes. Then export the model again.")
+        return ParseError(
+            f"{runtime} cannot take node {node!r} ({operator}) of {model.name}.",
+            reason,
+            "Look at this node in the code that was exported: its shapes, dtypes and "
+            "attributes. Then export the model again.",
+        )
     return ParseError(f"{runtime} cannot take {model.name}.", reason, _EXPORT_AGAIN)
 
 

@@ -1,4 +1,5 @@
 """TensorRT's log: to the Python logger "course.tensorrt" and to whoever captures it, never to stderr."""
+
 from __future__ import annotations
 
 import contextlib
@@ -14,8 +15,13 @@ from course.engine.types import LogLine
 logger = logging.getLogger("course.tensorrt")
 logger.addHandler(logging.NullHandler())  # else Python prints warnings to stderr if nobody set logging up
 
-_LEVELS = {"INTERNAL_ERROR": logging.CRITICAL, "ERROR": logging.ERROR, "WARNING": logging.WARNING,
-           "INFO": logging.INFO, "VERBOSE": logging.DEBUG}
+_LEVELS = {
+    "INTERNAL_ERROR": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "INFO": logging.INFO,
+    "VERBOSE": logging.DEBUG,
+}
 _captures: list[Callable[[LogLine], None]] = []
 
 
@@ -84,6 +90,9 @@ def captured_stderr() -> Iterator[None]:
 
 def errors(lines: list[LogLine], count: int = 3) -> str:
     """The first error lines as one sentence, for the cause of an error."""
-    found = dict.fromkeys(" ".join(line.text.split()) for line in lines
-                          if line.severity in ("ERROR", "INTERNAL_ERROR") and line.text.strip())
+    found = dict.fromkeys(
+        " ".join(line.text.split())
+        for line in lines
+        if line.severity in ("ERROR", "INTERNAL_ERROR") and line.text.strip()
+    )
     return " / ".join(list(found)[:count]) or "The runtime gave no reason."

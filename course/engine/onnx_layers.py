@@ -1,4 +1,5 @@
 """The nodes of an ONNX model as layers, with the shapes that ONNX can infer."""
+
 from __future__ import annotations
 
 import onnx
@@ -17,8 +18,17 @@ def layers(model: Model) -> tuple[Layer, ...]:
     def tensors(names):
         return tuple(infos.get(name, TensorInfo(name)) for name in names if name)
 
-    return tuple(Layer(node_name(node, index), node.op_type, tensors(node.input), tensors(node.output),
-                       (node_name(node, index),), node.domain) for index, node in enumerate(graph.node))
+    return tuple(
+        Layer(
+            node_name(node, index),
+            node.op_type,
+            tensors(node.input),
+            tensors(node.output),
+            (node_name(node, index),),
+            node.domain,
+        )
+        for index, node in enumerate(graph.node)
+    )
 
 
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:

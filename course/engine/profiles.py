@@ -1,4 +1,5 @@
 """Optimisation profiles: written, suggested and checked before any runtime sees them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -47,19 +48,25 @@ def _tidy(shapes: Mapping) -> dict[str, tuple]:
         ProfileError: not a mapping of name -> three shapes.
     """
     if not isinstance(shapes, Mapping):
-        raise ProfileError(f"Profile({shapes!r}) is not possible.",
-                           "It needs a dict: input name -> (min, opt, max).", _FIX_SHAPES)
+        raise ProfileError(
+            f"Profile({shapes!r}) is not possible.", "It needs a dict: input name -> (min, opt, max).", _FIX_SHAPES
+        )
     result = {}
     for name, ranges in shapes.items():
         try:
             ranges = tuple(tuple(_whole(dim) for dim in shape) for shape in ranges)
         except (TypeError, ValueError) as error:
-            raise ProfileError(f"The profile of input {name!r} is not possible.",
-                               f"It must be three shapes of whole numbers, and is {ranges!r}.",
-                               _FIX_SHAPES) from error
+            raise ProfileError(
+                f"The profile of input {name!r} is not possible.",
+                f"It must be three shapes of whole numbers, and is {ranges!r}.",
+                _FIX_SHAPES,
+            ) from error
         if len(ranges) != 3:
-            raise ProfileError(f"The profile of input {name!r} is not possible.",
-                               f"It needs three shapes (min, opt, max) and has {len(ranges)}.", _FIX_SHAPES)
+            raise ProfileError(
+                f"The profile of input {name!r} is not possible.",
+                f"It needs three shapes (min, opt, max) and has {len(ranges)}.",
+                _FIX_SHAPES,
+            )
         result[name] = ranges
     return result
 
@@ -73,16 +80,19 @@ def _batch_profile(onnx: OnnxSource, low: int, usual: int, high: int) -> Profile
     dynamic = {name: dims for name, dims in inputs.items() if -1 in dims}
     if not any(dims[0] == -1 for dims in dynamic.values()):
         shapes = ", ".join(f"{name} {list(dims)}" for name, dims in inputs.items())
-        raise ProfileError(f"{model.name} has no open batch dimension.", f"Its inputs are {shapes}.",
-                           "Export it with a dynamic dimension 0, or build it without a profile.")
+        raise ProfileError(
+            f"{model.name} has no open batch dimension.",
+            f"Its inputs are {shapes}.",
+            "Export it with a dynamic dimension 0, or build it without a profile.",
+        )
     for name, dims in dynamic.items():
         if -1 in dims[1:]:
             raise ProfileError(
                 f"Input {name!r} of {model.name} leaves more open than the batch: {list(dims)}.",
                 "Profile.batch sets dimension 0 only.",
-                f"Write all shapes yourself, for example {suggest(dynamic)}.")
-    return Profile({name: tuple((batch, *dims[1:]) for batch in (low, usual, high))
-                    for name, dims in dynamic.items()})
+                f"Write all shapes yourself, for example {suggest(dynamic)}.",
+            )
+    return Profile({name: tuple((batch, *dims[1:]) for batch in (low, usual, high)) for name, dims in dynamic.items()})
 
 
 def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> None:
@@ -94,53 +104,76 @@ def check(name: str, inputs: Mapping[str, tuple[int, ...]], profiles: tuple) -> 
     dynamic = {key: dims for key, dims in inputs.items() if -1 in dims}
     if dynamic and not profiles:
         which = ", ".join(f"{key!r} {list(dims)}" for key, dims in dynamic.items())
-        raise ProfileError(f"{name} needs an optimisation profile.",
-                           f"These inputs have dynamic dimensions (-1): {which}.",
-                           f"Build with BuildConfig(profiles=({suggest(dynamic)},)), "
-                           "with the sizes that you will use.")
+        raise ProfileError(
+            f"{name} needs an optimisation profile.",
+            f"These inputs have dynamic dimensions (-1): {which}.",
+            f"Build with BuildConfig(profiles=({suggest(dynamic)},)), with the sizes that you will use.",
+        )
     for index, profile in enumerate(profiles):
         what = f"Optimisation profile {index} does not fit {name}."
         for key in dynamic:
             if key not in profile.shapes:
-                raise ProfileError(what, f"Input {key!r} {list(dynamic[key])} is dynamic and has no entry.",
-                                   f"Add it, for example {suggest({key: dynamic[key]})}.")
+                raise ProfileError(
+                    what,
+                    f"Input {key!r} {list(dynamic[key])} is dynamic and has no entry.",
+                    f"Add it, for example {suggest({key: dynamic[key]})}.",
+                )
         for key, ranges in profile.shapes.items():
             if key not in inputs:
-                raise ProfileError(what,
-                                   f"The model has no input {key!r}; it has {', '.join(inputs) or 'none'}.",
-                                   "Use the model's own input names.")
+                raise ProfileError(
+                    what,
+                    f"The model has no input {key!r}; it has {', '.join(inputs) or 'none'}.",
+                    "Use the model's own input names.",
+                )
             _check_ranges(what, key, inputs[key], ranges)
 
 
 def _check_ranges(what: str, key: str, dims: tuple[int, ...], ranges: tuple) -> None:
     for word, shape in zip(_NAMES, ranges):
         if len(shape) != len(dims):
-            raise ProfileError(what, f"The {word} shape of input {key!r} has {len(shape)} dimensions "
-                                     f"{list(shape)}, the model's has {len(dims)} {list(dims)}.",
-                               f"Write one number for each of the {len(dims)} dimensions.")
+            raise ProfileError(
+                what,
+                f"The {word} shape of input {key!r} has {len(shape)} dimensions "
+                f"{list(shape)}, the model's has {len(dims)} {list(dims)}.",
+                f"Write one number for each of the {len(dims)} dimensions.",
+            )
         for axis, (value, fixed) in enumerate(zip(shape, dims)):
             if fixed != -1 and value != fixed:
-                raise ProfileError(what, f"Dimension {axis} of input {key!r} is {value} in the {word} shape, "
-                                         f"but the model fixes it to {fixed}.",
-                                   f"Write {fixed} there, or export the model with dimension {axis} dynamic.")
+                raise ProfileError(
+                    what,
+                    f"Dimension {axis} of input {key!r} is {value} in the {word} shape, "
+                    f"but the model fixes it to {fixed}.",
+                    f"Write {fixed} there, or export the model with dimension {axis} dynamic.",
+                )
             if value < 1:
-                raise ProfileError(what, f"Dimension {axis} of input {key!r} is {value} in the {word} shape.",
-                                   "Write a number of at least 1.")
+                raise ProfileError(
+                    what,
+                    f"Dimension {axis} of input {key!r} is {value} in the {word} shape.",
+                    "Write a number of at least 1.",
+                )
     for axis, (low, usual, high) in enumerate(zip(*ranges)):
         if not low <= usual <= high:
-            raise ProfileError(what,
-                               f"Dimension {axis} of input {key!r} has min {low}, opt {usual}, max {high}.",
-                               "Choose numbers with min <= opt <= max.")
+            raise ProfileError(
+                what,
+                f"Dimension {axis} of input {key!r} has min {low}, opt {usual}, max {high}.",
+                "Choose numbers with min <= opt <= max.",
+            )
 
 
 def suggest(dynamic: Mapping[str, tuple[int, ...]]) -> str:
     """A Profile to copy: batch 1, 8, 32 and, where other dimensions are open, sizes around 224."""
+
     def shape(dims, batch, size):
         return tuple(dim if dim != -1 else batch if axis == 0 else size for axis, dim in enumerate(dims))
 
-    return "Profile({" + ", ".join(
-        f'"{key}": ({shape(dims, 1, 128)}, {shape(dims, 8, 224)}, {shape(dims, 32, 256)})'
-        for key, dims in dynamic.items()) + "})"
+    return (
+        "Profile({"
+        + ", ".join(
+            f'"{key}": ({shape(dims, 1, 128)}, {shape(dims, 8, 224)}, {shape(dims, 32, 256)})'
+            for key, dims in dynamic.items()
+        )
+        + "})"
+    )
 
 
 def _whole(dim) -> int:

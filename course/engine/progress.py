@@ -1,4 +1,5 @@
 """Progress of a build, its cancellation, and a Ctrl-C that never lands inside native code."""
+
 from __future__ import annotations
 
 import contextlib
@@ -72,8 +73,11 @@ class Progress:
         if self.error is not None:
             raise self.error
         if self.stopped:
-            raise BuildError(f"The build of {name} was cancelled after {self.seconds:.1f} s.",
-                             "The progress function returned False.", "Build again when you want the engine.")
+            raise BuildError(
+                f"The build of {name} was cancelled after {self.seconds:.1f} s.",
+                "The progress function returned False.",
+                "Build again when you want the engine.",
+            )
 
 
 @contextlib.contextmanager

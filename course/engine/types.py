@@ -1,4 +1,5 @@
 """The words: what a tensor, a layer, a log line is, whatever the runtime."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

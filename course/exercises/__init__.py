@@ -7,6 +7,7 @@ An exercise is a function in a module below this folder, one folder a stage and 
 notebook that it looks at; what it returns says what was found right; a misconception is raised as `Wrong`.
 These points are practice: the check runs in the learner's own process. Milestones are measured by `autograder`.
 """
+
 from __future__ import annotations
 
 import ast
@@ -82,10 +83,11 @@ def exercise(id: str, *, points: float, hints: tuple[str, str, str]) -> Callable
     def declare(judge: Callable[..., str]) -> Callable[..., str]:
         _known[id] = Exercise(id, points, hints, judge)
         return judge
+
     return declare
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def declared() -> Mapping[str, Declared]:
     """Every exercise of the course by its id, lesson by lesson, read from the text of the modules: none is imported, so a
     hint comes at once, and a module that does not work here disturbs no other lesson.
@@ -136,8 +138,10 @@ def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
     missing = [name for name in found.names if name not in held or held[name] is None or held[name] is ...]
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        return 0.0, (f"{names} {'has' if len(missing) == 1 else 'have'} no value yet.\n"
-                     "  Next step: write the cell above this one, run it, then run this cell again.")
+        return 0.0, (
+            f"{names} {'has' if len(missing) == 1 else 'have'} no value yet.\n"
+            "  Next step: write the cell above this one, run it, then run this cell again."
+        )
     try:
         return 1.0, found.judge(**{name: held[name] for name in found.names})
     except Wrong as wrong:
@@ -145,9 +149,11 @@ def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
     except CourseError as error:  # the course's own checks of a file, a shape or a model: they name the next step
         return 0.0, str(error)
     except Exception as error:
-        return 0.0, ("Your answer has a form that this check cannot read.\n"
-                     f"  Cause: {type(error).__name__}: {error}\n"
-                     f"  Next step: compare the types of {', '.join(found.names)} with what the task asks for.")
+        return 0.0, (
+            "Your answer has a form that this check cannot read.\n"
+            f"  Cause: {type(error).__name__}: {error}\n"
+            f"  Next step: compare the types of {', '.join(found.names)} with what the task asks for."
+        )
 
 
 def hint(id: str) -> None:
@@ -180,7 +186,9 @@ def prediction(guess: float | None, measured: float, unit: str) -> None:
     """
     shown = _shown(measured)
     if guess is None:
-        print(f"Measured: {shown} {unit}. You wrote down no prediction; you learn more from a wrong one than from none.")
+        print(
+            f"Measured: {shown} {unit}. You wrote down no prediction; you learn more from a wrong one than from none."
+        )
         return
     try:
         guess = float(guess)

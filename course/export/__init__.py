@@ -2,6 +2,7 @@
 
 `export` writes the file, `check_parity` (course.export.parity) compares it with PyTorch on real inputs.
 """
+
 from __future__ import annotations
 
 import time
@@ -54,10 +55,19 @@ class Exported:
         return f"{self.path}: opset {self.opset}, {self.exporter} exporter, {nodes}, {self.seconds:.1f} s"
 
 
-def export(model: torch.nn.Module, args: tuple[torch.Tensor, ...], path: str | Path, *,
-           input_names: Sequence[str], output_names: Sequence[str],
-           dynamic: Mapping[str, Mapping[int, str]] | None = None, exporter: str = "auto",
-           target: str | None = None, opset: int | None = None, simplify: bool = True) -> Exported:
+def export(
+    model: torch.nn.Module,
+    args: tuple[torch.Tensor, ...],
+    path: str | Path,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    exporter: str = "auto",
+    target: str | None = None,
+    opset: int | None = None,
+    simplify: bool = True,
+) -> Exported:
     """Write `model` as an ONNX file with its weights inside, and prove that the file works.
 
     The file is run by ONNX Runtime on altered values of `args`, with every dynamic axis at other sizes (axis
@@ -88,12 +98,16 @@ def export(model: torch.nn.Module, args: tuple[torch.Tensor, ...], path: str | P
     _check_call(model, args, input_names, output_names, dynamic)
     trials = make_trials(model, args, input_names, dynamic)
     if len(trials[0].answers) != len(output_names):
-        raise CourseError(f"{name} has {len(trials[0].answers)} outputs.",
-                          f"output_names lists {len(output_names)}.", "Give one name per output tensor.")
+        raise CourseError(
+            f"{name} has {len(trials[0].answers)} outputs.",
+            f"output_names lists {len(output_names)}.",
+            "Give one name per output tensor.",
+        )
     inputs = {key: dynamic.get(key, {}) for key in input_names}
     outputs = output_axes(output_names, trials, dynamic)
-    job = Job(model, _large_enough(args, input_names, inputs), list(input_names), list(output_names), inputs,
-              outputs, opset)
+    job = Job(
+        model, _large_enough(args, input_names, inputs), list(input_names), list(output_names), inputs, outputs, opset
+    )
     first_error, notes = None, []
     for choice in exporters:
         try:
@@ -107,24 +121,36 @@ def export(model: torch.nn.Module, args: tuple[torch.Tensor, ...], path: str | P
     for note in notes:
         log.info("%s", note)
     atomic_write(path, proto.SerializeToString())
-    return Exported(Path(path), _opset(proto), choice, before, len(proto.graph.node), sha256(path),
-                    time.perf_counter() - started, tuple(notes))
+    return Exported(
+        Path(path),
+        _opset(proto),
+        choice,
+        before,
+        len(proto.graph.node),
+        sha256(path),
+        time.perf_counter() - started,
+        tuple(notes),
+    )
 
 
 def _plan(exporter: str, target: str | None, opset: int | None) -> tuple[list[str], int]:
     """Exporters to try in this order, and the opset."""
     target = target or _installed_target()
     if target not in TARGET_OPSET or exporter not in ("auto", "dynamo", "torchscript"):
-        raise CourseError(f"There is no target {target!r} with exporter {exporter!r}.",
-                          "One of them is not known.",
-                          f'Targets: {", ".join(TARGET_OPSET)}. Exporters: auto, dynamo, torchscript.')
+        raise CourseError(
+            f"There is no target {target!r} with exporter {exporter!r}.",
+            "One of them is not known.",
+            f"Targets: {', '.join(TARGET_OPSET)}. Exporters: auto, dynamo, torchscript.",
+        )
     written, newest = TARGET_OPSET[target]
     opset = opset or written
     if opset > newest:
         runtime = "ONNX Runtime 1.20" if target == "onnxruntime" else f"TensorRT {target}"
-        raise UnsupportedError(f"Opset {opset} is too new for {runtime}.",
-                               f"It reads opset {newest} and older.",
-                               f"Leave opset out (then it is {written}), or choose another target.")
+        raise UnsupportedError(
+            f"Opset {opset} is too new for {runtime}.",
+            f"It reads opset {newest} and older.",
+            f"Leave opset out (then it is {written}), or choose another target.",
+        )
     both = ["torchscript", "dynamo"] if opset < 18 else ["dynamo", "torchscript"]
     return (both if exporter == "auto" else [exporter]), opset
 
@@ -143,37 +169,48 @@ def _check_call(model, args, input_names, output_names, dynamic) -> None:
     name = type(model).__name__
     training = [path or name for path, module in model.named_modules() if module.training]
     if training:
-        raise CourseError(f"{name} is in training mode.",
-                          f"{len(training)} modules are, the first is {training[0]}: dropout and batch "
-                          "normalisation would be exported in their training form.",
-                          "Call model.eval() first.")
+        raise CourseError(
+            f"{name} is in training mode.",
+            f"{len(training)} modules are, the first is {training[0]}: dropout and batch "
+            "normalisation would be exported in their training form.",
+            "Call model.eval() first.",
+        )
     if len(args) != len(input_names) or not all(isinstance(arg, torch.Tensor) for arg in args):
-        raise CourseError(f"{name} got {len(args)} example inputs for {len(input_names)} names.",
-                          f"They are {[type(arg).__name__ for arg in args]}.",
-                          "Give a tuple with one tensor per name: args=(x,).")
+        raise CourseError(
+            f"{name} got {len(args)} example inputs for {len(input_names)} names.",
+            f"They are {[type(arg).__name__ for arg in args]}.",
+            "Give a tuple with one tensor per name: args=(x,).",
+        )
     if len({*input_names, *output_names}) != len(input_names) + len(output_names):
-        raise CourseError("Two inputs or outputs have the same name.",
-                          f"{list(input_names)}, {list(output_names)}.", "Give each its own name.")
+        raise CourseError(
+            "Two inputs or outputs have the same name.",
+            f"{list(input_names)}, {list(output_names)}.",
+            "Give each its own name.",
+        )
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for key, tensor in [*weights.items(), *zip(input_names, args)]:
         if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
-            raise DtypeError(f"{key!r} is {str(tensor.dtype).removeprefix('torch.')}.",
-                             "Models are exported in float32; the precision is chosen when building.",
-                             "Call model.float() and give float32 inputs.")
+            raise DtypeError(
+                f"{key!r} is {str(tensor.dtype).removeprefix('torch.')}.",
+                "Models are exported in float32; the precision is chosen when building.",
+                "Call model.float() and give float32 inputs.",
+            )
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     if size > LARGEST_BYTES:
-        raise UnsupportedError(f"{name} has {size / 1e9:.1f} GB of weights.",
-                               "An ONNX file holds at most 2.1 GB.", "Split the model.")
+        raise UnsupportedError(
+            f"{name} has {size / 1e9:.1f} GB of weights.", "An ONNX file holds at most 2.1 GB.", "Split the model."
+        )
     ranks = {**{key: arg.ndim for key, arg in zip(input_names, args)}, **dict.fromkeys(output_names, 99)}
     for key, axes in dynamic.items():
         if key not in ranks:
-            raise CourseError(f"dynamic names {key!r}.", f"Inputs and outputs are {list(ranks)}.",
-                              "Use one of these.")
+            raise CourseError(f"dynamic names {key!r}.", f"Inputs and outputs are {list(ranks)}.", "Use one of these.")
         for axis, label in axes.items():
             if not 0 <= axis < ranks[key] or not str(label).isidentifier():
-                raise CourseError(f"dynamic has the axis {axis} named {label!r} for {key!r}.",
-                                  f"It has {ranks[key]} axes, counted from 0; names have letters, digits, _.",
-                                  'Write it like {"input": {0: "batch"}}.')
+                raise CourseError(
+                    f"dynamic has the axis {axis} named {label!r} for {key!r}.",
+                    f"It has {ranks[key]} axes, counted from 0; names have letters, digits, _.",
+                    'Write it like {"input": {0: "batch"}}.',
+                )
 
 
 def _large_enough(args, input_names, dynamic) -> tuple[torch.Tensor, ...]:
@@ -186,15 +223,18 @@ def _large_enough(args, input_names, dynamic) -> tuple[torch.Tensor, ...]:
     return tuple(enlarged)
 
 
-def _finish(proto: onnx.ModelProto, job: Job, trials: list[Trial], simplify: bool,
-            notes: list[str]) -> tuple[onnx.ModelProto, int]:
+def _finish(
+    proto: onnx.ModelProto, job: Job, trials: list[Trial], simplify: bool, notes: list[str]
+) -> tuple[onnx.ModelProto, int]:
     """Name dimensions, simplify, check and run. Returns the model and its nodes before simplification."""
     if _opset(proto) > job.opset:
-        raise UnsupportedError(f"The exporter wrote opset {_opset(proto)} instead of {job.opset}.",
-                               "PyTorch could not convert this model down.",
-                               'Use exporter="torchscript" for this target.')
+        raise UnsupportedError(
+            f"The exporter wrote opset {_opset(proto)} instead of {job.opset}.",
+            "PyTorch could not convert this model down.",
+            'Use exporter="torchscript" for this target.',
+        )
     proto.ir_version = min(proto.ir_version, NEWEST_IR)
-    for value, arg in zip(proto.graph.input, job.args):
+    for value, _arg in zip(proto.graph.input, job.args):
         for axis, label in job.dynamic[value.name].items():
             if value.type.tensor_type.shape.dim[axis].HasField("dim_value"):
                 raise built_in(proto, job, f"axis {axis} ({label!r}) of {value.name!r} became a fixed size")
@@ -204,13 +244,17 @@ def _finish(proto: onnx.ModelProto, job: Job, trials: list[Trial], simplify: boo
     before = len(proto.graph.node)
     final = _simplified(proto, notes) if simplify else proto
     if final.ByteSize() > LARGEST_BYTES:
-        raise UnsupportedError(f"The ONNX file would have {final.ByteSize() / 1e9:.1f} GB.",
-                               "An ONNX file holds at most 2.1 GB.", "Split the model.")
+        raise UnsupportedError(
+            f"The ONNX file would have {final.ByteSize() / 1e9:.1f} GB.",
+            "An ONNX file holds at most 2.1 GB.",
+            "Split the model.",
+        )
     try:
         onnx.checker.check_model(final, full_check=True)
     except Exception as error:
-        raise CourseError("The exported file is not valid ONNX.", last_line(error),
-                          "Try the other exporter, or simplify=False.") from error
+        raise CourseError(
+            "The exported file is not valid ONNX.", last_line(error), "Try the other exporter, or simplify=False."
+        ) from error
     verify(final, proto, job, trials)
     return final, before
 
@@ -226,8 +270,7 @@ def _name_axes(values, names: Mapping[str, Mapping[int, str | int]]) -> None:
 
 
 def _simplified(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
-    """onnxslim's version if it kept inputs, outputs and dynamic axes, else the model as it was, and a note.
-    """
+    """onnxslim's version if it kept inputs, outputs and dynamic axes, else the model as it was, and a note."""
     original = onnx.ModelProto.FromString(proto.SerializeToString())
     try:
         with quiet():
@@ -245,9 +288,14 @@ def _simplified(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
 
 
 def _interface(proto: onnx.ModelProto) -> list[tuple]:
-    return [(value.name, value.type.tensor_type.elem_type,
-             [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim])
-            for value in (*proto.graph.input, *proto.graph.output)]
+    return [
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
+        for value in (*proto.graph.input, *proto.graph.output)
+    ]
 
 
 def _opset(proto: onnx.ModelProto) -> int:

@@ -1,4 +1,5 @@
 """PyTorch's two ONNX exporters behind one call: kept quiet, and their errors translated."""
+
 from __future__ import annotations
 
 import contextlib
@@ -29,14 +30,17 @@ log.addHandler(logging.NullHandler())  # else Python prints warnings of a logger
 
 _NOISY = ("torch", "onnx")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_UNKNOWN_OPERATOR = (re.compile(r"operator '([\w:.]+)' to ONNX opset version"),
-                     re.compile(r"Unsupported: ONNX export of operator ([\w:.]+)"),
-                     re.compile(r"No ONNX function found for <OpOverload\(op='([\w:.]+)'"))
+_UNKNOWN_OPERATOR = (
+    re.compile(r"operator '([\w:.]+)' to ONNX opset version"),
+    re.compile(r"Unsupported: ONNX export of operator ([\w:.]+)"),
+    re.compile(r"No ONNX function found for <OpOverload\(op='([\w:.]+)'"),
+)
 _CODE_LINE = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(\S.*)')
 _TRACED_LINE = re.compile(r"^(.+)\((\d+)\): ", re.MULTILINE)
 # Not every folder of libraries is called site-packages: PyTorch's own place is one, too.
-_LIBRARIES = tuple(os.path.join(folder, "") for folder in
-                   (sysconfig.get_path("stdlib"), Path(torch.__file__).parents[1]))
+_LIBRARIES = tuple(
+    os.path.join(folder, "") for folder in (sysconfig.get_path("stdlib"), Path(torch.__file__).parents[1])
+)
 
 
 @dataclass(frozen=True)
@@ -95,21 +99,29 @@ def _dynamo(job: Job, path: Path) -> None:
 
 
 def _torchscript(job: Job, path: Path) -> None:
-    axes = {name: {axis: label for axis, label in labels.items() if isinstance(label, str)}
-            for name, labels in {**job.dynamic, **job.outputs}.items()}
+    axes = {
+        name: {axis: label for axis, label in labels.items() if isinstance(label, str)}
+        for name, labels in {**job.dynamic, **job.outputs}.items()
+    }
     _call_torch(job.model, job, path, dynamo=False, dynamic_axes=axes)
 
 
 def _call_torch(model, job: Job, path: Path, **options) -> None:
-    options |= {"input_names": job.input_names, "output_names": job.output_names, "opset_version": job.opset,
-                "verbose": False}
+    options |= {
+        "input_names": job.input_names,
+        "output_names": job.output_names,
+        "opset_version": job.opset,
+        "verbose": False,
+    }
     known = inspect.signature(torch.onnx.export).parameters
     missing = {"dynamo", "opset_version"} - set(known)
     if missing:
-        raise UnsupportedError(f"PyTorch {torch.__version__} has another ONNX exporter.",
-                               f"torch.onnx.export has no {sorted(missing)}.", "Install torch 2.6 or newer.")
-    torch.onnx.export(model, job.args, str(path),
-                      **{key: value for key, value in options.items() if key in known})
+        raise UnsupportedError(
+            f"PyTorch {torch.__version__} has another ONNX exporter.",
+            f"torch.onnx.export has no {sorted(missing)}.",
+            "Install torch 2.6 or newer.",
+        )
+    torch.onnx.export(model, job.args, str(path), **{key: value for key, value in options.items() if key in known})
 
 
 def _refuse_data_branches(job: Job, said: Said) -> None:
@@ -125,8 +137,9 @@ def _refuse_data_branches(job: Job, said: Said) -> None:
             if "DataDependent" not in " ".join(type(e).__name__ for e in _chain(error)):
                 log.info("torch.export could not check the branches: %s", last_line(error))
                 return
-            raise _data_branch(type(job.model).__name__,
-                               f"line {branches[0].lineno} of {branches[0].filename}") from error
+            raise _data_branch(
+                type(job.model).__name__, f"line {branches[0].lineno} of {branches[0].filename}"
+            ) from error
 
 
 def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseError:
@@ -140,23 +153,29 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
             return UnsupportedError(
                 f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX {job.opset}.",
                 f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
-                "Write this part with other operators, or leave it out and compute it after the engine.")
+                "Write this part with other operators, or leave it out and compute it after the engine.",
+            )
     if any("DataDependent" in type(e).__name__ for e in _chain(error)):
         return _data_branch(name, where.removeprefix(", at "))
     if isinstance(error, ModuleNotFoundError):
-        return CourseError(f"The {exporter} exporter is not complete.", str(error),
-                           f"Run `pip install {error.name or 'onnxscript'}`.")
+        return CourseError(
+            f"The {exporter} exporter is not complete.", str(error), f"Run `pip install {error.name or 'onnxscript'}`."
+        )
     other = "torchscript" if exporter == "dynamo" else "dynamo"
-    return CourseError(f"{name} could not be exported by the {exporter} exporter.",
-                       f"{_ANSI.sub('', _first_line(_chain(error)[-1]))}{where}.",
-                       f'Try exporter="{other}". The log "course.export" (level DEBUG) has all that it said.')
+    return CourseError(
+        f"{name} could not be exported by the {exporter} exporter.",
+        f"{_ANSI.sub('', _first_line(_chain(error)[-1]))}{where}.",
+        f'Try exporter="{other}". The log "course.export" (level DEBUG) has all that it said.',
+    )
 
 
 def _data_branch(name: str, where: str) -> UnsupportedError:
-    return UnsupportedError(f"{name} takes a Python branch that depends on the data.",
-                            f"{where or 'A condition in forward()'}: an ONNX graph has no Python `if`; the "
-                            "exporter would keep the side that the example took.",
-                            "Use torch.where(condition, a, b), or move the decision out of the model.")
+    return UnsupportedError(
+        f"{name} takes a Python branch that depends on the data.",
+        f"{where or 'A condition in forward()'}: an ONNX graph has no Python `if`; the "
+        "exporter would keep the side that the example took.",
+        "Use torch.where(condition, a, b), or move the decision out of the model.",
+    )
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -256,8 +275,9 @@ def quiet(descriptors: tuple[int, ...] = (2,)) -> Iterator[Said]:
             native = [stack.enter_context(_native_output(descriptor)) for descriptor in descriptors]
             said.warnings = stack.enter_context(warnings.catch_warnings(record=True))
             warnings.simplefilter("always")
-            said.text = lambda: "\n".join([python.getvalue(), *(read() for read in native),
-                                           *(str(w.message) for w in said.warnings)])
+            said.text = lambda: "\n".join(
+                [python.getvalue(), *(read() for read in native), *(str(w.message) for w in said.warnings)]
+            )
             _divert_handlers(stack, {id(sys.stdout), id(sys.stderr)}, streams[1])
             stack.enter_context(contextlib.redirect_stdout(streams[0]))
             stack.enter_context(contextlib.redirect_stderr(streams[1]))

@@ -1,4 +1,5 @@
 """The gate behind every conversion: the same real inputs through PyTorch and through what it became."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,10 @@ import torch
 
 from course.errors import CourseError, DtypeError, MissingFileError, ParityError, ParseError, ShapeError
 
-_LIKELY = ("Usual reasons: another preprocessing than in training (RGB or BGR, 0-1 or 0-255, mean and std), "
-           "a model that was changed after the export, random layers, or float16 (give limits that fit it).")
+_LIKELY = (
+    "Usual reasons: another preprocessing than in training (RGB or BGR, 0-1 or 0-255, mean and std), "
+    "a model that was changed after the export, random layers, or float16 (give limits that fit it)."
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,18 @@ class Parity:
 
     def __str__(self) -> str:
         top1 = "" if self.top1 is None else f", top-1 agreement {100 * self.top1:.1f} %"
-        return (f"{self.samples} samples: largest difference {self.max_abs:.2g}, "
-                f"cosine at least {self.cosine:.6f}{top1}")
+        return f"{self.samples} samples: largest difference {self.max_abs:.2g}, cosine at least {self.cosine:.6f}{top1}"
 
 
-def check_parity(model: torch.nn.Module, onnx: Any, feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]], *,
-                 max_abs: float = 1e-3, min_cosine: float = 0.9999, min_top1: float = 0.99) -> Parity:
+def check_parity(
+    model: torch.nn.Module,
+    onnx: Any,
+    feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+    *,
+    max_abs: float = 1e-3,
+    min_cosine: float = 0.9999,
+    min_top1: float = 0.99,
+) -> Parity:
     """Run PyTorch and the converted model on the same real inputs, and refuse to go on if they disagree.
 
     Args:
@@ -56,13 +65,14 @@ def check_parity(model: torch.nn.Module, onnx: Any, feeds: Mapping[str, Any] | I
         ShapeError, DtypeError, MissingFileError, ParseError: the inputs or the file do not fit.
     """
     if model.training or any(module.training for module in model.modules()):
-        raise ParityError(f"{type(model).__name__} is in training mode.",
-                          "Dropout and batch normalisation act differently there: nothing can be compared.",
-                          "Call model.eval() first, and export again if the export was made in this mode.")
+        raise ParityError(
+            f"{type(model).__name__} is in training mode.",
+            "Dropout and batch normalisation act differently there: nothing can be compared.",
+            "Call model.eval() first, and export again if the export was made in this mode.",
+        )
     feeds = [feeds] if isinstance(feeds, Mapping) else list(feeds)
     if not feeds:
-        raise CourseError("check_parity got no inputs.", "The list of feeds is empty.",
-                          "Give at least one real input.")
+        raise CourseError("check_parity got no inputs.", "The list of feeds is empty.", "Give at least one real input.")
     runner = onnx if hasattr(onnx, "run") else OnnxRunner(onnx)
     name = str(onnx) if isinstance(onnx, (str, Path)) else "The converted model"
     results = []
@@ -72,24 +82,39 @@ def check_parity(model: torch.nn.Module, onnx: Any, feeds: Mapping[str, Any] | I
         try:
             results.append(_compare(name, run_torch(model, ordered), answers))
         except RuntimeError as error:  # what PyTorch raises for shapes and dtypes that do not fit
-            raise CourseError(f"{type(model).__name__} fails on these inputs in PyTorch.", last_line(error),
-                              "Give the inputs that the model was made for.") from error
+            raise CourseError(
+                f"{type(model).__name__} fails on these inputs in PyTorch.",
+                last_line(error),
+                "Give the inputs that the model was made for.",
+            ) from error
     top1 = [r.top1 for r in results if r.top1 is not None]
     weights = [r.samples for r in results if r.top1 is not None]
-    parity = Parity(max(r.max_abs for r in results), min(r.cosine for r in results),
-                    float(np.average(top1, weights=weights)) if top1 else None,
-                    sum(r.samples for r in results))
-    broken = [text for text, bad in [
-        (f"largest difference {parity.max_abs:.3g}, allowed {max_abs:g}", parity.max_abs > max_abs),
-        (f"cosine {parity.cosine:.6f}, at least {min_cosine:g} is needed", parity.cosine < min_cosine),
-        (f"top-1 agreement {parity.top1 or 0:.3f}, at least {min_top1:g} is needed",
-         parity.top1 is not None and parity.top1 < min_top1)] if bad]
+    parity = Parity(
+        max(r.max_abs for r in results),
+        min(r.cosine for r in results),
+        float(np.average(top1, weights=weights)) if top1 else None,
+        sum(r.samples for r in results),
+    )
+    broken = [
+        text
+        for text, bad in [
+            (f"largest difference {parity.max_abs:.3g}, allowed {max_abs:g}", parity.max_abs > max_abs),
+            (f"cosine {parity.cosine:.6f}, at least {min_cosine:g} is needed", parity.cosine < min_cosine),
+            (
+                f"top-1 agreement {parity.top1 or 0:.3f}, at least {min_top1:g} is needed",
+                parity.top1 is not None and parity.top1 < min_top1,
+            ),
+        ]
+        if bad
+    ]
     if broken:
         if not np.array_equal(*(run_torch(model, _in_order(feeds[0], runner))[0] for _ in range(2))):
             broken.append("PyTorch itself gives two answers for one input")
-        raise ParityError(f"{name} does not give PyTorch's answers.",
-                          f"On {parity.samples} samples: {'; '.join(broken)}.",
-                          f"Do not go on with this file. {_LIKELY}")
+        raise ParityError(
+            f"{name} does not give PyTorch's answers.",
+            f"On {parity.samples} samples: {'; '.join(broken)}.",
+            f"Do not go on with this file. {_LIKELY}",
+        )
     return parity
 
 
@@ -100,18 +125,21 @@ class OnnxRunner:
         import onnxruntime
 
         if isinstance(source, (str, Path)) and not Path(source).is_file():
-            raise MissingFileError(f"{source} is missing.", "There is no such file.",
-                                   "Export the model first.")
+            raise MissingFileError(f"{source} is missing.", "There is no such file.", "Export the model first.")
         data = source.SerializeToString() if isinstance(source, onnx_library.ModelProto) else source
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # it would print to stderr; we raise its errors instead
         try:
-            self.session = onnxruntime.InferenceSession(data if isinstance(data, bytes) else str(data),
-                                                        options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                data if isinstance(data, bytes) else str(data), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # its exceptions share no base class but Exception
             label = str(source) if isinstance(source, (str, Path)) else "The ONNX model"
-            raise ParseError(f"{label} cannot be run by ONNX Runtime.", last_line(error),
-                             "Export it again, with another exporter or opset.") from error
+            raise ParseError(
+                f"{label} cannot be run by ONNX Runtime.",
+                last_line(error),
+                "Export it again, with another exporter or opset.",
+            ) from error
         self.inputs = tuple(value.name for value in self.session.get_inputs())
         self._types = {value.name: value.type for value in self.session.get_inputs()}
         self._outputs = [value.name for value in self.session.get_outputs()]
@@ -120,17 +148,23 @@ class OnnxRunner:
         arrays = {name: to_numpy(value) for name, value in feeds.items()}
         for name, array in arrays.items():
             wanted = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(
-                self._types[name], self._types[name][len("tensor("):-1])
+                self._types[name], self._types[name][len("tensor(") : -1]
+            )
             if array.dtype.name != wanted:
-                raise DtypeError(f"Input {name!r} has the wrong dtype.",
-                                 f"It is {array.dtype}, the model takes {wanted}.",
-                                 f"Convert it: {name}.astype('{wanted}').")
+                raise DtypeError(
+                    f"Input {name!r} has the wrong dtype.",
+                    f"It is {array.dtype}, the model takes {wanted}.",
+                    f"Convert it: {name}.astype('{wanted}').",
+                )
         try:
             return dict(zip(self._outputs, self.session.run(None, arrays)))
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise ShapeError(f"The ONNX model fails on {shapes}.", last_line(error),
-                             "Give the shape of the export, or make that axis dynamic.") from error
+            raise ShapeError(
+                f"The ONNX model fails on {shapes}.",
+                last_line(error),
+                "Give the shape of the export, or make that axis dynamic.",
+            ) from error
 
 
 def run_torch(model: torch.nn.Module, args: Iterable[Any]) -> list[np.ndarray]:
@@ -169,30 +203,40 @@ def last_line(error: BaseException) -> str:
 def _in_order(feed: Mapping[str, Any], runner: Any) -> list[Any]:
     names = [getattr(spec, "name", spec) for spec in getattr(runner, "inputs", None) or feed]
     if set(names) != set(feed):
-        raise ShapeError(f"The inputs given are {sorted(feed)}.", f"The model takes {sorted(names)}.",
-                         "Use the model's input names as the keys.")
+        raise ShapeError(
+            f"The inputs given are {sorted(feed)}.",
+            f"The model takes {sorted(names)}.",
+            "Use the model's input names as the keys.",
+        )
     return [feed[name] for name in names]
 
 
 def _compare(name: str, expected: list[np.ndarray], answers: Mapping[str, np.ndarray]) -> Parity:
     if len(expected) != len(answers):
-        raise ParityError(f"{name} has {len(answers)} outputs.", f"PyTorch gives {len(expected)}.",
-                          "Export the whole model, or compare with the part that was exported.")
+        raise ParityError(
+            f"{name} has {len(answers)} outputs.",
+            f"PyTorch gives {len(expected)}.",
+            "Export the whole model, or compare with the part that was exported.",
+        )
     worst, cosine, top1, samples = 0.0, 1.0, [], 1
     for (output, answer), wanted in zip(answers.items(), expected):
         answer = to_numpy(answer)
         if answer.shape != wanted.shape:
-            raise ParityError(f"{name}: output {output!r} has shape {list(answer.shape)}.",
-                              f"PyTorch gives {list(wanted.shape)}.",
-                              "Export again; if an axis should be dynamic, name it in `dynamic`.")
+            raise ParityError(
+                f"{name}: output {output!r} has shape {list(answer.shape)}.",
+                f"PyTorch gives {list(wanted.shape)}.",
+                "Export again; if an axis should be dynamic, name it in `dynamic`.",
+            )
         x, y = answer.astype(np.float64), wanted.astype(np.float64)
         infinite = np.isinf(x) | np.isinf(y)
         if np.isnan(x).any() or np.isnan(y).any() or (x[infinite] != y[infinite]).any():
             bad = [int((~np.isfinite(values)).sum()) for values in (x, y)]
-            raise ParityError(f"{name}: output {output!r} holds NaN or infinity.",
-                              f"{bad[0]} such values in the converted model, {bad[1]} in PyTorch.",
-                              "Check the inputs for NaN and their range first. In float16, values above "
-                              "65504 are infinite: keep the layers that make them in float32.")
+            raise ParityError(
+                f"{name}: output {output!r} holds NaN or infinity.",
+                f"{bad[0]} such values in the converted model, {bad[1]} in PyTorch.",
+                "Check the inputs for NaN and their range first. In float16, values above "
+                "65504 are infinite: keep the layers that make them in float32.",
+            )
         x[infinite], y[infinite] = 0, 0  # equal ones, such as the -inf of a mask
         worst = max(worst, float(np.abs(x - y).max(initial=0.0)))
         cosine = min(cosine, _lowest_cosine(x, y))

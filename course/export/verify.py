@@ -2,6 +2,7 @@
 
 Tracing turns what it cannot follow into constants, without a word. Only running the file shows it.
 """
+
 from __future__ import annotations
 
 import re
@@ -26,17 +27,23 @@ class Trial:
     answers: list[np.ndarray]
 
 
-def make_trials(model: torch.nn.Module, args: tuple[torch.Tensor, ...], input_names: Sequence[str],
-                dynamic: Mapping[str, Mapping[int, str]]) -> list[Trial]:
+def make_trials(
+    model: torch.nn.Module,
+    args: tuple[torch.Tensor, ...],
+    input_names: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]],
+) -> list[Trial]:
     """Run PyTorch with axis 0 at 1, 2 and 3, and once with the other dynamic axes larger."""
     batch, others = {}, {}
     for arg, key in zip(args, input_names):
         for axis, label in dynamic.get(key, {}).items():
             known = batch if axis == 0 else others
             if known.setdefault(label, arg.shape[axis]) != arg.shape[axis]:
-                raise CourseError(f"The dimension {label!r} has two sizes in the example.",
-                                  f"{known[label]}, and {arg.shape[axis]} in {key!r}.",
-                                  "Make the example inputs agree.")
+                raise CourseError(
+                    f"The dimension {label!r} has two sizes in the example.",
+                    f"{known[label]}, and {arg.shape[axis]} in {key!r}.",
+                    "Make the example inputs agree.",
+                )
     # A net with strides needs multiples of, say, 32: keep the powers of two that the example has, up to 64.
     larger = {label: size + (i + 1) * min(size & -size, 64) for i, (label, size) in enumerate(others.items())}
     choices = [{**batch, **others}]
@@ -58,22 +65,28 @@ def make_trials(model: torch.nn.Module, args: tuple[torch.Tensor, ...], input_na
         try:
             trials.append(Trial(sizes, feeds, run_torch(model, feeds.values())))
         except Exception as error:  # whatever the learner's forward() raises
-            raise CourseError(f"{type(model).__name__} fails in PyTorch already{_at(sizes)}.",
-                              f"{type(error).__name__}: {last_line(error)}",
-                              "Make forward() work at these sizes, or leave the axis fixed.") from error
+            raise CourseError(
+                f"{type(model).__name__} fails in PyTorch already{_at(sizes)}.",
+                f"{type(error).__name__}: {last_line(error)}",
+                "Make forward() work at these sizes, or leave the axis fixed.",
+            ) from error
     return trials
 
 
-def output_axes(output_names: Sequence[str], trials: list[Trial],
-                dynamic: Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str | int]]:
+def output_axes(
+    output_names: Sequence[str], trials: list[Trial], dynamic: Mapping[str, Mapping[int, str]]
+) -> dict[str, dict[int, str | int]]:
     """Output name -> {axis: name or size}. An axis whose size changed between the trials is named after the
     input dimension that it follows."""
     found = {}
     for index, name in enumerate(output_names):
         shapes = [trial.answers[index].shape for trial in trials]
         if len({len(shape) for shape in shapes}) > 1:
-            raise UnsupportedError(f"Output {name!r} changes its number of axes.", f"Shapes: {shapes}.",
-                                   "Give every output a fixed number of axes.")
+            raise UnsupportedError(
+                f"Output {name!r} changes its number of axes.",
+                f"Shapes: {shapes}.",
+                "Give every output a fixed number of axes.",
+            )
         axes = {}
         for axis, sizes in enumerate(zip(*shapes)):
             follows = [label for label in trials[0].sizes if sizes == tuple(t.sizes[label] for t in trials)]
@@ -95,15 +108,22 @@ def verify(final: onnx.ModelProto, raw: onnx.ModelProto, job: Job, trials: list[
             raise built_in(raw, job, where) from error
         for (name, answer), wanted in zip(answers.items(), trial.answers):
             if answer.shape != wanted.shape:
-                raise built_in(raw, job, f"output {name!r} has shape {list(answer.shape)}, in PyTorch "
-                                          f"{list(wanted.shape)}{_at(trial.sizes)}")
+                raise built_in(
+                    raw,
+                    job,
+                    f"output {name!r} has shape {list(answer.shape)}, in PyTorch "
+                    f"{list(wanted.shape)}{_at(trial.sizes)}",
+                )
             if wanted.dtype.kind != "f" or not np.isfinite(wanted).all():
                 continue
             difference, scale = np.abs(answer - wanted).max(initial=0), np.abs(wanted).max(initial=0)
             if not difference <= 0.01 * scale + 1e-6:
-                raise built_in(raw, job,
-                               f"output {name!r} is off by {difference:.2g} (largest value {scale:.2g})"
-                               f"{_at(trial.sizes)} on other values than the example's")
+                raise built_in(
+                    raw,
+                    job,
+                    f"output {name!r} is off by {difference:.2g} (largest value {scale:.2g})"
+                    f"{_at(trial.sizes)} on other values than the example's",
+                )
 
 
 def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
@@ -121,14 +141,17 @@ def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
                 notes = {entry.key: entry.value for entry in getattr(node, "metadata_props", ())}
                 trace = notes.get("pkg.torch.onnx.stack_trace", "")
                 line = re.search(r'File "[^"]+", line \d+, in \w+\n[^\n]*', trace)
-                suspects.append(f"{node.op_type} {node.name!r} to {shape}"
-                                + (f" ({' '.join(line[0].split())})" if line else ""))
+                suspects.append(
+                    f"{node.op_type} {node.name!r} to {shape}" + (f" ({' '.join(line[0].split())})" if line else "")
+                )
     hint = f" Suspects: {'; '.join(suspects[:3])}." if suspects else ""
-    return CourseError(f"The ONNX file of {type(job.model).__name__} has sizes or values built in.",
-                       f"{what[0].upper()}{what[1:]}.{hint}",
-                       "In forward(), use x.shape[0] or -1 instead of a number, int(x.shape[0]), .item(), "
-                       ".tolist() or a random tensor. The log \"course.export\" (level DEBUG) has what the "
-                       "exporter said.")
+    return CourseError(
+        f"The ONNX file of {type(job.model).__name__} has sizes or values built in.",
+        f"{what[0].upper()}{what[1:]}.{hint}",
+        "In forward(), use x.shape[0] or -1 instead of a number, int(x.shape[0]), .item(), "
+        '.tolist() or a random tensor. The log "course.export" (level DEBUG) has what the '
+        "exporter said.",
+    )
 
 
 def _at(sizes: Mapping[str, int]) -> str:

@@ -1,4 +1,5 @@
 """The first conversion: a real network from PyTorch to ONNX to an engine, checked, measured and drawn."""
+
 from __future__ import annotations
 
 import contextlib
@@ -28,15 +29,23 @@ from course.first.result import Contestant, Conversion, Onnx
 from course.models import resnet50
 
 PARITY_IMAGES = 8
-CPU_IMAGES, QUICK_IMAGES = 256, 16   # on a CPU all 1 000 images would take minutes
-SECONDS, QUICK_SECONDS = 8.0, 2.0    # of timing per batch size
+CPU_IMAGES, QUICK_IMAGES = 256, 16  # on a CPU all 1 000 images would take minutes
+SECONDS, QUICK_SECONDS = 8.0, 2.0  # of timing per batch size
 # On an H200 TensorRT 8.6 built level 2 in half the time of its default, level 3, and the engine ran as fast.
 OPTIMIZATION_LEVEL = 2
 
 
-def first(batch_sizes: Sequence[int] = (1, 8), report_dir: str | Path | None = None, quick: bool = False,
-          runtime: str = "auto", *, model: nn.Module | None = None, images: Images | None = None,
-          progress: Listener | None = None, console: Console | None = None) -> Path:
+def first(
+    batch_sizes: Sequence[int] = (1, 8),
+    report_dir: str | Path | None = None,
+    quick: bool = False,
+    runtime: str = "auto",
+    *,
+    model: nn.Module | None = None,
+    images: Images | None = None,
+    progress: Listener | None = None,
+    console: Console | None = None,
+) -> Path:
     """Convert a network, check it, measure it, and write `index.html` with everything that was found.
 
     Args:
@@ -57,8 +66,9 @@ def first(batch_sizes: Sequence[int] = (1, 8), report_dir: str | Path | None = N
         CourseError: any other step failed; no report is written.
     """
     if not batch_sizes or min(batch_sizes) < 1:
-        raise CourseError(f"The batch sizes are {tuple(batch_sizes)}.", "Each must be 1 or more.",
-                          "Use for example (1, 8).")
+        raise CourseError(
+            f"The batch sizes are {tuple(batch_sizes)}.", "Each must be 1 or more.", "Use for example (1, 8)."
+        )
     runtime = _choose_runtime(runtime)
     console = console or Console()
     folder = Path(report_dir) if report_dir is not None else paths.reports_dir() / "first_conversion"
@@ -76,8 +86,15 @@ def first(batch_sizes: Sequence[int] = (1, 8), report_dir: str | Path | None = N
     return page
 
 
-def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Module | None,
-             images: Images | None, steps: Steps, stack: contextlib.ExitStack) -> Conversion:
+def _convert(
+    batch_sizes: Sequence[int],
+    quick: bool,
+    runtime: str,
+    model: nn.Module | None,
+    images: Images | None,
+    steps: Steps,
+    stack: contextlib.ExitStack,
+) -> Conversion:
     """All measurements. Engines are closed with `stack`."""
     device = "cuda" if runtime == "tensorrt" else "cpu"
     with steps("Load model and images") as tell:
@@ -115,8 +132,10 @@ def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Mo
     with steps("Measure speed") as tell:
         speeds, seconds = [], QUICK_SECONDS if quick else SECONDS
         for index, batch in enumerate(batch_sizes):
+
             def news(part: float) -> None:
                 tell((index + part) / len(batch_sizes), f"batch {batch}, all in turns")
+
             speeds.append(race.race(runners, images, batch, device, seconds, news))
         main = speeds[-1].comparisons[runners[0].label]
         tell(0.99, f"batch {speeds[-1].batch}: {report.ratio_text(main)} x PyTorch")
@@ -126,16 +145,31 @@ def _convert(batch_sizes: Sequence[int], quick: bool, runtime: str, model: nn.Mo
 
     contestants = [_contestant(runner, predictions[runner.label], device) for runner in runners]
     return Conversion(
-        model=name, parameters=_parameters(model), parameter_bytes=4 * _parameters(model),  # float32
-        modules=sum(not list(module.children()) for module in model.modules()), onnx=onnx, parity=parity,
-        images=images, images_source=source, why_cpu=_why_cpu(runtime), contestants=contestants,
-        speeds=speeds, rtx=rtx, rtx_note=rtx_note, machine=machine, seconds=dict(steps.seconds))
+        model=name,
+        parameters=_parameters(model),
+        parameter_bytes=4 * _parameters(model),  # float32
+        modules=sum(not list(module.children()) for module in model.modules()),
+        onnx=onnx,
+        parity=parity,
+        images=images,
+        images_source=source,
+        why_cpu=_why_cpu(runtime),
+        contestants=contestants,
+        speeds=speeds,
+        rtx=rtx,
+        rtx_note=rtx_note,
+        machine=machine,
+        seconds=dict(steps.seconds),
+    )
 
 
 def _choose_runtime(runtime: str) -> str:
     if runtime not in ("auto", "tensorrt", "onnxruntime"):
-        raise UnsupportedError(f"The first conversion does not run on {runtime!r}.", "Its engine has to run.",
-                               'Use "auto", "tensorrt" or "onnxruntime".')
+        raise UnsupportedError(
+            f"The first conversion does not run on {runtime!r}.",
+            "Its engine has to run.",
+            'Use "auto", "tensorrt" or "onnxruntime".',
+        )
     if runtime == "auto":
         return "tensorrt" if engine.available_runtimes()["tensorrt"] is None else "onnxruntime"
     return runtime
@@ -177,8 +211,15 @@ def _export(model: nn.Module, example: np.ndarray, target: str | None) -> tuple[
         if sha256(path) == known["sha256"]:
             return path, _onnx(path, known["opset"], known["exporter"], known["seconds"], cached=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    exported = export(model, (torch.from_numpy(example),), path, input_names=[INPUT], output_names=[OUTPUT],
-                      dynamic={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}, target=target)
+    exported = export(
+        model,
+        (torch.from_numpy(example),),
+        path,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        target=target,
+    )
     known = {name: getattr(exported, name) for name in ("sha256", "opset", "exporter", "seconds")}
     atomic_write(note, json.dumps(known).encode())
     return path, _onnx(path, exported.opset, exported.exporter, exported.seconds, cached=False)
@@ -189,12 +230,14 @@ def _onnx(path: Path, opset: int, exporter: str, seconds: float, cached: bool) -
     return Onnx(path.stat().st_size, opset, exporter, seconds, cached, nodes)
 
 
-def _build(path: Path, runtime: str, batch: int, quick: bool, tell: Callable,
-           stack: contextlib.ExitStack) -> list[Runner]:
+def _build(
+    path: Path, runtime: str, batch: int, quick: bool, tell: Callable, stack: contextlib.ExitStack
+) -> list[Runner]:
     """The engine, and on TensorRT a second one in TF32 as its reference."""
     precisions = ["fp32"] if runtime == "onnxruntime" else ["fp16"] if quick else ["fp16", "tf32"]
     runners = []
     for index, precision in enumerate(precisions):
+
         def news(now: engine.BuildProgress) -> bool:
             part = now.step / now.steps if now.steps else 0.0
             tell((index + part) / len(precisions), f"{precision}: {now.phase}")
@@ -234,6 +277,16 @@ def _contestant(runner: Runner, predictions: np.ndarray, device: str) -> Contest
     if built is None:
         return Contestant(runner.label, predictions, "pytorch", torch.__version__, device)
     memory = built.memory()
-    return Contestant(runner.label, predictions, built.runtime, built.runtime_version, built.device,
-                      built.build_seconds, runner.timing_cache, memory.plan_bytes, memory.weights_bytes,
-                      memory.activation_bytes, built.layers())
+    return Contestant(
+        runner.label,
+        predictions,
+        built.runtime,
+        built.runtime_version,
+        built.device,
+        built.build_seconds,
+        runner.timing_cache,
+        memory.plan_bytes,
+        memory.weights_bytes,
+        memory.activation_bytes,
+        built.layers(),
+    )

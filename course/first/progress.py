@@ -1,4 +1,5 @@
 """Live progress of a job in steps: bars on a terminal, plain lines in a log file."""
+
 from __future__ import annotations
 
 import contextlib
@@ -59,9 +60,12 @@ def on_console(console: Console) -> Iterator[Listener]:
         yield _plain(console)
         return
     detail = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # gives way first on a narrow terminal
-    columns = (TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-               BarColumn(bar_width=10, table_column=Column(min_width=10)), TimeElapsedColumn(),
-               TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=detail))
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=detail),
+    )
     with Progress(*columns, console=console, expand=True) as bars:
         tasks: dict[int, int] = {}
 

@@ -1,4 +1,5 @@
 """One classifier, run in several ways: the same images for all, and time taken in turns."""
+
 from __future__ import annotations
 
 import copy
@@ -20,7 +21,7 @@ from course.first.result import Speed
 
 INPUT, OUTPUT = "images", "logits"
 FEWEST_IMAGES, IMAGES_SECONDS = 64, 40.0  # a slow machine stops after so long, but not before so many images
-ROUNDS, MOST_SECONDS = 20, 40.0           # a slow machine gets more time, so that about so many rounds fit
+ROUNDS, MOST_SECONDS = 20, 40.0  # a slow machine gets more time, so that about so many rounds fit
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Runner:
     """A way to run the classifier: `run(prepare(x))` for float32 [N, 3, S, S] gives logits [N, classes]."""
 
     label: str
-    run: Callable[[Tensor], Tensor] | None = None   # None: it can be built here, but not run
+    run: Callable[[Tensor], Tensor] | None = None  # None: it can be built here, but not run
     prepare: Callable[[Tensor], Tensor] = lambda x: x
     engine: Engine | None = None
-    timing_cache: bool = False                      # built with kernel timings of an earlier build
+    timing_cache: bool = False  # built with kernel timings of an earlier build
 
 
 def engine_runner(label: str, engine: Engine, timing_cache: bool = False) -> Runner:
@@ -48,19 +49,23 @@ def pytorch_runners(model: nn.Module, device: str, half: bool) -> list[Runner]:
     if not half:
         return [baseline]
     small = copy.deepcopy(model).half().to(memory_format=torch.channels_last)
-    return [Runner("PyTorch eager fp16", _eager(small),
-                   lambda x: x.half().contiguous(memory_format=torch.channels_last)), baseline]
+    return [
+        Runner("PyTorch eager fp16", _eager(small), lambda x: x.half().contiguous(memory_format=torch.channels_last)),
+        baseline,
+    ]
 
 
 def _eager(model: nn.Module) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         with torch.inference_mode():
             return model(x)
+
     return run
 
 
-def predict(runners: Sequence[Runner], images: Images, batch: int, device: str,
-            tell: Callable[[float, str], None]) -> dict[str, np.ndarray]:
+def predict(
+    runners: Sequence[Runner], images: Images, batch: int, device: str, tell: Callable[[float, str], None]
+) -> dict[str, np.ndarray]:
     """The class that each runner gives each image: label -> int64 [N]. All get the same input.
 
     N is the number of images, or fewer if that takes too long.
@@ -68,7 +73,7 @@ def predict(runners: Sequence[Runner], images: Images, batch: int, device: str,
     begin = time.perf_counter()
     found: dict[str, list[np.ndarray]] = {runner.label: [] for runner in runners}
     for start in range(0, len(images), batch):
-        x = _input(images.pixels[start:start + batch], device)
+        x = _input(images.pixels[start : start + batch], device)
         for runner in runners:
             found[runner.label].append(runner.run(runner.prepare(x)).argmax(1).cpu().numpy())
         done = min(start + batch, len(images))
@@ -78,8 +83,14 @@ def predict(runners: Sequence[Runner], images: Images, batch: int, device: str,
     return {label: np.concatenate(parts) for label, parts in found.items()}
 
 
-def race(runners: Sequence[Runner], images: Images, batch: int, device: str, seconds: float,
-         progress: Callable[[float], None]) -> Speed:
+def race(
+    runners: Sequence[Runner],
+    images: Images,
+    batch: int,
+    device: str,
+    seconds: float,
+    progress: Callable[[float], None],
+) -> Speed:
     """Time all runners in turns on the same images, which are prepared and on the device already.
 
     The last runner is the baseline. It takes `seconds`, or up to MOST_SECONDS where too few rounds would fit.
@@ -92,8 +103,9 @@ def race(runners: Sequence[Runner], images: Images, batch: int, device: str, sec
         call()
     limit = min(max(seconds, ROUNDS * (time.perf_counter() - begin)), MOST_SECONDS)
     busy, own, begin = *_cpu_seconds(), time.perf_counter()
-    comparisons = bench.compare_many(calls, items=dict.fromkeys(calls, batch), device=device,
-                                     max_seconds=limit, progress=progress)
+    comparisons = bench.compare_many(
+        calls, items=dict.fromkeys(calls, batch), device=device, max_seconds=limit, progress=progress
+    )
     busy, own = (now - before for now, before in zip(_cpu_seconds(), (busy, own)))
     machine = (time.perf_counter() - begin) * (os.cpu_count() or 1)
     return Speed(batch, comparisons, min(1.0, max(0.0, (busy - own) / machine)))

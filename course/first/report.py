@@ -1,4 +1,5 @@
 """The report of `course first`: what one run found, as a page that needs only a browser, and as tables."""
+
 from __future__ import annotations
 
 import base64
@@ -51,13 +52,19 @@ def headline(run: Conversion) -> str:
     if not math.isfinite(pair.high):
         pace = f"too few runs were timed on this {where} to say which is faster"
     elif pair.equal:
-        pace = (f"no clear difference in speed to {run.pytorch.label} on this {where} "
-                f"(ratio {pair.ratio:.2f}, 95 % interval {pair.low:.2f} to {pair.high:.2f})")
+        pace = (
+            f"no clear difference in speed to {run.pytorch.label} on this {where} "
+            f"(ratio {pair.ratio:.2f}, 95 % interval {pair.low:.2f} to {pair.high:.2f})"
+        )
     else:
-        pace = (f"it is {pair.ratio:.2f} times as fast as {run.pytorch.label} on this {where} "
-                f"(95 % interval {pair.low:.2f} to {pair.high:.2f})")
-    return (f"{run.model} went from PyTorch to ONNX to {run.engine.label}. The engine gives the same answer "
-            f"as PyTorch for {agree} of {total} images. At batch {speed.batch} {pace}.")
+        pace = (
+            f"it is {pair.ratio:.2f} times as fast as {run.pytorch.label} on this {where} "
+            f"(95 % interval {pair.low:.2f} to {pair.high:.2f})"
+        )
+    return (
+        f"{run.model} went from PyTorch to ONNX to {run.engine.label}. The engine gives the same answer "
+        f"as PyTorch for {agree} of {total} images. At batch {speed.batch} {pace}."
+    )
 
 
 def disturbance(run: Conversion) -> str:
@@ -65,23 +72,43 @@ def disturbance(run: Conversion) -> str:
     most = max(speed.others for speed in run.speeds)
     if run.engine.device != "cpu" or most < 0.1:
         return ""
-    return (f"Other programs used up to {100 * most:.0f} % of this machine's CPU time during the timing. "
-            "The times and the ratios hold for a machine as busy as that; repeat them when it is quiet.")
+    return (
+        f"Other programs used up to {100 * most:.0f} % of this machine's CPU time during the timing. "
+        "The times and the ratios hold for a machine as busy as that; repeat them when it is quiet."
+    )
 
 
 def accuracy_rows(run: Conversion) -> list[dict]:
     """One row per contestant: images right, images with PyTorch's answer, of how many."""
     total = len(run.images)
-    return [{"label": c.label, "correct": run.correct(c), "agree": run.agreeing(c), "images": total,
-             "percent": 100 * run.correct(c) / total} for c in run.contestants]
+    return [
+        {
+            "label": c.label,
+            "correct": run.correct(c),
+            "agree": run.agreeing(c),
+            "images": total,
+            "percent": 100 * run.correct(c) / total,
+        }
+        for c in run.contestants
+    ]
 
 
 def speed_rows(run: Conversion) -> list[dict]:
     """One row per contestant and batch size. Times in milliseconds, throughput in images per second."""
-    return [{"label": s.label, "batch": speed.batch, "runs": len(s.milliseconds),
-             "p50_ms": s.p50, "p90_ms": s.p90, "p99_ms": s.p99, "images_per_s": s.items_per_second,
-             "pair": speed.comparisons.get(s.label)}
-            for speed in run.speeds for s in speed.samples]
+    return [
+        {
+            "label": s.label,
+            "batch": speed.batch,
+            "runs": len(s.milliseconds),
+            "p50_ms": s.p50,
+            "p90_ms": s.p90,
+            "p99_ms": s.p99,
+            "images_per_s": s.items_per_second,
+            "pair": speed.comparisons.get(s.label),
+        }
+        for speed in run.speeds
+        for s in speed.samples
+    ]
 
 
 def ratio_text(pair: Comparison | None) -> str:
@@ -96,8 +123,10 @@ def ratio_text(pair: Comparison | None) -> str:
 
 def fusion_rows(nodes: Sequence[Layer], layers: Sequence[Layer]) -> list[dict]:
     """Each layer of an engine with the ONNX nodes whose work it does; then the nodes that need no layer."""
-    rows = [{"layer": layer.name, "kind": layer.kind, "tactic": layer.tactic,
-             "nodes": plot.nodes_of(layer, nodes)} for layer in layers]
+    rows = [
+        {"layer": layer.name, "kind": layer.kind, "tactic": layer.tactic, "nodes": plot.nodes_of(layer, nodes)}
+        for layer in layers
+    ]
     used = {name for layer in layers for name in layer.onnx_nodes}
     gone = [(node.kind, node.name) for node in nodes if node.name not in used]
     return rows + ([{"layer": "", "kind": "no layer", "tactic": "", "nodes": gone}] if gone else [])
@@ -105,8 +134,10 @@ def fusion_rows(nodes: Sequence[Layer], layers: Sequence[Layer]) -> list[dict]:
 
 def fusion_patterns(nodes: Sequence[Layer], layers: Sequence[Layer]) -> list[tuple[str, int]]:
     """Which operators ended up together in one layer, and how often; the most frequent first."""
-    patterns = Counter(" + ".join(kind for kind, _ in plot.nodes_of(layer, nodes))
-                       or f"added by the engine: {layer.kind}" for layer in layers)
+    patterns = Counter(
+        " + ".join(kind for kind, _ in plot.nodes_of(layer, nodes)) or f"added by the engine: {layer.kind}"
+        for layer in layers
+    )
     return patterns.most_common()
 
 
@@ -118,15 +149,15 @@ def terminal_tables(run: Conversion) -> list[Table]:
     for column in ("", "right", "top-1", "same answer as PyTorch"):
         accuracy.add_column(column, justify="right" if column else "left")
     for row in accuracy_rows(run):
-        accuracy.add_row(row["label"], f"{row['correct']}", f"{row['percent']:.1f} %",
-                         f"{row['agree']} of {row['images']}")
+        accuracy.add_row(
+            row["label"], f"{row['correct']}", f"{row['percent']:.1f} %", f"{row['agree']} of {row['images']}"
+        )
     speed = Table(title=f"Time per run on this {where}", **style)
     for column in ("batch", "", "p50 ms", "p90 ms", "p99 ms", "images/s", "x PyTorch (95 %)"):
         speed.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in speed_rows(run):
         times = (plot.number(row[key]) for key in ("p50_ms", "p90_ms", "p99_ms", "images_per_s"))
-        speed.add_row(str(row["batch"]), row["label"], *times, ratio_text(row["pair"]),
-                      end_section=row["pair"] is None)
+        speed.add_row(str(row["batch"]), row["label"], *times, ratio_text(row["pair"]), end_section=row["pair"] is None)
     return [accuracy, speed]
 
 
@@ -136,10 +167,10 @@ def figures(run: Conversion) -> dict[str, plot.Figure]:
     kernels = run.rtx or run.engine
     return {
         "latency": plot.latency(groups, f"Time per run on this {where}"),
-        "throughput": plot.throughput(groups, {f"batch {s.batch}": s.batch for s in run.speeds},
-                                      f"Throughput on this {where}"),
-        "fusion": plot.fusion(run.onnx.nodes, kernels.layers,
-                              title=f"What {kernels.label} does with the first nodes"),
+        "throughput": plot.throughput(
+            groups, {f"batch {s.batch}": s.batch for s in run.speeds}, f"Throughput on this {where}"
+        ),
+        "fusion": plot.fusion(run.onnx.nodes, kernels.layers, title=f"What {kernels.label} does with the first nodes"),
     }
 
 
@@ -174,29 +205,53 @@ def write(run: Conversion, folder: Path) -> Path:
 
 def page(run: Conversion, drawn: dict[str, plot.Figure]) -> str:
     """The report as one HTML text without any reference to another file or host."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(number=plot.number, ratio=ratio_text, words=_words,
-                               megabytes=lambda count: f"{count / 1e6:.1f} MB")
-    listings = [(c, fusion_rows(run.onnx.nodes, c.layers), fusion_patterns(run.onnx.nodes, c.layers))
-                for c in (*run.contestants, run.rtx) if c is not None and c.layers]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        number=plot.number, ratio=ratio_text, words=_words, megabytes=lambda count: f"{count / 1e6:.1f} MB"
+    )
+    listings = [
+        (c, fusion_rows(run.onnx.nodes, c.layers), fusion_patterns(run.onnx.nodes, c.layers))
+        for c in (*run.contestants, run.rtx)
+        if c is not None and c.layers
+    ]
     return environment.get_template("report.html.jinja").render(
-        run=run, device_name=run.speeds[0].samples[0].device_name, on_cpu=run.engine.device == "cpu",
-        headline=headline(run), device=device_sentence(run), busy=disturbance(run),
-        accuracy=accuracy_rows(run), speeds=speed_rows(run), listings=listings, samples=_sample_cards(run),
+        run=run,
+        device_name=run.speeds[0].samples[0].device_name,
+        on_cpu=run.engine.device == "cpu",
+        headline=headline(run),
+        device=device_sentence(run),
+        busy=disturbance(run),
+        accuracy=accuracy_rows(run),
+        speeds=speed_rows(run),
+        listings=listings,
+        samples=_sample_cards(run),
         figures={name: Markup(plot.svg(figure, name)) for name, figure in drawn.items()},
-        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
+        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
 
 
 def _sample_cards(run: Conversion, count: int = 12) -> list[dict]:
     """The first images, after all those on which engine and PyTorch differ: a difference must not hide."""
     differ = np.flatnonzero(run.engine.predictions != run.pytorch.predictions)
-    order = list(dict.fromkeys([*differ[:count // 2].tolist(), *range(len(run.images))]))[:count]
+    order = list(dict.fromkeys([*differ[: count // 2].tolist(), *range(len(run.images))]))[:count]
     names = run.images.classes
-    return [{"picture": _data_uri(run.images.pixels[i]), "truth": names[run.images.labels[i]],
-             "pytorch": names[run.pytorch.predictions[i]], "engine": names[run.engine.predictions[i]],
-             "right": run.engine.predictions[i] == run.images.labels[i],
-             "same": run.engine.predictions[i] == run.pytorch.predictions[i]} for i in order]
+    return [
+        {
+            "picture": _data_uri(run.images.pixels[i]),
+            "truth": names[run.images.labels[i]],
+            "pytorch": names[run.pytorch.predictions[i]],
+            "engine": names[run.engine.predictions[i]],
+            "right": run.engine.predictions[i] == run.images.labels[i],
+            "same": run.engine.predictions[i] == run.pytorch.predictions[i],
+        }
+        for i in order
+    ]
 
 
 def _words(value: object) -> str:
@@ -217,16 +272,35 @@ def _data_uri(pixels: np.ndarray) -> str:
 def _json(run: Conversion) -> dict:
     """What the report says, but for the times, which are in files of their own with all samples."""
     return {
-        "made_by": "course first", "machine": run.machine, "model": run.model, "seconds_by_step": run.seconds,
-        "onnx": {"bytes": run.onnx.bytes, "opset": run.onnx.opset, "exporter": run.onnx.exporter,
-                 "nodes": len(run.onnx.nodes)},
+        "made_by": "course first",
+        "machine": run.machine,
+        "model": run.model,
+        "seconds_by_step": run.seconds,
+        "onnx": {
+            "bytes": run.onnx.bytes,
+            "opset": run.onnx.opset,
+            "exporter": run.onnx.exporter,
+            "nodes": len(run.onnx.nodes),
+        },
         "parity": {"max_abs": run.parity.max_abs, "cosine": run.parity.cosine, "top1": run.parity.top1},
-        "contestants": [{"label": c.label, "runtime": c.runtime, "version": c.version, "device": c.device,
-                         "build_seconds": c.build_seconds, "timing_cache": c.timing_cache,
-                         "plan_bytes": c.plan_bytes,
-                         "weights_bytes": c.weights_bytes, "activation_bytes": c.activation_bytes,
-                         "layers": len(c.layers), "correct": run.correct(c), "agree": run.agreeing(c),
-                         "predictions": c.predictions.tolist()} for c in run.contestants],
+        "contestants": [
+            {
+                "label": c.label,
+                "runtime": c.runtime,
+                "version": c.version,
+                "device": c.device,
+                "build_seconds": c.build_seconds,
+                "timing_cache": c.timing_cache,
+                "plan_bytes": c.plan_bytes,
+                "weights_bytes": c.weights_bytes,
+                "activation_bytes": c.activation_bytes,
+                "layers": len(c.layers),
+                "correct": run.correct(c),
+                "agree": run.agreeing(c),
+                "predictions": c.predictions.tolist(),
+            }
+            for c in run.contestants
+        ],
         "labels": run.images.labels.tolist(),
         "other_programs": {f"batch {speed.batch}": speed.others for speed in run.speeds},
         "rtx_layers": len(run.rtx.layers) if run.rtx else None,

@@ -1,4 +1,5 @@
 """What one run of `course first` found: plain values, which the report tells."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ class Contestant:
     version: str = ""
     device: str = "cpu"
     build_seconds: float = 0.0
-    timing_cache: bool = False               # built with kernel timings of an earlier build
+    timing_cache: bool = False  # built with kernel timings of an earlier build
     plan_bytes: int = 0
     weights_bytes: int | None = None
     activation_bytes: int | None = None
@@ -75,14 +76,14 @@ class Conversion:
     onnx: Onnx
     parity: Parity
     images: Images
-    images_source: str                       # in words
-    why_cpu: str                             # in words; "" on a GPU
-    contestants: Sequence[Contestant]        # the main engine first, PyTorch eager last
+    images_source: str  # in words
+    why_cpu: str  # in words; "" on a GPU
+    contestants: Sequence[Contestant]  # the main engine first, PyTorch eager last
     speeds: Sequence[Speed]
-    rtx: Contestant | None                   # what TensorRT-RTX makes of the graph on a machine without GPU
-    rtx_note: str                            # why it is not there
+    rtx: Contestant | None  # what TensorRT-RTX makes of the graph on a machine without GPU
+    rtx_note: str  # why it is not there
     machine: dict
-    seconds: dict[str, float]                # by step
+    seconds: dict[str, float]  # by step
 
     @property
     def engine(self) -> Contestant:

@@ -2,6 +2,7 @@
 
 `look` collects raw facts, `judge` turns them into one `Component` each, `table` prints them.
 """
+
 from __future__ import annotations
 
 import functools
@@ -18,8 +19,18 @@ from course.machine.parts import Component, Hardware
 
 __all__ = ["Component", "Hardware", "describe_machine", "probe"]
 
-PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorrt",
-            "tensorrt_rtx", "pycuda")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
+)
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd")
 """Those that decide how fast a CPU multiplies matrices, in INT8 above all."""
 
@@ -29,7 +40,7 @@ def probe(seen: Callable[[str], None] = lambda name: None) -> Hardware:
     return judge(look.look(seen))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _still() -> dict:
     """What does not change while a program runs."""
     driver = look.ask_driver()
@@ -41,10 +52,17 @@ def _still() -> dict:
             continue
     model, features = _cpu()
     return {
-        "cpu": model, "cpu_features": features, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(look.memory_bytes() / 1e9, 1), "os": _operating_system(), "kernel": platform.release(),
+        "cpu": model,
+        "cpu_features": features,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(look.memory_bytes() / 1e9, 1),
+        "os": _operating_system(),
+        "kernel": platform.release(),
         "gpus": [{**asdict(gpu), "memory_gb": round(gpu.memory_bytes / 1e9, 1)} for gpu in driver.gpus],
-        "driver": driver.version, "cuda": driver.cuda, "python": platform.python_version(), "packages": versions,
+        "driver": driver.version,
+        "cuda": driver.cuda,
+        "python": platform.python_version(),
+        "packages": versions,
     }
 
 

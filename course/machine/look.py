@@ -3,6 +3,7 @@
 A broken library may crash or hang whoever imports it, so every import happens in a process of its own, with a time
 limit. What comes back is plain data: `Facts` goes to JSON and back, and tests feed `hardware.judge` recorded ones.
 """
+
 from __future__ import annotations
 
 import glob
@@ -30,6 +31,7 @@ TOOL_SECONDS = 30
 @dataclass(frozen=True)
 class Gpu:
     """One GPU as the driver describes it. Clocks in MHz, memory in bytes."""
+
     name: str
     capability: str
     memory_bytes: int
@@ -40,6 +42,7 @@ class Gpu:
 @dataclass(frozen=True)
 class Driver:
     """What the driver's library (NVML) answers. `error` says why it does not; `cards` counts NVIDIA devices on PCI."""
+
     version: str | None = None
     cuda: str | None = None
     gpus: tuple[Gpu, ...] = ()
@@ -50,6 +53,7 @@ class Driver:
 @dataclass(frozen=True)
 class Module:
     """A Python module. `packages`: installed distributions with versions. `error`: why the import fails, else None."""
+
     packages: Mapping[str, str] = field(default_factory=dict)
     present: bool = False
     version: str | None = None
@@ -61,6 +65,7 @@ class Module:
 @dataclass(frozen=True)
 class Tool:
     """A program: where it is and what it printed when asked for its version, or why it did not."""
+
     path: str | None = None
     output: str = ""
     error: str | None = None
@@ -69,6 +74,7 @@ class Tool:
 @dataclass(frozen=True)
 class Facts:
     """Everything that `look` found. `pip` is the command that installs into this Python."""
+
     python: str
     prefix: str
     pip: str
@@ -88,12 +94,14 @@ class Facts:
         """The inverse of `to_json`."""
         raw = json.loads(text)
         driver = raw["driver"]
-        return Facts(**{
-            **raw,
-            "driver": Driver(**{**driver, "gpus": tuple(Gpu(**gpu) for gpu in driver["gpus"])}),
-            "modules": {name: Module(**module) for name, module in raw["modules"].items()},
-            "tools": {name: Tool(**tool) for name, tool in raw["tools"].items()},
-        })
+        return Facts(
+            **{
+                **raw,
+                "driver": Driver(**{**driver, "gpus": tuple(Gpu(**gpu) for gpu in driver["gpus"])}),
+                "modules": {name: Module(**module) for name, module in raw["modules"].items()},
+                "tools": {name: Tool(**tool) for name, tool in raw["tools"].items()},
+            }
+        )
 
 
 # Module -> code that runs after `import NAME as m` and fills the dict `extra`.
@@ -117,8 +125,12 @@ except Exception as error:
 
 # Which installed distributions belong to a module; a wheel may be there without anything that can be imported.
 PACKAGES = {
-    "torch": r"torch", "onnx": r"onnx", "onnxruntime": r"onnxruntime(-gpu)?", "pycuda": r"pycuda",
-    "tensorrt_rtx": r"tensorrt[-_]rtx.*", "tensorrt": r"tensorrt(?![-_](rtx|llm|lean|dispatch)).*",
+    "torch": r"torch",
+    "onnx": r"onnx",
+    "onnxruntime": r"onnxruntime(-gpu)?",
+    "pycuda": r"pycuda",
+    "tensorrt_rtx": r"tensorrt[-_]rtx.*",
+    "tensorrt": r"tensorrt(?![-_](rtx|llm|lean|dispatch)).*",
     "nvidia.dali": r"nvidia[-_]dali.*",
 }
 
@@ -136,8 +148,11 @@ os._exit(0)  # a driver library that crashes while it is unloaded must not spoil
 def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Module:
     """Import `name` in a process of its own and run `code` there."""
     pattern = re.compile(PACKAGES.get(name, re.escape(name)), re.IGNORECASE)
-    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()
-                if d.metadata["Name"] and pattern.fullmatch(d.metadata["Name"])}
+    packages = {
+        d.metadata["Name"]: d.version
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"] and pattern.fullmatch(d.metadata["Name"])
+    }
     try:
         present = importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # the package around a dotted name is not there, or is broken
@@ -146,8 +161,9 @@ def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Mo
         return Module(packages)
     command = [sys.executable, "-c", _ASK, name, code]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return Module(packages, True, error=f"the import did not end within {seconds:.0f} s")
     if done.returncode < 0:
@@ -189,13 +205,16 @@ def ask_driver(seconds: float = TOOL_SECONDS) -> Driver:
 
 def _nvidia_cards() -> int:
     """Graphics cards of NVIDIA on the PCI bus: they are there also without a driver."""
+
     def read(path: str) -> str:
         with open(path) as file:
             return file.read().strip()
 
     try:
-        return sum(read(f"{device}/vendor") == "0x10de" and read(f"{device}/class").startswith("0x03")
-                   for device in glob.glob("/sys/bus/pci/devices/*"))
+        return sum(
+            read(f"{device}/vendor") == "0x10de" and read(f"{device}/class").startswith("0x03")
+            for device in glob.glob("/sys/bus/pci/devices/*")
+        )
     except OSError:
         return 0
 
@@ -208,8 +227,14 @@ def tool_places() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         "nvcc": (("nvcc", f"{cuda}/bin/nvcc", f"{site}/nvidia/cu*/bin/nvcc"), ("--version",)),
         "trtexec": (("trtexec", "/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec"), ("--help",)),
         "nsys": (("nsys", "/opt/nvidia/nsight-systems/*/bin/nsys", f"{cuda}/bin/nsys"), ("--version",)),
-        "tritonserver": (("tritonserver", "/opt/tritonserver/bin/tritonserver",
-                          f"{triton_venv()}/lib/python*/site-packages/pytriton/tritonserver/bin/tritonserver"), ()),
+        "tritonserver": (
+            (
+                "tritonserver",
+                "/opt/tritonserver/bin/tritonserver",
+                f"{triton_venv()}/lib/python*/site-packages/pytriton/tritonserver/bin/tritonserver",
+            ),
+            (),
+        ),
     }
 
 
@@ -231,8 +256,9 @@ def ask_tool(places: tuple[str, ...], arguments: tuple[str, ...], seconds: float
 def _run(command: list[str], seconds: float) -> Tool:
     """Run a command; `error` is its last line on stderr, or what ended it."""
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return Tool(command[0], error=f"no answer within {seconds:.0f} s")
     except OSError as error:
@@ -259,10 +285,17 @@ def look(seen: Callable[[str], None] = lambda name: None) -> Facts:
         answers = dict(zip(asks, pool.map(answer, asks)))
     in_venv = Path(sys.prefix) == ASSETS.parents[1] / ".venv"
     return Facts(
-        python=sys.version.split()[0], prefix=sys.prefix, pip=".venv/bin/pip" if in_venv else "python -m pip",
-        cache=str(cache_dir()), triton_venv=str(triton_venv()).replace(str(Path.home()), "~", 1), driver=answers["driver"],
-        modules={name: answers[name] for name in MODULES}, tools={name: answers[name] for name in tool_places()},
-        disk_free_bytes=shutil.disk_usage(cache_dir()).free, memory_bytes=memory_bytes())
+        python=sys.version.split()[0],
+        prefix=sys.prefix,
+        pip=".venv/bin/pip" if in_venv else "python -m pip",
+        cache=str(cache_dir()),
+        triton_venv=str(triton_venv()).replace(str(Path.home()), "~", 1),
+        driver=answers["driver"],
+        modules={name: answers[name] for name in MODULES},
+        tools={name: answers[name] for name in tool_places()},
+        disk_free_bytes=shutil.disk_usage(cache_dir()).free,
+        memory_bytes=memory_bytes(),
+    )
 
 
 def memory_bytes() -> int:

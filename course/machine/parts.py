@@ -1,4 +1,5 @@
 """The parts of a machine, as the course sees them."""
+
 from __future__ import annotations
 
 import json
@@ -16,6 +17,7 @@ class Component:
         next_step: what to do where it is missing or has a problem: a command if there is one, then, on a second
             line, what else to know.
     """
+
     name: str
     found: bool
     version: str | None = None
@@ -26,13 +28,14 @@ class Component:
 
     @property
     def state(self) -> str:
-        """"ok", "problem" or "missing"."""
+        """ "ok", "problem" or "missing"."""
         return "problem" if self.problem else "ok" if self.found else "missing"
 
 
 @dataclass(frozen=True)
 class Hardware:
     """The machine, part by part: `probe()["GPU"]`."""
+
     components: tuple[Component, ...]
 
     def __getitem__(self, name: str) -> Component:
@@ -40,7 +43,7 @@ class Hardware:
 
     @property
     def lane(self) -> str:
-        """"gpu" where TensorRT can build and run engines, else "cpu"."""
+        """ "gpu" where TensorRT can build and run engines, else "cpu"."""
         return "gpu" if all(self[name].state == "ok" for name in ("GPU", "Driver", "TensorRT", "PyTorch")) else "cpu"
 
     @property
@@ -51,4 +54,6 @@ class Hardware:
     def to_json(self) -> str:
         """`lane`, `ready` and `components`, each with its `state`."""
         components = [{**asdict(component), "state": component.state} for component in self.components]
-        return json.dumps({"lane": self.lane, "ready": self.ready, "components": components}, indent=1, ensure_ascii=False)
+        return json.dumps(
+            {"lane": self.lane, "ready": self.ready, "components": components}, indent=1, ensure_ascii=False
+        )

@@ -1,4 +1,5 @@
 """The table that `course doctor` prints, and below it the next steps, ready to be copied."""
+
 from __future__ import annotations
 
 import re
@@ -60,10 +61,14 @@ def _next_step(part: Component, console: Console) -> None:
 
 def _summary(hardware: Hardware) -> Text:
     if not hardware.ready:
-        return Text("The course cannot run yet. Do what stands behind the red marks, then run course doctor again.", "red")
+        return Text(
+            "The course cannot run yet. Do what stands behind the red marks, then run course doctor again.", "red"
+        )
     if hardware.lane == "gpu":
         return Text("Ready, with TensorRT on the GPU.", "green")
-    return Text.assemble(("Ready, on the CPU.", "green"), " ONNX Runtime is the engine; points that need a GPU stay open.")
+    return Text.assemble(
+        ("Ready, on the CPU.", "green"), " ONNX Runtime is the engine; points that need a GPU stay open."
+    )
 
 
 def _short(path: str | None) -> str | None:
@@ -73,5 +78,5 @@ def _short(path: str | None) -> str | None:
     path = re.sub(r"lib/python[\d.]+/(site|dist)-packages", "…", path)
     for folder, name in ((ASSETS.parents[1], ""), (Path.home(), "~/")):
         if path.startswith(f"{folder}/"):
-            return name + path[len(str(folder)) + 1:]
+            return name + path[len(str(folder)) + 1 :]
     return path

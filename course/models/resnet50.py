@@ -1,4 +1,5 @@
 """ResNet-50: torchvision's architecture, with weights for CIFAR-10 (shipped) or ImageNet (downloaded)."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -53,8 +54,10 @@ def _imagenet() -> nn.Module:
         model = torchvision.models.resnet50(weights=weights)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
         raise CourseError(
-            "torchvision's ImageNet weights could not be fetched (98 MB).", str(error),
-            'Connect to a network and try again, or use the shipped weights: resnet50("cifar10").') from error
+            "torchvision's ImageNet weights could not be fetched (98 MB).",
+            str(error),
+            'Connect to a network and try again, or use the shipped weights: resnet50("cifar10").',
+        ) from error
     return _finish(model, tuple(weights.meta["categories"]))
 
 

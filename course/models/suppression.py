@@ -1,4 +1,5 @@
 """Non-maximum suppression of the detector's boxes: outside the graph, and inside an exported one."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -24,8 +25,14 @@ class Detections:
     labels: np.ndarray
 
 
-def nms(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor, iou: float = 0.6, score: float = 0.001,
-        max_detections: int = 100, candidates: int = 1000) -> list[Detections]:
+def nms(
+    boxes: np.ndarray | Tensor,
+    scores: np.ndarray | Tensor,
+    iou: float = 0.6,
+    score: float = 0.001,
+    max_detections: int = 100,
+    candidates: int = 1000,
+) -> list[Detections]:
     """Non-maximum suppression per class, outside the graph (torchvision).
 
     Args:
@@ -36,10 +43,11 @@ def nms(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor, iou: float = 0.
     """
     boxes, scores = (torch.as_tensor(x).float() for x in (boxes, scores))
     if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[:2] != scores.shape[:2]:
-        raise ShapeError("These boxes and scores do not fit.",
-                         f"Boxes are {tuple(boxes.shape)}, scores {tuple(scores.shape)}; expected (N, A, 4) "
-                         "and (N, A, C).",
-                         "Pass both outputs of the detector, decoded.")
+        raise ShapeError(
+            "These boxes and scores do not fit.",
+            f"Boxes are {tuple(boxes.shape)}, scores {tuple(scores.shape)}; expected (N, A, 4) and (N, A, C).",
+            "Pass both outputs of the detector, decoded.",
+        )
     found = []
     for box, pairs in zip(boxes, scores):
         best, index = pairs.flatten().topk(min(candidates, pairs.numel()))
@@ -67,15 +75,20 @@ class WithNMS(nn.Module):
     def __init__(self, model: nn.Module, iou: float = 0.6, score: float = 0.01, max_detections: int = 100):
         super().__init__()
         if not model.decode:
-            raise CourseError("NMS cannot be added to this detector.",
-                              "It gives raw output, and NMS needs boxes.", "Make it with yolo(decode=True).")
+            raise CourseError(
+                "NMS cannot be added to this detector.",
+                "It gives raw output, and NMS needs boxes.",
+                "Make it with yolo(decode=True).",
+            )
         self.model, self.iou, self.score, self.max_detections = model, iou, score, max_detections
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if torch.compiler.is_dynamo_compiling() or getattr(torch.compiler, "is_exporting", lambda: False)():
-            raise UnsupportedError("NMS inside the graph cannot go through this exporter.",
-                                   "torch.export cannot follow a number of boxes that depends on the image.",
-                                   'Use exporter="torchscript", or keep NMS outside: course.models.nms.')
+            raise UnsupportedError(
+                "NMS inside the graph cannot go through this exporter.",
+                "torch.export cannot follow a number of boxes that depends on the image.",
+                'Use exporter="torchscript", or keep NMS outside: course.models.nms.',
+            )
         boxes, scores = self.model(x)
         survivors = _Suppress.apply(boxes, scores.transpose(1, 2), self.iou, self.score, self.max_detections)
         best, index = survivors.flatten(1).topk(self.max_detections, 1)
@@ -106,6 +119,7 @@ class _Suppress(torch.autograd.Function):
     def symbolic(g, boxes, scores, iou: float, score: float, per_class: int):
         def constant(value: float | int):
             return g.op("Constant", value_t=torch.tensor([value]))
+
         kept = g.op("NonMaxSuppression", boxes, scores, constant(per_class), constant(iou), constant(score))
         nothing = g.op("Mul", scores, constant(0.0))
         return g.op("ScatterND", nothing, kept, g.op("GatherND", scores, kept)).setType(scores.type())

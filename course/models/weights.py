@@ -1,4 +1,5 @@
 """Reading and writing weights: safetensors with float16 kernels, or a `.pth` state dict."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,8 +21,10 @@ def save_half(model: nn.Module, path: str | Path, metadata: dict[str, str] | Non
     batch-norm parameters and statistics) stay float32: they are small, and a variance may exceed float16's
     range. Batch-norm's `num_batches_tracked` counters are left out: inference does not use them.
     """
-    state = {name: (value.half() if value.ndim > 1 else value.float()).cpu().contiguous()
-             for name, value in _without_counters(model.state_dict()).items()}
+    state = {
+        name: (value.half() if value.ndim > 1 else value.float()).cpu().contiguous()
+        for name, value in _without_counters(model.state_dict()).items()
+    }
     return atomic_write(path, save_safetensors(state, metadata))
 
 
@@ -34,8 +37,11 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"Weights file {path} is missing.", "There is no file of this name.",
-                               "Check the path, or leave the argument out to use the shipped weights.")
+        raise MissingFileError(
+            f"Weights file {path} is missing.",
+            "There is no file of this name.",
+            "Check the path, or leave the argument out to use the shipped weights.",
+        )
     try:
         if path.suffix == ".safetensors":
             state = load_safetensors(path.read_bytes())
@@ -50,8 +56,11 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DamagedFileError(f"Weights file {path} holds no state dict.", "Named tensors were expected.",
-                               "Save it with `torch.save(model.state_dict(), path)`.")
+        raise DamagedFileError(
+            f"Weights file {path} holds no state dict.",
+            "Named tensors were expected.",
+            "Save it with `torch.save(model.state_dict(), path)`.",
+        )
     return state
 
 
@@ -64,12 +73,17 @@ def load_into(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> 
     own, state = _without_counters(model.state_dict()), _without_counters(state)
     problems = [f"tensor {name} is missing" for name in own if name not in state]
     problems += [f"tensor {name} is not part of this network" for name in state if name not in own]
-    problems += [f"tensor {name} has shape {tuple(state[name].shape)}, the network needs {tuple(value.shape)}"
-                 for name, value in own.items() if name in state and state[name].shape != value.shape]
+    problems += [
+        f"tensor {name} has shape {tuple(state[name].shape)}, the network needs {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
     if problems:
-        raise ShapeError(f"{source} does not fit this network ({len(problems)} differences).",
-                         f"The first: {problems[0]}.",
-                         "Use weights that were saved from the same architecture.")
+        raise ShapeError(
+            f"{source} does not fit this network ({len(problems)} differences).",
+            f"The first: {problems[0]}.",
+            "Use weights that were saved from the same architecture.",
+        )
     model.load_state_dict(state, strict=False)
     return model
 
@@ -80,5 +94,8 @@ def _without_counters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 def _unreadable(path: Path, error: Exception) -> DamagedFileError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return DamagedFileError(f"Weights file {path} cannot be read.", reason,
-                            "Copy or download the file again; a .pth must hold tensors only.")
+    return DamagedFileError(
+        f"Weights file {path} cannot be read.",
+        reason,
+        "Copy or download the file again; a .pth must hold tensors only.",
+    )

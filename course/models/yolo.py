@@ -10,6 +10,7 @@ four distances to the sides of a box, each a distribution over 16 bins (unit: st
 A is the number of anchor points of all three maps, stride 8 first, row by row: for H = W = 320,
 1600 + 400 + 100 = 2100.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -38,8 +39,11 @@ class ConvUnit(nn.Sequential):
     """Convolution without bias, batch norm, SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
-        super().__init__(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-                         nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03), nn.SiLU(inplace=True))
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
+            nn.SiLU(inplace=True),
+        )
 
 
 class Residual(nn.Module):
@@ -118,8 +122,7 @@ class YOLO(nn.Module):
 
     @staticmethod
     def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(ConvUnit(inputs, hidden, 3), ConvUnit(hidden, hidden, 3),
-                             nn.Conv2d(hidden, outputs, 1))
+        return nn.Sequential(ConvUnit(inputs, hidden, 3), ConvUnit(hidden, hidden, 3), nn.Conv2d(hidden, outputs, 1))
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The three feature maps that the head reads, stride 8, 16, 32."""
@@ -134,8 +137,13 @@ class YOLO(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         maps = self.features(x)
-        raw = torch.cat([torch.cat([boxes(m), classes(m)], 1).flatten(2)
-                         for m, boxes, classes in zip(maps, self.box_heads, self.class_heads)], 2)
+        raw = torch.cat(
+            [
+                torch.cat([boxes(m), classes(m)], 1).flatten(2)
+                for m, boxes, classes in zip(maps, self.box_heads, self.class_heads)
+            ],
+            2,
+        )
         if not self.decode:
             return raw
         points, strides = anchor_points([(m.shape[2], m.shape[3]) for m in maps], raw)
@@ -181,20 +189,22 @@ def decode_numpy(raw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
     grids = [(size[0] // s, size[1] // s, s) for s in STRIDES]
     expected = (4 * BINS + CLASS_COUNT, sum(h * w for h, w, _ in grids))
     if raw.ndim != 3 or raw.shape[1:] != expected:
-        raise ShapeError("The detector's raw output cannot be decoded.",
-                         f"Its shape is {raw.shape}; an input of {size[0]}x{size[1]} pixels gives "
-                         f"(N, {expected[0]}, {expected[1]}).",
-                         "Pass the (height, width) of the image that the network saw.")
+        raise ShapeError(
+            "The detector's raw output cannot be decoded.",
+            f"Its shape is {raw.shape}; an input of {size[0]}x{size[1]} pixels gives "
+            f"(N, {expected[0]}, {expected[1]}).",
+            "Pass the (height, width) of the image that the network saw.",
+        )
     centres = [np.meshgrid((np.arange(w) + 0.5) * s, (np.arange(h) + 0.5) * s) for h, w, s in grids]
     points = np.concatenate([np.stack(grid, 2).reshape(-1, 2) for grid in centres]).astype(np.float32)
     strides = np.concatenate([np.full((h * w, 1), s, np.float32) for h, w, s in grids])
-    logits = raw[:, :4 * BINS].reshape(len(raw), 4, BINS, -1)
+    logits = raw[:, : 4 * BINS].reshape(len(raw), 4, BINS, -1)
     weights = np.exp(logits - logits.max(2, keepdims=True))
     bins = np.arange(BINS, dtype=np.float32).reshape(1, 1, BINS, 1)
     distances = ((weights * bins).sum(2) / weights.sum(2)).transpose(0, 2, 1) * strides
     boxes = np.concatenate([points - distances[..., :2], points + distances[..., 2:]], 2)
     with np.errstate(over="ignore"):
-        return boxes, (1 / (1 + np.exp(-raw[:, 4 * BINS:]))).transpose(0, 2, 1)
+        return boxes, (1 / (1 + np.exp(-raw[:, 4 * BINS :]))).transpose(0, 2, 1)
 
 
 def yolo(weights: str | Path | None = "scenes", decode: bool = True) -> YOLO:

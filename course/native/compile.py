@@ -2,6 +2,7 @@
 
 `find` says what of that is here and, for what is not, the next step. Nothing is built twice from the same source.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -44,8 +45,18 @@ def program(code: str, name: str, *, include: Iterable[str | Path] = (), shared:
         source = FOLDER / f"{name}.cpp"
         source.write_text(code)
         partial = out.with_name(f".{out.name}.{os.getpid()}")
-        _compile([cxx, *FLAGS, *(["-shared", "-fPIC"] if shared else []), *(f"-I{folder}" for folder in folders),
-                  str(source), "-o", str(partial)], name)
+        _compile(
+            [
+                cxx,
+                *FLAGS,
+                *(["-shared", "-fPIC"] if shared else []),
+                *(f"-I{folder}" for folder in folders),
+                str(source),
+                "-o",
+                str(partial),
+            ],
+            name,
+        )
         os.replace(partial, out)
     return out.resolve()
 
@@ -59,8 +70,7 @@ def syntax(source: str | Path, tools: Toolchain) -> None:
     _compile([str(tools.compiler), *FLAGS, "-fsyntax-only", *_system(tools), str(source)], Path(source).name)
 
 
-def build(folder: str | Path = "cpp", tools: Toolchain | None = None,
-          tell: Callable[[str], object] = print) -> Path:
+def build(folder: str | Path = "cpp", tools: Toolchain | None = None, tell: Callable[[str], object] = print) -> Path:
     """Build `infer` from the folder with infer.cpp: by CMake where it is, else by the compiler alone.
 
     Args:
@@ -74,28 +84,56 @@ def build(folder: str | Path = "cpp", tools: Toolchain | None = None,
     """
     tools = tools or find()
     if lacking := tools.missing():
-        raise MissingFileError("infer.cpp cannot be built on this machine.",
-                               f"It needs {len(lacking)} more thing(s).",
-                               "\n    ".join(["get", *(f"- {what}" for what in lacking)]))
+        raise MissingFileError(
+            "infer.cpp cannot be built on this machine.",
+            f"It needs {len(lacking)} more thing(s).",
+            "\n    ".join(["get", *(f"- {what}" for what in lacking)]),
+        )
     folder, out = Path(folder).resolve(), (FOLDER / "infer-build").resolve()
     if not (folder / "infer.cpp").is_file():
-        raise MissingFileError(f"{folder.name}/infer.cpp is missing.", "It belongs to the lesson.",
-                               "Run `course lab` again: it brings files back that are not there.")
+        raise MissingFileError(
+            f"{folder.name}/infer.cpp is missing.",
+            "It belongs to the lesson.",
+            "Run `course lab` again: it brings files back that are not there.",
+        )
     if tools.cmake:
         tell("CMake: configure")
         shutil.rmtree(out, ignore_errors=True)
-        _compile([tools.cmake, "-S", str(folder), "-B", str(out), f"-DCMAKE_CXX_COMPILER={tools.compiler}",
-                  f"-DTENSORRT_INCLUDE_DIR={tools.headers}", f"-DTENSORRT_LIBRARY={tools.library}",
-                  f"-DCUDA_INCLUDE_DIRS={';'.join(map(str, tools.cuda_headers))}", f"-DCUDART_LIBRARY={tools.cudart}"],
-                 "CMakeLists.txt")
+        _compile(
+            [
+                tools.cmake,
+                "-S",
+                str(folder),
+                "-B",
+                str(out),
+                f"-DCMAKE_CXX_COMPILER={tools.compiler}",
+                f"-DTENSORRT_INCLUDE_DIR={tools.headers}",
+                f"-DTENSORRT_LIBRARY={tools.library}",
+                f"-DCUDA_INCLUDE_DIRS={';'.join(map(str, tools.cuda_headers))}",
+                f"-DCUDART_LIBRARY={tools.cudart}",
+            ],
+            "CMakeLists.txt",
+        )
         tell("CMake: compile infer.cpp")
         _compile([tools.cmake, "--build", str(out)], "infer.cpp")
     else:
         tell("There is no CMake; the compiler alone builds infer.cpp")
         out.mkdir(parents=True, exist_ok=True)
-        _compile([str(tools.compiler), *FLAGS, *_system(tools), str(folder / "infer.cpp"), str(tools.library),
-                  str(tools.cudart), f"-Wl,-rpath,{tools.library.parent}:{tools.cudart.parent}",
-                  "-Wl,--allow-shlib-undefined", "-o", str(out / "infer")], "infer.cpp")
+        _compile(
+            [
+                str(tools.compiler),
+                *FLAGS,
+                *_system(tools),
+                str(folder / "infer.cpp"),
+                str(tools.library),
+                str(tools.cudart),
+                f"-Wl,-rpath,{tools.library.parent}:{tools.cudart.parent}",
+                "-Wl,--allow-shlib-undefined",
+                "-o",
+                str(out / "infer"),
+            ],
+            "infer.cpp",
+        )
     tell(f"Built {FOLDER / 'infer-build' / 'infer'}")
     return out / "infer"
 
@@ -108,32 +146,56 @@ def call(path: str | Path, *arguments: object, seconds: float = 120) -> str:
     """
     name = Path(path).name.rpartition("-")[0] or Path(path).name
     try:
-        done = subprocess.run([str(path), *map(str, arguments)], capture_output=True, encoding="utf-8",
-                              errors="replace", timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [str(path), *map(str, arguments)],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired as error:
-        raise CourseError(f"{name} did not end within {seconds:g} s.", "It waits for something, or loops for ever.",
-                          "Look for a loop without an end.") from error
+        raise CourseError(
+            f"{name} did not end within {seconds:g} s.",
+            "It waits for something, or loops for ever.",
+            "Look for a loop without an end.",
+        ) from error
     if done.returncode < 0:
-        raise CourseError(f"{name} crashed with signal {-done.returncode}.",
-                          "It wrote or read outside its memory, or gave memory back twice."
-                          + (f" It said: {done.stderr.strip()[-300:]}" if done.stderr.strip() else ""),
-                          "Check every index against the size of its array, and who gives memory back.")
+        raise CourseError(
+            f"{name} crashed with signal {-done.returncode}.",
+            "It wrote or read outside its memory, or gave memory back twice."
+            + (f" It said: {done.stderr.strip()[-300:]}" if done.stderr.strip() else ""),
+            "Check every index against the size of its array, and who gives memory back.",
+        )
     if done.returncode:
-        raise CourseError(f"{name} ended with status {done.returncode}.",
-                          done.stderr.strip()[-600:] or "It gave no reason.", "Do what its message says.")
+        raise CourseError(
+            f"{name} ended with status {done.returncode}.",
+            done.stderr.strip()[-600:] or "It gave no reason.",
+            "Do what its message says.",
+        )
     return done.stdout
 
 
 def _compile(command: Sequence[str], name: str) -> None:
     environment = {**os.environ, "LC_ALL": "C"}  # errors in English: the course's texts are, too
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              stdin=subprocess.DEVNULL, env=environment)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=SECONDS,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{name} could not be compiled.", str(error), "Run `course doctor`.") from error
     if done.returncode:
-        raise BuildError(f"{name} does not compile.", _first_error(done.stdout + done.stderr),
-                         "Repair the first error first: later ones often follow from it.")
+        raise BuildError(
+            f"{name} does not compile.",
+            _first_error(done.stdout + done.stderr),
+            "Repair the first error first: later ones often follow from it.",
+        )
 
 
 def _first_error(text: str) -> str:
@@ -141,7 +203,7 @@ def _first_error(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         if re.search(r"error:|CMake Error", line):
-            shown = lines[index:index + 3]
+            shown = lines[index : index + 3]
             shown[0] = re.sub(r"^\S*/", "", shown[0])  # the file's name is enough
             return "\n    ".join(shown)
     return "\n    ".join(lines[-5:]) or "The compiler gave no reason."

@@ -1,4 +1,5 @@
 """The C++ around a learner's C++: small programs that run it and say what happened."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,9 +9,12 @@ from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 def lifetime(declared: Sequence[str]) -> str:
     """A program that declares objects in this order; each prints its name when C++ destroys it."""
-    return ("#include <cstdio>\n#include <memory>\n"
-            "struct Object { const char* name; ~Object() { std::puts(name); } };\nint main() {\n" + "".join(f'    std::unique_ptr<Object> {name}(new Object{{"{name}"}});\n'
-                                       for name in declared) + "}\n")
+    return (
+        "#include <cstdio>\n#include <memory>\n"
+        "struct Object { const char* name; ~Object() { std::puts(name); } };\nint main() {\n"
+        + "".join(f'    std::unique_ptr<Object> {name}(new Object{{"{name}"}});\n' for name in declared)
+        + "}\n"
+    )
 
 
 def owner(code: str) -> str:
@@ -21,7 +25,9 @@ def owner(code: str) -> str:
 
 def preprocess(code: str) -> str:
     """The learner's `preprocess` as a program: PIXELS HEIGHTxWIDTH RESULT."""
-    return (f'#include "tensor_file.h"\n#include <iostream>\n{_constants()}\n{code}\n' + """
+    return (
+        f'#include "tensor_file.h"\n#include <iostream>\n{_constants()}\n{code}\n'
+        + """
 int main(int count, char** words) try {
     if (count != 4) throw Failure("Usage: preprocess PIXELS HEIGHTxWIDTH RESULT");
     const std::vector<char> bytes = read_bytes(words[1]);
@@ -34,25 +40,30 @@ int main(int count, char** words) try {
     std::cerr << error.what() << "\\n";
     return 1;
 }
-""")
+"""
+    )
 
 
 def preprocess_library(code: str) -> str:
     """The learner's `preprocess` as a shared library for ctypes: run(pixels, height, width, result)."""
-    return (f'#include "tensor_file.h"\n{_constants()}\n{code}\n' + """
+    return (
+        f'#include "tensor_file.h"\n{_constants()}\n{code}\n'
+        + """
 extern "C" void run(const std::uint8_t* pixels, int height, int width, float* result) {
     const std::vector<float> made = preprocess(pixels, height, width);
     std::copy(made.begin(), made.end(), result);
 }
-""")
+"""
+    )
 
 
 def _constants() -> str:
     def values(numbers):
         return ", ".join(f"{number}f" for number in numbers)
 
-    return (f"constexpr float MEAN[3] = {{{values(IMAGENET_MEAN)}}};\n"
-            f"constexpr float STD[3] = {{{values(IMAGENET_STD)}}};")
+    return (
+        f"constexpr float MEAN[3] = {{{values(IMAGENET_MEAN)}}};\nconstexpr float STD[3] = {{{values(IMAGENET_STD)}}};"
+    )
 
 
 _OWNER_BEFORE = """

@@ -1,4 +1,5 @@
 """What this machine has to build C++ for TensorRT: compiler, CMake, headers, libraries, and the next step for what it lacks."""
+
 from __future__ import annotations
 
 import os
@@ -36,13 +37,14 @@ class Toolchain:
             "TENSORRT_INCLUDE_DIR to it before you start Jupyter.": not self.headers,
             "CUDA's headers (cuda_runtime_api.h). pip install nvidia-cuda-runtime nvidia-cuda-crt, or install the CUDA "
             "toolkit and set CUDA_HOME.": not self.cuda_headers,
-            "TensorRT's library (libnvinfer.so). Install TensorRT; `course doctor` says how.":
-                link and not self.library,
+            "TensorRT's library (libnvinfer.so). Install TensorRT; `course doctor` says how.": link
+            and not self.library,
             "CUDA's runtime library (libcudart.so). pip install nvidia-cuda-runtime.": link and not self.cudart,
             f"Headers and library of one version: the headers are TensorRT {self.headers_version}, the library is "
             f"{self.library_version}. A program built so can crash. Set TENSORRT_INCLUDE_DIR to headers of version "
-            f"{self.library_version}.":
-                bool(link and self.headers and self.library and self.headers_version != self.library_version),
+            f"{self.library_version}.": bool(
+                link and self.headers and self.library and self.headers_version != self.library_version
+            ),
         }
         return [what for what, lacking in lacks.items() if lacking]
 
@@ -50,11 +52,16 @@ class Toolchain:
         def line(name: str, value: object, version: object = None) -> str:
             return f"{name:<18} {'missing' if not value else value}{f' (version {version})' if version else ''}"
 
-        return "\n".join((
-            line("C++ compiler", self.compiler), line("CMake", self.cmake),
-            line("TensorRT headers", self.headers, self.headers_version),
-            line("TensorRT library", self.library, self.library_version),
-            line("CUDA headers", ", ".join(map(str, self.cuda_headers))), line("CUDA runtime", self.cudart)))
+        return "\n".join(
+            (
+                line("C++ compiler", self.compiler),
+                line("CMake", self.cmake),
+                line("TensorRT headers", self.headers, self.headers_version),
+                line("TensorRT library", self.library, self.library_version),
+                line("CUDA headers", ", ".join(map(str, self.cuda_headers))),
+                line("CUDA runtime", self.cudart),
+            )
+        )
 
 
 COMPILER_HELP = "Debian and Ubuntu: sudo apt install g++. Conda: conda install gxx."
@@ -67,19 +74,41 @@ def find() -> Toolchain:
     cuda = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     cuda += [Path("/usr/local/cuda")]
     cuda += [folder / "nvidia" / name for folder in wheels for name in ("cu13", "cuda_runtime")]
-    include = [os.environ.get("TENSORRT_INCLUDE_DIR"), root and f"{root}/include", conda and f"{conda}/include",
-               "/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu", "/usr/local/tensorrt/include"]
-    headers = _first((Path(folder) / "NvInferRuntime.h" for folder in include if folder))
+    include = [
+        os.environ.get("TENSORRT_INCLUDE_DIR"),
+        root and f"{root}/include",
+        conda and f"{conda}/include",
+        "/usr/include/x86_64-linux-gnu",
+        "/usr/include/aarch64-linux-gnu",
+        "/usr/local/tensorrt/include",
+    ]
+    headers = _first(Path(folder) / "NvInferRuntime.h" for folder in include if folder)
     packages = [folder / name for folder in wheels for name in ("tensorrt_libs", "tensorrt")]
-    library = _library([root and f"{root}/lib", *packages, conda and f"{conda}/lib", "/usr/lib/x86_64-linux-gnu",
-                        "/usr/lib/aarch64-linux-gnu"])
-    cudart = _first(folder / lib / name for folder in cuda for lib in ("lib64", "lib")
-                    for name in ("libcudart.so", "libcudart.so.13", "libcudart.so.12"))
+    library = _library(
+        [
+            root and f"{root}/lib",
+            *packages,
+            conda and f"{conda}/lib",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/aarch64-linux-gnu",
+        ]
+    )
+    cudart = _first(
+        folder / lib / name
+        for folder in cuda
+        for lib in ("lib64", "lib")
+        for name in ("libcudart.so", "libcudart.so.13", "libcudart.so.12")
+    )
     return Toolchain(
-        compiler=compiler(), cmake=shutil.which("cmake"),
-        headers=headers and headers.parent, headers_version=headers and _headers_version(headers.parent),
-        library=library, library_version=int(library.name.split(".so.")[1].split(".")[0]) if library else None,
-        cuda_headers=_cuda_headers([*cuda, *(conda and [Path(conda)] or [])], wheels), cudart=cudart)
+        compiler=compiler(),
+        cmake=shutil.which("cmake"),
+        headers=headers and headers.parent,
+        headers_version=headers and _headers_version(headers.parent),
+        library=library,
+        library_version=int(library.name.split(".so.")[1].split(".")[0]) if library else None,
+        cuda_headers=_cuda_headers([*cuda, *(conda and [Path(conda)] or [])], wheels),
+        cudart=cudart,
+    )
 
 
 def compiler() -> str | None:

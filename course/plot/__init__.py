@@ -3,6 +3,7 @@
 Each function takes measured data and returns a matplotlib Figure: show it in a notebook, save it with
 `png(figure)`, or put it into a page with `svg(figure)`.
 """
+
 from __future__ import annotations
 
 import io
@@ -27,20 +28,46 @@ INK, MUTED, LINE = "#1b1f24", "#687078", "#d5d9de"
 GREY = "#59626a"  # the same in light and dark, for white text on it
 
 STYLE = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 11,
-    "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK,
-    "xtick.color": MUTED, "xtick.labelcolor": INK, "ytick.color": MUTED, "ytick.labelcolor": INK,
-    "ytick.major.size": 0, "axes.grid": True, "axes.grid.axis": "x", "grid.color": LINE,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.major.size": 0,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "grid.color": LINE,
     "axes.axisbelow": True,
-    "figure.facecolor": "white", "axes.facecolor": "none", "savefig.dpi": 150, "svg.fonttype": "none",
+    "figure.facecolor": "white",
+    "axes.facecolor": "none",
+    "savefig.dpi": 150,
+    "svg.fonttype": "none",
 }
 
 # By kind: multiply-accumulate, activation, elementwise, normalisation. Others are grey.
-OPERATOR_COLOURS = {"Conv": PALETTE[1], "Gemm": PALETTE[1], "MatMul": PALETTE[1],
-                    "Relu": PALETTE[3], "Clip": PALETTE[3], "Sigmoid": PALETTE[3],
-                    "Add": PALETTE[2], "Mul": PALETTE[2], "BatchNormalization": PALETTE[5]}
+OPERATOR_COLOURS = {
+    "Conv": PALETTE[1],
+    "Gemm": PALETTE[1],
+    "MatMul": PALETTE[1],
+    "Relu": PALETTE[3],
+    "Clip": PALETTE[3],
+    "Sigmoid": PALETTE[3],
+    "Add": PALETTE[2],
+    "Mul": PALETTE[2],
+    "BatchNormalization": PALETTE[5],
+}
 
 
 class Figure(MatplotlibFigure):
@@ -75,22 +102,36 @@ def _latency_panel(axis, name: str, samples: Sequence[Samples]) -> None:
         colour = _colour(row, samples)
         size, alpha = (14, 0.8) if len(s.milliseconds) < 60 else (7, 0.45)
         shown = s.milliseconds[s.milliseconds <= limit]
-        axis.scatter(shown, row + 0.16 + spread.uniform(-0.13, 0.13, len(shown)), s=size, color=colour,
-                     alpha=alpha, linewidths=0, rasterized=len(shown) > 400)  # as SVG each dot costs 60 bytes
+        axis.scatter(
+            shown,
+            row + 0.16 + spread.uniform(-0.13, 0.13, len(shown)),
+            s=size,
+            color=colour,
+            alpha=alpha,
+            linewidths=0,
+            rasterized=len(shown) > 400,
+        )  # as SVG each dot costs 60 bytes
         axis.plot([s.p50, s.p99], [row + 0.16] * 2, color=INK, linewidth=1)
         axis.plot([s.p50] * 2, [row - 0.04, row + 0.36], color=INK, linewidth=3, solid_capstyle="butt")
         for percentile in (s.p90, s.p99):
             axis.plot([percentile] * 2, [row + 0.07, row + 0.25], color=INK, linewidth=1.2)
         beyond = len(s.milliseconds) - len(shown)
         note = f"p50 {number(s.p50)} ms · p90 {number(s.p90)} ms · p99 {number(s.p99)} ms"
-        axis.text(0.006 * limit, row - 0.2, note + (f" · {beyond} beyond the axis" if beyond else ""),
-                  fontsize=9, color=MUTED, va="center")
+        axis.text(
+            0.006 * limit,
+            row - 0.2,
+            note + (f" · {beyond} beyond the axis" if beyond else ""),
+            fontsize=9,
+            color=MUTED,
+            va="center",
+        )
     axis.set_yticks([row + 0.1 for row in range(len(samples))], [s.label for s in samples])
     axis.set(xlim=(0, limit), ylim=(len(samples) - 0.4, -0.45), title=name)
 
 
-def throughput(groups: Mapping[str, Sequence[Samples]], items: Mapping[str, int],
-               title: str = "Throughput", unit: str = "images/s") -> Figure:
+def throughput(
+    groups: Mapping[str, Sequence[Samples]], items: Mapping[str, int], title: str = "Throughput", unit: str = "images/s"
+) -> Figure:
     """Items per second at the median time, one bar per contestant.
 
     Args:
@@ -120,8 +161,12 @@ def throughput(groups: Mapping[str, Sequence[Samples]], items: Mapping[str, int]
     return figure
 
 
-def fusion(before: Sequence[Layer], after: Sequence[Layer], rows: int = 10,
-           title: str = "ONNX nodes and the layers they became") -> Figure:
+def fusion(
+    before: Sequence[Layer],
+    after: Sequence[Layer],
+    rows: int = 10,
+    title: str = "ONNX nodes and the layers they became",
+) -> Figure:
     """How nodes group into kernels: each line is a layer of the engine and the ONNX nodes whose work it does.
 
     Args:
@@ -141,8 +186,9 @@ def fusion(before: Sequence[Layer], after: Sequence[Layer], rows: int = 10,
             axis.annotate("", (6.05, row), (5.55, row), arrowprops={"arrowstyle": "->", "color": MUTED})
             _box(axis, 6.15, row, 3.8, _shorten(layer.kind or layer.name, 27), "none", INK, edge=MUTED)
         if len(after) > rows:
-            axis.text(0, len(drawn) - 0.42, f"… and {len(after) - rows} more layers", color=MUTED, va="top",
-                      fontsize=10)
+            axis.text(
+                0, len(drawn) - 0.42, f"… and {len(after) - rows} more layers", color=MUTED, va="top", fontsize=10
+            )
             axis.set_ylim(len(drawn) + 0.1, -1.0)
     return figure
 
@@ -165,8 +211,17 @@ def _chips(axis, row: int, names: list[str]) -> None:
 
 
 def _box(axis, x: float, row: float, width: float, text: str, fill: str, ink: str, edge: str = "none"):
-    axis.add_patch(FancyBboxPatch((x + 0.06, row - 0.3), width - 0.12, 0.6, facecolor=fill, edgecolor=edge,
-                                  boxstyle="round,pad=0,rounding_size=0.12", linewidth=1))
+    axis.add_patch(
+        FancyBboxPatch(
+            (x + 0.06, row - 0.3),
+            width - 0.12,
+            0.6,
+            facecolor=fill,
+            edgecolor=edge,
+            boxstyle="round,pad=0,rounding_size=0.12",
+            linewidth=1,
+        )
+    )
     axis.text(x + width / 2, row, text, color=ink, fontsize=9.5, ha="center", va="center")
 
 
@@ -196,7 +251,7 @@ def svg(figure: Figure, name: str) -> str:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    opening, rest = text[text.index("<svg"):].split(">", 1)        # no XML prologue: this is part of a page
+    opening, rest = text[text.index("<svg") :].split(">", 1)  # no XML prologue: this is part of a page
     opening = re.sub(r' (width|height|xmlns(:xlink)?)="[^"]*"', "", opening)  # the page decides the size
     text = opening + ">" + re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
     return text.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(LINE, "var(--line)")

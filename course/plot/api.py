@@ -1,4 +1,5 @@
 """Figures of the lessons on TensorRT's API: its objects, how long they live, and what a first layer sees."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,16 @@ _OBJECTS = {
     "Engine": (2, 2, RUN, "weights on the GPU"),
     "Context": (3, 2, RUN, "shapes, addresses"),
 }
-_ARROWS = (("Logger", "Builder"), ("Builder", "Network"), ("Builder", "Config"), ("Network", "plan"),
-           ("Config", "plan"), ("Logger", "Runtime"), ("Runtime", "Engine"), ("Engine", "Context"))
+_ARROWS = (
+    ("Logger", "Builder"),
+    ("Builder", "Network"),
+    ("Builder", "Config"),
+    ("Network", "plan"),
+    ("Config", "plan"),
+    ("Logger", "Runtime"),
+    ("Runtime", "Engine"),
+    ("Engine", "Context"),
+)
 
 
 def objects() -> Figure:
@@ -31,19 +40,31 @@ def objects() -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 3.9), layout="constrained")
         axis = figure.subplots()
-        axis.set(xlim=(-0.1, 3.98), ylim=(2.75, -0.75), title="Eight objects: an arrow means \"makes\"")
+        axis.set(xlim=(-0.1, 3.98), ylim=(2.75, -0.75), title='Eight objects: an arrow means "makes"')
         axis.axis("off")
         axis.text(0.98, -0.52, "build: slow, once", color=BUILD, fontsize=10)
         axis.text(0.98, 2.62, "run: fast, many times", color=RUN, fontsize=10)
         axis.axhline(1.5, 0.25, 0.98, color=LINE, linewidth=1)
         for start, end in _ARROWS:
             _arrow(axis, start, end)
-        axis.annotate("", (2.42, 1.72), (3.42, 0.8), arrowprops={"arrowstyle": "->", "color": DATA, "linestyle": "--",
-                                                               "connectionstyle": "arc3,rad=-0.1"})
+        axis.annotate(
+            "",
+            (2.42, 1.72),
+            (3.42, 0.8),
+            arrowprops={"arrowstyle": "->", "color": DATA, "linestyle": "--", "connectionstyle": "arc3,rad=-0.1"},
+        )
         axis.text(3.12, 1.32, "is read again", color=DATA, fontsize=9, ha="left", va="center")
         for name, (column, row, colour, what) in _OBJECTS.items():
-            axis.add_patch(FancyBboxPatch((column, row - 0.27), 0.8, 0.54, facecolor=colour, edgecolor="none",
-                                          boxstyle="round,pad=0,rounding_size=0.06"))
+            axis.add_patch(
+                FancyBboxPatch(
+                    (column, row - 0.27),
+                    0.8,
+                    0.54,
+                    facecolor=colour,
+                    edgecolor="none",
+                    boxstyle="round,pad=0,rounding_size=0.06",
+                )
+            )
             axis.text(column + 0.4, row - 0.07, name, color="white", ha="center", va="center", fontweight="bold")
             axis.text(column + 0.4, row + 0.15, what, color="white", ha="center", va="center", fontsize=7.5)
     return figure
@@ -58,9 +79,17 @@ def lifetimes() -> Figure:
     """From which step to which each object must live: one bar each."""
     steps = ("define", "configure", "build", "save\nthe plan", "read\nthe plan", "run", "run\nagain")
     bars = {  # first and last step, inclusive
-        "Logger": (0, 6, MUTED), "weights (NumPy)": (0, 2, BUILD), "Builder": (0, 2, BUILD), "Network": (0, 2, BUILD),
-        "Config, profile": (1, 2, BUILD), "plan": (2, 4, DATA), "Runtime": (4, 6, RUN), "Engine": (4, 6, RUN),
-        "Context": (5, 6, RUN), "buffers, stream": (5, 6, RUN)}
+        "Logger": (0, 6, MUTED),
+        "weights (NumPy)": (0, 2, BUILD),
+        "Builder": (0, 2, BUILD),
+        "Network": (0, 2, BUILD),
+        "Config, profile": (1, 2, BUILD),
+        "plan": (2, 4, DATA),
+        "Runtime": (4, 6, RUN),
+        "Engine": (4, 6, RUN),
+        "Context": (5, 6, RUN),
+        "buffers, stream": (5, 6, RUN),
+    }
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(7.6, 3.7), layout="constrained")
         axis = figure.subplots()
@@ -105,6 +134,11 @@ def feature_maps(image: np.ndarray, features: Mapping[str, np.ndarray], channels
                 if row == 0:
                     axis.set_title(f"channel {channel}", fontsize=10, fontweight="normal", loc="center")
         axes[0, 0].set_title("input", fontsize=10, fontweight="normal", loc="center")
-        figure.suptitle("What the three layers make of one picture (darker: larger)", x=0.01, ha="left",
-                        fontweight="bold", fontsize=12)
+        figure.suptitle(
+            "What the three layers make of one picture (darker: larger)",
+            x=0.01,
+            ha="left",
+            fontweight="bold",
+            fontsize=12,
+        )
     return figure

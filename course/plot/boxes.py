@@ -1,4 +1,5 @@
 """Figures of detectors: boxes on scenes, and the ways to deploy one."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,13 @@ def side_by_side(image: np.ndarray, found: Mapping[str, Detections], score: floa
             axis.set(title=f"{name}: {count} box{'' if count == 1 else 'es'}", xticks=[], yticks=[])
             axis.grid(False)
             for box, label, value in zip(detections.boxes[sure], detections.labels[sure], detections.scores[sure]):
-                _box(axis, box, f"{CLASSES[label]} {100 * value:.0f} %", PALETTE[int(label) % len(PALETTE)],
-                     image.shape[:2])
+                _box(
+                    axis,
+                    box,
+                    f"{CLASSES[label]} {100 * value:.0f} %",
+                    PALETTE[int(label) % len(PALETTE)],
+                    image.shape[:2],
+                )
     return figure
 
 
@@ -45,9 +51,16 @@ def _box(axis, box: np.ndarray, words: str, colour: str, size: tuple[int, int]) 
     axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", linewidth=3.4))
     axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
     near_right = left > 0.62 * size[1]  # the words must stay inside the picture
-    axis.text(right if near_right else left, max(top, 0.045 * size[0]), words, color=INK, fontsize=8, va="bottom",
-              ha="right" if near_right else "left",
-              bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 1, "pad": 1.2, "alpha": 0.85})
+    axis.text(
+        right if near_right else left,
+        max(top, 0.045 * size[0]),
+        words,
+        color=INK,
+        fontsize=8,
+        va="bottom",
+        ha="right" if near_right else "left",
+        bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 1, "pad": 1.2, "alpha": 0.85},
+    )
 
 
 def deployments(ways: Sequence[Deployment], frames_per_s: float, budget_ms: float) -> Figure:
@@ -63,18 +76,29 @@ def deployments(ways: Sequence[Deployment], frames_per_s: float, budget_ms: floa
         batches = sorted({way.batch for way in ways})
         for way in ways:
             x, y = way.total_ms(frames_per_s), 100 * way.map50_95
-            axis.scatter(x, y, s=95, color=PALETTE[kinds.index((way.precision, way.decode)) % len(PALETTE)],
-                         marker=_MARKERS[batches.index(way.batch) % len(_MARKERS)], zorder=3, edgecolor="white")
+            axis.scatter(
+                x,
+                y,
+                s=95,
+                color=PALETTE[kinds.index((way.precision, way.decode)) % len(PALETTE)],
+                marker=_MARKERS[batches.index(way.batch) % len(_MARKERS)],
+                zorder=3,
+                edgecolor="white",
+            )
         highest = max([way.total_ms(frames_per_s) for way in ways] + [budget_ms])
         axis.axvspan(budget_ms, 4 * highest, color=MUTED, alpha=0.15, linewidth=0)
         axis.axvline(budget_ms, color=INK, linewidth=1.2)
         figure.suptitle("Ways to deploy: right of the line is too late", x=0.01, ha="left", fontweight="bold")
-        axis.text(budget_ms, 1.01, f"budget {budget_ms:g} ms", transform=axis.get_xaxis_transform(), fontsize=10,
-                  ha="center")
+        axis.text(
+            budget_ms, 1.01, f"budget {budget_ms:g} ms", transform=axis.get_xaxis_transform(), fontsize=10, ha="center"
+        )
         axis.set_xscale("log")
         lowest = min(way.total_ms(frames_per_s) for way in ways)
-        axis.set(xlim=(0.7 * lowest, 1.5 * highest), ylabel="mAP in %", xlabel="ms from frame to boxes: wait + p99 "
-                 "(logarithmic; left is faster)")
+        axis.set(
+            xlim=(0.7 * lowest, 1.5 * highest),
+            ylabel="mAP in %",
+            xlabel="ms from frame to boxes: wait + p99 (logarithmic; left is faster)",
+        )
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # 10, 20, 50, 100 ...: they never touch
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

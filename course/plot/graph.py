@@ -1,8 +1,9 @@
 """Pictures of ONNX: a part of a graph as boxes and arrows, its operators counted, and its place between tools.
 
-    names = part("resnet50.onnx", start="relu", stop="relu_3")   # tensor names
-    draw("resnet50.onnx", names)
+names = part("resnet50.onnx", start="relu", stop="relu_3")   # tensor names
+draw("resnet50.onnx", names)
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -18,10 +19,10 @@ from course.engine.types import Layer, OnnxSource
 from course.errors import CourseError
 from course.plot import GREY, INK, MUTED, OPERATOR_COLOURS, PALETTE, STYLE, Figure
 
-BOX, ROW = 2.6, 1.0     # width of a box, distance of two rows; one unit is INCH inches
+BOX, ROW = 2.6, 1.0  # width of a box, distance of two rows; one unit is INCH inches
 INCH = 0.56
-LANE = 0.7              # width of the lane of an arrow that passes by other boxes
-MOST = 60               # nodes; more cannot be read
+LANE = 0.7  # width of the lane of an arrow that passes by other boxes
+MOST = 60  # nodes; more cannot be read
 
 
 @dataclass
@@ -53,8 +54,11 @@ def part(source: OnnxSource, start: str | Sequence[str], stop: str | Sequence[st
     known = {*maker, *(value.name for value in model.proto.graph.input)}
     for name in (*start, *stop):
         if name not in known:
-            raise CourseError(f"{model.name} has no tensor {name!r}.", f"It has {len(known)} tensors.",
-                              "Take a name from network_layers(path, \"onnxruntime\").")
+            raise CourseError(
+                f"{model.name} has no tensor {name!r}.",
+                f"It has {len(known)} tensors.",
+                'Take a name from network_layers(path, "onnxruntime").',
+            )
     found, ahead = set(), [name for name in stop if name not in start]
     while ahead:
         tensor = ahead.pop()
@@ -62,8 +66,11 @@ def part(source: OnnxSource, start: str | Sequence[str], stop: str | Sequence[st
             found.add(maker[tensor])
             ahead += [name for name in model.proto.graph.node[maker[tensor]].input if name not in start]
     if not found:
-        raise CourseError(f"Nothing lies between {start} and {stop}.", "`stop` is an input or the same tensor.",
-                          "Name a tensor that is computed from `start`.")
+        raise CourseError(
+            f"Nothing lies between {start} and {stop}.",
+            "`stop` is an input or the same tensor.",
+            "Name a tensor that is computed from `start`.",
+        )
     return tuple(graph.node_name(model.proto.graph.node[index], index) for index in sorted(found))
 
 
@@ -82,9 +89,11 @@ def draw(source: OnnxSource, names: Sequence[str] | None = None, title: str = ""
     layers = {layer.name: layer for layer in onnx_layers.layers(model)}
     chosen = list(layers) if names is None else [name for name in layers if name in set(names)]
     if not chosen or len(chosen) > MOST or (names is not None and set(names) - set(layers)):
-        raise CourseError(f"{len(chosen)} nodes of {model.name} cannot be drawn.",
-                          f"Between 1 and {MOST} can be read, and each must be in the graph.",
-                          "Choose a part: draw(path, part(path, start, stop)).")
+        raise CourseError(
+            f"{len(chosen)} nodes of {model.name} cannot be drawn.",
+            f"Between 1 and {MOST} can be read, and each must be in the graph.",
+            "Choose a part: draw(path, part(path, start, stop)).",
+        )
     spots = _spots(model.proto, [layers[name] for name in chosen])
     rows = _arranged(spots)
     with matplotlib.rc_context(STYLE):
@@ -118,8 +127,13 @@ def _spots(proto: onnx.ModelProto, layers: list[Layer]) -> list[_Spot]:
                 spots[tensor.name] = _Spot(0, BOX, "input", _shape(tensor.shape))
                 boxes.append(spots[tensor.name])
         sources = list(dict.fromkeys(t.name for t in layer.inputs if t.name in spots))
-        box = _Spot(1 + max((spots[name].row for name in sources), default=-1), BOX, _title(nodes[layer.name]),
-                    _shape(layer.outputs[0].shape), OPERATOR_COLOURS.get(layer.kind, GREY))
+        box = _Spot(
+            1 + max((spots[name].row for name in sources), default=-1),
+            BOX,
+            _title(nodes[layer.name]),
+            _shape(layer.outputs[0].shape),
+            OPERATOR_COLOURS.get(layer.kind, GREY),
+        )
         boxes.append(box)
         spots |= {tensor.name: box for tensor in layer.outputs}
         arrows += [(spots[name], box) for name in sources]
@@ -177,9 +191,18 @@ def _arrow(axis, spot: _Spot, below: _Spot) -> None:
 
 def _node(axis, spot: _Spot) -> None:
     y, inside = spot.row * ROW, "white" if spot.colour else INK
-    axis.add_patch(FancyBboxPatch((spot.x - BOX / 2, y - 0.32), BOX, 0.64, facecolor=spot.colour or "white",
-                                  edgecolor="none" if spot.colour else MUTED, linewidth=1,
-                                  boxstyle="round,pad=0,rounding_size=0.1", zorder=2))
+    axis.add_patch(
+        FancyBboxPatch(
+            (spot.x - BOX / 2, y - 0.32),
+            BOX,
+            0.64,
+            facecolor=spot.colour or "white",
+            edgecolor="none" if spot.colour else MUTED,
+            linewidth=1,
+            boxstyle="round,pad=0,rounding_size=0.1",
+            zorder=2,
+        )
+    )
     axis.text(spot.x, y - 0.14, spot.title, color=inside, ha="center", va="center", fontsize=9, zorder=3)
     axis.text(spot.x, y + 0.15, spot.below, color=inside, ha="center", va="center", fontsize=7.5, zorder=3)
 
@@ -254,9 +277,16 @@ def pipeline() -> Figure:
 
 
 def _plain(axis, x: float, y: float, width: float, name: str, note: str, colour: str) -> None:
-    axis.add_patch(FancyBboxPatch((x - width / 2, y - 0.36), width, 0.72, facecolor="white", edgecolor=colour,
-                                  linewidth=1.8, boxstyle="round,pad=0,rounding_size=0.1"))
+    axis.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y - 0.36),
+            width,
+            0.72,
+            facecolor="white",
+            edgecolor=colour,
+            linewidth=1.8,
+            boxstyle="round,pad=0,rounding_size=0.1",
+        )
+    )
     axis.text(x, y - 0.13, name, ha="center", va="center", fontsize=11)
     axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=8.5, color=MUTED)
-
-

@@ -1,4 +1,5 @@
 """Figures of the precision lesson: bits, range and step of formats, errors over layers, sums that stop growing."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,16 @@ def bits(formats: Sequence[Format] = tuple(FORMATS.values())) -> Figure:
             for column, colour in enumerate(colours):
                 axis.add_patch(Rectangle((column + 0.06, row - 0.33), 0.88, 0.66, facecolor=colour))
             for start, count in ((1, format.exponent), (1 + format.exponent, format.mantissa)):
-                axis.text(start + count / 2, row, f"{count} bits", ha="center", va="center", fontsize=9, color="white",
-                          bbox={"facecolor": INK, "edgecolor": "none", "pad": 1.5})
+                axis.text(
+                    start + count / 2,
+                    row,
+                    f"{count} bits",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white",
+                    bbox={"facecolor": INK, "edgecolor": "none", "pad": 1.5},
+                )
     return figure
 
 
@@ -49,7 +58,7 @@ def ranges(formats: Sequence[Format] = tuple(FORMATS.values())) -> Figure:
             left.barh(row, high - normal, left=normal, height=0.5, color=colour)
             left.barh(row, normal - low, left=low, height=0.5, color=colour, alpha=0.35)
             right.plot(np.log10(format.step), row, "o", color=colour, markersize=9)
-            right.text(np.log10(format.step) + 0.35, row, f"1/{2 ** format.mantissa}", va="center", fontsize=9)
+            right.text(np.log10(format.step) + 0.35, row, f"1/{2**format.mantissa}", va="center", fontsize=9)
         for axis in (left, right):
             axis.set_yticks(range(len(formats)), [format.name for format in formats])
             axis.set_ylim(len(formats) - 0.5, -0.5)
@@ -82,13 +91,19 @@ def layer_errors(errors: Mapping[str, Mapping[str, float]], title: str = "Error 
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
         axis.minorticks_off()
-        axis.set(xlabel="layer, in the order of the network", ylabel="relative error", title=title,
-                 xlim=(0, longest * 1.14), ylim=(low / 1.3, high * 1.3))
+        axis.set(
+            xlabel="layer, in the order of the network",
+            ylabel="relative error",
+            title=title,
+            xlim=(0, longest * 1.14),
+            ylim=(low / 1.3, high * 1.3),
+        )
     return figure
 
 
-def running_sum(products: np.ndarray, sums: Mapping[str, np.ndarray],
-                title: str = "A sum that stops growing") -> Figure:
+def running_sum(
+    products: np.ndarray, sums: Mapping[str, np.ndarray], title: str = "A sum that stops growing"
+) -> Figure:
     """Partial sums over the number of terms.
 
     Args:

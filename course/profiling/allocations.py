@@ -1,4 +1,5 @@
 """Memory that is taken while a model runs: from the operating system on a CPU, from the GPU under TensorRT."""
+
 from __future__ import annotations
 
 import resource
@@ -58,9 +59,11 @@ def trace(engine: Engine, feeds: Mapping[str, Any], runs: int = 100) -> GpuTrace
         UnsupportedError: the engine does not run on TensorRT, or an output has no fixed shape.
     """
     if engine.runtime != "tensorrt":
-        raise UnsupportedError(f"This engine runs on {engine.runtime}.",
-                               "The hook for GPU memory (IGpuAllocator) is TensorRT's.",
-                               "Use fresh_megabytes() on a CPU, and trace() on a GPU with TensorRT.")
+        raise UnsupportedError(
+            f"This engine runs on {engine.runtime}.",
+            "The hook for GPU memory (IGpuAllocator) is TensorRT's.",
+            "Use fresh_megabytes() on a CPU, and trace() on a GPU with TensorRT.",
+        )
     import tensorrt as trt
     import torch
 
@@ -80,8 +83,11 @@ def trace(engine: Engine, feeds: Mapping[str, Any], runs: int = 100) -> GpuTrace
     for spec in engine.outputs:
         shape = tuple(context.get_tensor_shape(spec.name))
         if -1 in shape:
-            raise UnsupportedError(f"Output {spec.name!r} has no fixed shape.", "It depends on the data.",
-                                   "Trace a model whose outputs have shapes known before the run.")
+            raise UnsupportedError(
+                f"Output {spec.name!r} has no fixed shape.",
+                "It depends on the data.",
+                "Trace a model whose outputs have shapes known before the run.",
+            )
         buffers[spec.name] = torch.empty(shape, dtype=getattr(torch, str(spec.dtype)), device="cuda")
     for name, value in buffers.items():
         context.set_tensor_address(name, value.data_ptr())
@@ -101,8 +107,9 @@ def trace(engine: Engine, feeds: Mapping[str, Any], runs: int = 100) -> GpuTrace
 
 
 def _tensors(torch, feeds: Mapping[str, Any]) -> dict:
-    return {name: value if isinstance(value, torch.Tensor) else torch.from_numpy(value)
-            for name, value in feeds.items()}
+    return {
+        name: value if isinstance(value, torch.Tensor) else torch.from_numpy(value) for name, value in feeds.items()
+    }
 
 
 def _counting_allocator(trt, torch):

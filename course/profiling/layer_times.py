@@ -1,4 +1,5 @@
 """Milliseconds per layer, from the runtime's own profiler: what trtexec --dumpProfile prints, without trtexec."""
+
 from __future__ import annotations
 
 import json
@@ -33,8 +34,9 @@ def measure(engine: Engine, feeds: Mapping[str, Any], runs: int = 20, *, profile
     elif engine.runtime == "tensorrt":
         totals = _tensorrt(engine, feeds, runs, profile)
     else:
-        raise UnsupportedError(f"A {engine.runtime} engine does not run here.", "It only builds.",
-                               'Build with runtime="auto".')
+        raise UnsupportedError(
+            f"A {engine.runtime} engine does not run here.", "It only builds.", 'Build with runtime="auto".'
+        )
     whole = sum(totals.values()) or 1.0
     return tuple(LayerTime(name, ms, ms / runs, ms / whole) for name, ms in totals.items())
 
@@ -78,4 +80,4 @@ def _tensorrt(engine: Any, feeds: Mapping[str, Any], runs: int, profile: int) ->
 
 def _counted(times: Mapping[str, list[float]], runs: int) -> dict[str, float]:
     """Sum of the last `runs` of runs + WARMUP. Layers of one name count together."""
-    return {name: sum(values[-(len(values) // (runs + WARMUP) * runs):]) for name, values in times.items()}
+    return {name: sum(values[-(len(values) // (runs + WARMUP) * runs) :]) for name, values in times.items()}

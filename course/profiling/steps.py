@@ -1,4 +1,5 @@
 """The fused graph as a list of steps, each with the ONNX tensors that it reads and writes: a memory planner's view."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -56,8 +57,12 @@ def fused_steps(nodes: Sequence[Layer], layers: Sequence[Layer], hidden: Sequenc
 
 def tensor_bytes(nodes: Sequence[Layer], batch: int) -> Mapping[str, int]:
     """Tensor -> bytes of a float32 tensor of its shape, open dimensions set to `batch`. Unknown shapes: left out."""
-    return {tensor.name: 4 * int(np.prod([batch if size < 0 else size for size in tensor.shape]))
-            for node in nodes for tensor in node.outputs if tensor.shape is not None}
+    return {
+        tensor.name: 4 * int(np.prod([batch if size < 0 else size for size in tensor.shape]))
+        for node in nodes
+        for tensor in node.outputs
+        if tensor.shape is not None
+    }
 
 
 def most_live(tensors: Sequence[Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 The formats are those of NVIDIA/TensorRT's samples/common/sampleReporting.cpp, 8.x to 11.
 """
+
 from __future__ import annotations
 
 import json
@@ -16,12 +17,22 @@ from course.errors import CourseError, DamagedFileError, MissingFileError
 
 _STAMP = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] )?")
 _NUMBER = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan))"
-_BANNER = re.compile(r"&&&& (RUNNING|PASSED|FAILED|WAIVED) TensorRT\.trtexec "
-                     r"\[TensorRT v([\d.]+)\](?: \[\w+\])?(?: # (.*))?")
-_TIMINGS = {"Latency": "latency", "Enqueue Time": "enqueue", "H2D Latency": "h2d", "GPU Compute Time": "compute",
-            "D2H Latency": "d2h"}
-_ONE_NUMBER = {"Throughput": "throughput", "Total Host Walltime": "wall_seconds",
-               "Total GPU Compute Time": "compute_seconds"}
+_BANNER = re.compile(
+    r"&&&& (RUNNING|PASSED|FAILED|WAIVED) TensorRT\.trtexec "
+    r"\[TensorRT v([\d.]+)\](?: \[\w+\])?(?: # (.*))?"
+)
+_TIMINGS = {
+    "Latency": "latency",
+    "Enqueue Time": "enqueue",
+    "H2D Latency": "h2d",
+    "GPU Compute Time": "compute",
+    "D2H Latency": "d2h",
+}
+_ONE_NUMBER = {
+    "Throughput": "throughput",
+    "Total Host Walltime": "wall_seconds",
+    "Total GPU Compute Time": "compute_seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -73,26 +84,42 @@ def read_log(text: str) -> TrtexecResult:
         CourseError: it is empty, no trtexec log, cut short, or the run failed (then with trtexec's first errors).
     """
     banners = _BANNER.findall(text)
-    lines = [(match["level"] if match else "", line[match.end():] if match else line)
-             for line in text.splitlines() for match in [_STAMP.match(line)]]
+    lines = [
+        (match["level"] if match else "", line[match.end() :] if match else line)
+        for line in text.splitlines()
+        for match in [_STAMP.match(line)]
+    ]
     summary = _summary(line for _, line in lines)
     if not banners and not summary:
-        raise CourseError("This is no log of trtexec.", f"{len(text)} characters, and neither a line "
-                          '"&&&& RUNNING TensorRT.trtexec" nor a performance summary among them.',
-                          "Give all that trtexec printed: `trtexec ... > run.log 2>&1`.")
+        raise CourseError(
+            "This is no log of trtexec.",
+            f"{len(text)} characters, and neither a line "
+            '"&&&& RUNNING TensorRT.trtexec" nor a performance summary among them.',
+            "Give all that trtexec printed: `trtexec ... > run.log 2>&1`.",
+        )
     if any(state == "FAILED" for state, *_ in banners):
         errors = [line.removeprefix("[TRT] ").strip() for level, line in lines if level in ("E", "F")]
-        raise CourseError("This run of trtexec failed.", " / ".join(errors[:3]) or "It gave no reason.",
-                          "Repair the first of these errors and run it again.")
+        raise CourseError(
+            "This run of trtexec failed.",
+            " / ".join(errors[:3]) or "It gave no reason.",
+            "Repair the first of these errors and run it again.",
+        )
     passed = any(state == "PASSED" for state, *_ in banners)
     if banners and not passed and "compute" not in summary:
         last = next((line.strip() for _, line in reversed(lines) if line.strip()), "")
-        raise CourseError("This log of trtexec is cut short.",
-                          f'It has no performance summary and no line "&&&& PASSED"; its last line is "{last[:80]}".',
-                          "Wait until trtexec ends, and keep all of its output.")
+        raise CourseError(
+            "This log of trtexec is cut short.",
+            f'It has no performance summary and no line "&&&& PASSED"; its last line is "{last[:80]}".',
+            "Wait until trtexec ends, and keep all of its output.",
+        )
     version, command = (_version(banners[0][1]), banners[0][2].strip()) if banners else ("", "")
-    return TrtexecResult(version, command, **summary, **_facts(lines),
-                         warnings=tuple(line.strip() for level, line in lines if level == "W" and line.strip()))
+    return TrtexecResult(
+        version,
+        command,
+        **summary,
+        **_facts(lines),
+        warnings=tuple(line.strip() for level, line in lines if level == "W" and line.strip()),
+    )
 
 
 def _summary(lines) -> dict:
@@ -102,8 +129,9 @@ def _summary(lines) -> dict:
         name, colon, value = line.strip().partition(": ")
         if name in _TIMINGS and "median = " in value:
             ms = {key: float(v) for key, v in re.findall(rf"(min|max|mean|median) = {_NUMBER} ms", value)}
-            percentiles = {float(p): float(v) for p, v in
-                           re.findall(rf"percentile\({_NUMBER}%\) = {_NUMBER} ms", value)}
+            percentiles = {
+                float(p): float(v) for p, v in re.findall(rf"percentile\({_NUMBER}%\) = {_NUMBER} ms", value)
+            }
             if len(ms) == 4:
                 found[_TIMINGS[name]] = Timing(**ms, percentiles=percentiles)
         elif name in _ONE_NUMBER and (match := re.fullmatch(rf"{_NUMBER} (qps|s)", value)):
@@ -113,8 +141,11 @@ def _summary(lines) -> dict:
 
 def _facts(lines) -> dict:
     text = "\n".join(line for _, line in lines)
-    patterns = {"build_seconds": r"Engine built in ([\d.e+-]+) sec", "queries": r"Timing trace has (\d+) queries",
-                "engine_mib": r"Created engine with size: ([\d.]+) MiB"}
+    patterns = {
+        "build_seconds": r"Engine built in ([\d.e+-]+) sec",
+        "queries": r"Timing trace has (\d+) queries",
+        "engine_mib": r"Created engine with size: ([\d.]+) MiB",
+    }
     found = {name: re.search(pattern, text) for name, pattern in patterns.items()}
     return {name: (int if name == "queries" else float)(match[1]) for name, match in found.items() if match}
 
@@ -159,8 +190,11 @@ def read_times(source: str | Path) -> Trace:
     """
     records = _json(source, "--exportTimes")
     try:
-        columns = {f"{step}_{end}": np.array([record[f"{end}{key}Ms"] for record in records], np.float64)
-                   for step, key in _STEPS.items() for end in ("start", "end")}
+        columns = {
+            f"{step}_{end}": np.array([record[f"{end}{key}Ms"] for record in records], np.float64)
+            for step, key in _STEPS.items()
+            for end in ("start", "end")
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise _other_kind("--exportTimes", f"A record has no {error}.") from None
     if not records:
@@ -185,8 +219,11 @@ def read_profile(source: str | Path) -> tuple[LayerTime, ...]:
         MissingFileError, DamagedFileError: no such file, or another kind of file.
     """
     try:
-        rows = [(r["name"], float(r["timeMs"]), float(r["averageMs"]))
-                for r in _json(source, "--exportProfile") if "name" in r]
+        rows = [
+            (r["name"], float(r["timeMs"]), float(r["averageMs"]))
+            for r in _json(source, "--exportProfile")
+            if "name" in r
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise _other_kind("--exportProfile", f"A record has no {error}.") from None
     if not rows:
@@ -197,8 +234,16 @@ def read_profile(source: str | Path) -> tuple[LayerTime, ...]:
 
 def profile_json(rows: Sequence[LayerTime], count: int) -> str:
     """The text of an --exportProfile file; `count` is the number of runs."""
-    return json.dumps([{"count": count}, *({"name": r.name, "timeMs": r.total_ms, "averageMs": r.mean_ms,
-                                            "percentage": 100 * r.share} for r in rows)], indent=1)
+    return json.dumps(
+        [
+            {"count": count},
+            *(
+                {"name": r.name, "timeMs": r.total_ms, "averageMs": r.mean_ms, "percentage": 100 * r.share}
+                for r in rows
+            ),
+        ],
+        indent=1,
+    )
 
 
 def _json(source: str | Path, flag: str) -> list:
@@ -206,8 +251,9 @@ def _json(source: str | Path, flag: str) -> list:
     if not text.lstrip().startswith(("[", "{")):
         path = Path(source)
         if not path.is_file():
-            raise MissingFileError(f"{path} is not there.", f"There is no such file of {flag}.",
-                                   f"Run trtexec with {flag}={path}.")
+            raise MissingFileError(
+                f"{path} is not there.", f"There is no such file of {flag}.", f"Run trtexec with {flag}={path}."
+            )
         text = path.read_text(errors="replace")
     try:
         records = json.loads(text, strict=False)  # 8.6 writes layer names with raw control characters
@@ -219,5 +265,6 @@ def _json(source: str | Path, flag: str) -> list:
 
 
 def _other_kind(flag: str, cause: str) -> DamagedFileError:
-    return DamagedFileError(f"This is no file of trtexec {flag}.", cause,
-                            f"Run trtexec with {flag}=FILE once more, and let it end.")
+    return DamagedFileError(
+        f"This is no file of trtexec {flag}.", cause, f"Run trtexec with {flag}=FILE once more, and let it end."
+    )

@@ -5,6 +5,7 @@
 
 The flags' names are those in samples/common/sampleOptions.cpp of NVIDIA/TensorRT at 8.6, 10.16 and 11.1.
 """
+
 from __future__ import annotations
 
 import functools
@@ -21,8 +22,11 @@ from course.profiling.trtexec import TrtexecResult, read_log
 
 GENERATIONS = ("8.6", "10", "11")
 # setting -> (flag that turns it on, flag that turns it off); which of them a generation has follows from its default
-_SWITCHES = {"cuda_graph": ("--useCudaGraph", "--noCudaGraph"), "spin_wait": ("--useSpinWait", "--noSpinWait"),
-             "transfers": ("--includeDataTransfers", "--noDataTransfers")}
+_SWITCHES = {
+    "cuda_graph": ("--useCudaGraph", "--noCudaGraph"),
+    "spin_wait": ("--useSpinWait", "--noSpinWait"),
+    "transfers": ("--includeDataTransfers", "--noDataTransfers"),
+}
 _DEFAULTS = {"8.6": {"cuda_graph": False, "spin_wait": False, "transfers": True}}
 _DEFAULTS["10"], _DEFAULTS["11"] = _DEFAULTS["8.6"], {"cuda_graph": True, "spin_wait": True, "transfers": False}
 
@@ -36,17 +40,33 @@ def flags(generation: str) -> frozenset[str]:
     """
     known = json.loads((Path(__file__).parent / "trtexec_flags.json").read_text())
     if generation not in known:
-        raise CourseError(f"There is no generation {generation!r} of trtexec here.",
-                          f"The course knows {', '.join(GENERATIONS)}.", "Use one of these.")
+        raise CourseError(
+            f"There is no generation {generation!r} of trtexec here.",
+            f"The course knows {', '.join(GENERATIONS)}.",
+            "Use one of these.",
+        )
     return frozenset(known[generation])
 
 
-def command(onnx: str | Path, *, generation: str, precision: str = "tf32", profile: Profile | None = None,
-            shapes: Mapping[str, Shape] | None = None, cuda_graph: bool | None = None, spin_wait: bool | None = None,
-            transfers: bool | None = None, save_engine: str | Path | None = None, level: int | None = None,
-            timing_cache: str | Path | None = None, times: str | Path | None = None,
-            layer_profile: str | Path | None = None, layer_info: str | Path | None = None, verbose: bool = False,
-            program: str = "trtexec") -> list[str]:
+def command(
+    onnx: str | Path,
+    *,
+    generation: str,
+    precision: str = "tf32",
+    profile: Profile | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    cuda_graph: bool | None = None,
+    spin_wait: bool | None = None,
+    transfers: bool | None = None,
+    save_engine: str | Path | None = None,
+    level: int | None = None,
+    timing_cache: str | Path | None = None,
+    times: str | Path | None = None,
+    layer_profile: str | Path | None = None,
+    layer_info: str | Path | None = None,
+    verbose: bool = False,
+    program: str = "trtexec",
+) -> list[str]:
     """The command line that builds and times `onnx`.
 
     Args:
@@ -65,9 +85,11 @@ def command(onnx: str | Path, *, generation: str, precision: str = "tf32", profi
     if chosen is None:
         raise CourseError(f"There is no precision {precision!r}.", "", "Use fp32, tf32, fp16 or int8.")
     if missing := [flag for flag in chosen if flag not in known or (generation == "11" and precision == "int8")]:
-        raise UnsupportedError(f"trtexec {generation} has no {missing[0]} for this model.",
-                               "From TensorRT 11 on a network has the types that its ONNX model says.",
-                               "Export the model in FP16, or put Q/DQ nodes into it, and leave the flag out.")
+        raise UnsupportedError(
+            f"trtexec {generation} has no {missing[0]} for this model.",
+            "From TensorRT 11 on a network has the types that its ONNX model says.",
+            "Export the model in FP16, or put Q/DQ nodes into it, and leave the flag out.",
+        )
     words = [program, f"--onnx={onnx}", *chosen]
     if profile is not None:
         for name, index in (("min", 0), ("opt", 1), ("max", 2)):
@@ -75,10 +97,19 @@ def command(onnx: str | Path, *, generation: str, precision: str = "tf32", profi
     if shapes:
         words.append(f"--shapes={_shapes(shapes)}")
     wanted = {"cuda_graph": cuda_graph, "spin_wait": spin_wait, "transfers": transfers}
-    words += [_SWITCHES[name][0 if on else 1] for name, on in wanted.items()
-              if on is not None and on != _DEFAULTS[generation][name]]
-    files = {"--saveEngine": save_engine, "--builderOptimizationLevel": level, "--timingCacheFile": timing_cache,
-             "--exportTimes": times, "--exportProfile": layer_profile, "--exportLayerInfo": layer_info}
+    words += [
+        _SWITCHES[name][0 if on else 1]
+        for name, on in wanted.items()
+        if on is not None and on != _DEFAULTS[generation][name]
+    ]
+    files = {
+        "--saveEngine": save_engine,
+        "--builderOptimizationLevel": level,
+        "--timingCacheFile": timing_cache,
+        "--exportTimes": times,
+        "--exportProfile": layer_profile,
+        "--exportLayerInfo": layer_info,
+    }
     words += [f"{flag}={value}" for flag, value in files.items() if value is not None]
     if layer_profile is not None:
         words.append("--separateProfileRun")  # else the profiler's cost is in the times
@@ -115,20 +146,39 @@ def understand(words: Sequence[str], generation: str) -> Meaning:
         CourseError: a word is no flag, or shapes cannot be read.
     """
     known = flags(generation)
-    words = list(words)[0 if words and words[0].startswith("-") else 1:]
+    words = list(words)[0 if words and words[0].startswith("-") else 1 :]
     if stray := [word for word in words if not word.startswith("--")]:
-        raise CourseError(f"trtexec does not understand {stray[0]!r}.", "Every word after the program is a flag.",
-                          "Write --flag or --flag=value, without spaces around the =.")
+        raise CourseError(
+            f"trtexec does not understand {stray[0]!r}.",
+            "Every word after the program is a flag.",
+            "Write --flag or --flag=value, without spaces around the =.",
+        )
     options = {name: value if sign else None for name, sign, value in (word.partition("=") for word in words)}
     used = set(options) & known
-    precision = ("int8" if used & {"--int8", "--best"} else "fp16" if "--fp16" in used else
-                 "fp32" if "--noTF32" in used else "tf32")
+    precision = (
+        "int8"
+        if used & {"--int8", "--best"}
+        else "fp16"
+        if "--fp16" in used
+        else "fp32"
+        if "--noTF32" in used
+        else "tf32"
+    )
     shapes = {name: _read_shapes(options.get(f"--{name}Shapes")) for name in ("min", "opt", "max")}
     measured = _read_shapes(options.get("--shapes")) or shapes["opt"]
-    switches = {name: on in options or (default and off not in options)
-                for (name, (on, off)), default in zip(_SWITCHES.items(), _DEFAULTS[generation].values())}
-    return Meaning(generation, options, precision, **shapes, measured=measured, **switches,
-                   unknown=tuple(flag for flag in options if flag not in known))
+    switches = {
+        name: on in options or (default and off not in options)
+        for (name, (on, off)), default in zip(_SWITCHES.items(), _DEFAULTS[generation].values())
+    }
+    return Meaning(
+        generation,
+        options,
+        precision,
+        **shapes,
+        measured=measured,
+        **switches,
+        unknown=tuple(flag for flag in options if flag not in known),
+    )
 
 
 def _read_shapes(text: str | None) -> dict[str, Shape]:
@@ -142,8 +192,11 @@ def _read_shapes(text: str | None) -> dict[str, Shape]:
         except ValueError:
             colon = ""
         if not colon:
-            raise CourseError(f"The shapes {text!r} cannot be read.", f"{part!r} is not name:1x3x224x224.",
-                              "Write name:AxBxC, with commas between inputs.")
+            raise CourseError(
+                f"The shapes {text!r} cannot be read.",
+                f"{part!r} is not name:1x3x224x224.",
+                "Write name:AxBxC, with commas between inputs.",
+            )
     return shapes
 
 
@@ -155,12 +208,25 @@ def run(words: Sequence[str], seconds: float = 300) -> TrtexecResult:
         CourseError: it did not end in time, or failed.
     """
     try:
-        done = subprocess.run(list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
-                              errors="replace", timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            list(words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )
     except OSError as error:
-        raise UnsupportedError(f"{words[0]} does not start.", error.strerror or str(error),
-                               "`course doctor` says where trtexec is, if it is here.") from error
+        raise UnsupportedError(
+            f"{words[0]} does not start.",
+            error.strerror or str(error),
+            "`course doctor` says where trtexec is, if it is here.",
+        ) from error
     except subprocess.TimeoutExpired:
-        raise CourseError(f"{words[0]} did not end.", f"It ran for {seconds:.0f} s.",
-                          "Use --builderOptimizationLevel=1, or give it more time.") from None
+        raise CourseError(
+            f"{words[0]} did not end.",
+            f"It ran for {seconds:.0f} s.",
+            "Use --builderOptimizationLevel=1, or give it more time.",
+        ) from None
     return read_log(done.stdout)

@@ -3,6 +3,7 @@
 It reads `Engine.build_log`, and the text of `trtexec --verbose`. Versions differ in wording; lines that say nothing
 known are left out, so that an unknown version gives short tables and not wrong ones.
 """
+
 from __future__ import annotations
 
 import re
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from course.engine.types import LogLine
 from course.errors import CourseError
 
-_TEXT_LINE = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] "
-                        r")?(?P<text>.*)$")
+_TEXT_LINE = re.compile(
+    r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] "
+    r")?(?P<text>.*)$"
+)
 _LEVELS = {"V": "VERBOSE", "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "INTERNAL_ERROR"}
 _TIME = r"(?P<ms>[\d.]+(?:e[+-]?\d+)?|inf)"
 _COUNT = re.compile(r"^(?P<stage>Original|After [\w ,-]+?): (?P<count>\d+) layers$")
@@ -69,8 +72,10 @@ class BuildLog:
         stages = list(self.stages.items())
         ends = f"{stages[0][1]} layers at first, {stages[-1][1]} at the end; " if stages else ""
         layers = {t.layer for t in self.tactics}
-        return (f"{ends}{_count(self.fusions, 'fusion')} by name, {_count(self.tactics, 'tactic')} timed for "
-                f"{_count(layers, 'layer')}, {_count(self.warnings, 'warning')}, {_count(self.errors, 'error')}")
+        return (
+            f"{ends}{_count(self.fusions, 'fusion')} by name, {_count(self.tactics, 'tactic')} timed for "
+            f"{_count(layers, 'layer')}, {_count(self.warnings, 'warning')}, {_count(self.errors, 'error')}"
+        )
 
 
 def _count(things: Collection, word: str) -> str:
@@ -85,9 +90,12 @@ def read_build_log(source: str | Sequence[LogLine]) -> BuildLog:
     """
     lines = list(_lines_of(source))
     if not lines:
-        raise CourseError("This build log is empty.", "It has no line with TensorRT's marks, such as [V] or [I].",
-                          "Give Engine.build_log of a fresh build (a loaded engine has none), or all that "
-                          "`trtexec --verbose` printed.")
+        raise CourseError(
+            "This build log is empty.",
+            "It has no line with TensorRT's marks, such as [V] or [I].",
+            "Give Engine.build_log of a fresh build (a loaded engine has none), or all that "
+            "`trtexec --verbose` printed.",
+        )
     stages: dict[str, int] = {}
     fusions, memory, seconds = [], {}, {}
     for _, text in lines:
@@ -103,8 +111,15 @@ def read_build_log(source: str | Sequence[LogLine]) -> BuildLog:
     def of(*severities: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text for severity, text in lines if severity in severities and text))
 
-    return BuildLog(stages, tuple(fusions), _tactics(text for _, text in lines), memory, seconds, of("WARNING"),
-                    of("ERROR", "INTERNAL_ERROR"))
+    return BuildLog(
+        stages,
+        tuple(fusions),
+        _tactics(text for _, text in lines),
+        memory,
+        seconds,
+        of("WARNING"),
+        of("ERROR", "INTERNAL_ERROR"),
+    )
 
 
 def _lines_of(source: str | Sequence[LogLine]) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,5 @@
 """Times that `course.bench` avoids on purpose, to show why: of first runs, and of calls that nobody waits for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -33,9 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def lesson(*cells: str) -> str:
@@ -73,9 +71,7 @@ def test_learners_get_no_solution_and_no_hidden_test(root):
         assert secret not in student, secret
     source = tree(root / ".grading" / "source" / STAGE)
     assert b"linalg.inv" in source["01_demo.ipynb"] and b"HIDDEN TESTS" in source["01_demo.ipynb"]
-    assert b"3.0f * x" not in source["native/scale.cu"], (
-        "nbgrader copies helper files beside a learner's notebook"
-    )
+    assert b"3.0f * x" not in source["native/scale.cu"], "nbgrader copies helper files beside a learner's notebook"
     assert set(source) == set(tree(root / STAGE)) - {MANIFEST}
 
 
@@ -90,15 +86,9 @@ def test_helper_files_keep_their_comment_syntax(root):
     assert files["native/CMakeLists.txt"].endswith(b"\n# YOUR CODE HERE\n")
     assert files["service/schema.sql"] == b"-- YOUR CODE HERE\nSELECT 1;\n"
     assert b"<!-- YOUR CODE HERE -->" in files["service/notes.md"]
-    assert (
-        files["service/picture.png"]
-        == (FIXTURE / "solutions" / STAGE / "service" / "picture.png").read_bytes()
-    )
+    assert files["service/picture.png"] == (FIXTURE / "solutions" / STAGE / "service" / "picture.png").read_bytes()
     helper = files["helper.py"].decode()
-    assert (
-        "    # YOUR CODE HERE\n    raise NotImplementedError()\n\n\n# YOUR CODE HERE\n\n\nclass Plugin:\n"
-        in helper
-    )
+    assert "    # YOUR CODE HERE\n    raise NotImplementedError()\n\n\n# YOUR CODE HERE\n\n\nclass Plugin:\n" in helper
     assert helper.endswith("class Plugin:\n    # YOUR CODE HERE\n    pass\n")
     assert student_editable(root, STAGE) == (
         "helper.py",
@@ -233,9 +223,7 @@ def test_running_and_saving_in_jupyterlab_changes_only_outputs(root):
         model = await manager.get(f"{STAGE}/01_demo.ipynb", content=True)
         opened = model["content"]
         opened.cells[-1].source = opened.cells[-1].source  # %%bash needs no kernel of its own
-        client = NotebookClient(
-            opened, timeout=60, allow_errors=True, resources={"metadata": {"path": str(root)}}
-        )
+        client = NotebookClient(opened, timeout=60, allow_errors=True, resources={"metadata": {"path": str(root)}})
         await client.async_execute()
         opened.metadata["kernelspec"]["display_name"] = "Python 3"  # the name that this machine's kernel has
         assert "version" in opened.metadata.language_info and "execution" in opened.cells[1].metadata
@@ -291,10 +279,7 @@ def test_files_that_left_the_release_go_unless_edited(root):
         "native/scale.cu": "removed",
         "native/CMakeLists.txt": "removed",
     }
-    assert (
-        not (root / STAGE / "native").exists()
-        and (root / STAGE / "service" / "notes.md").read_text() == "mine\n"
-    )
+    assert not (root / STAGE / "native").exists() and (root / STAGE / "service" / "notes.md").read_text() == "mine\n"
     assert not (root / ".grading" / "source" / STAGE / "native" / "scale.cu").exists()
     (root / STAGE / "service" / "notes.md").unlink()
     shutil.rmtree(root / "solutions" / STAGE)

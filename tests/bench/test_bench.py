@@ -1,4 +1,5 @@
 """course.bench: equal things are called equal, unequal ones unequal, and every number can be traced back."""
+
 from __future__ import annotations
 
 import gc
@@ -58,8 +59,9 @@ def test_equal_things_are_called_equal_on_this_machine():
         for _ in range(3):
             matrix @ matrix
 
-    results = [compare(work, work, labels=("one", "again"), rounds=60, warmup_s=0.05, max_seconds=1.0)
-               for _ in range(20)]
+    results = [
+        compare(work, work, labels=("one", "again"), rounds=60, warmup_s=0.05, max_seconds=1.0) for _ in range(20)
+    ]
     assert sum(not result.equal for result in results) <= 1, [str(r) for r in results if not r.equal]
 
 
@@ -77,8 +79,7 @@ def test_slower_things_are_called_slower_on_this_machine():
         return lambda: sum(range(count))
 
     ten = [compare(spin(30_000), spin(33_000), rounds=100, warmup_s=0.05, max_seconds=2.0) for _ in range(8)]
-    thirty = [compare(spin(30_000), spin(39_000), rounds=100, warmup_s=0.05, max_seconds=2.0)
-              for _ in range(8)]
+    thirty = [compare(spin(30_000), spin(39_000), rounds=100, warmup_s=0.05, max_seconds=2.0) for _ in range(8)]
     assert sum(result.low > 1 for result in ten) >= 5, [str(r) for r in ten]
     assert all(result.low > 1 for result in thirty), [str(r) for r in thirty]
     assert not any(result.high < 1 for result in ten)
@@ -127,7 +128,7 @@ def test_functions_take_turns_in_mirrored_random_order():
 
     fns = {name: (lambda name=name: calls.append(name)) for name in "abc"}
     compare_many(fns, rounds=20, warmup_s=0.0, clock=CountingClock())
-    rounds = [tuple(calls[i:i + 3]) for i in range(len(calls) - 60, len(calls), 3)]
+    rounds = [tuple(calls[i : i + 3]) for i in range(len(calls) - 60, len(calls), 3)]
     assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
     assert all(rounds[i] == rounds[i + 1][::-1] for i in range(0, 20, 2))
     assert len(set(rounds)) >= 4
@@ -156,8 +157,9 @@ def test_ratio_is_per_item_when_items_differ():
 
 
 def test_compare_many_gives_speed_ups_over_the_first():
-    results = compare_many({"eager": lambda: 3.0, "engine": lambda: 1.0, "graph": lambda: 0.5},
-                           clock=NoisyClock("autocorrelated", 1))
+    results = compare_many(
+        {"eager": lambda: 3.0, "engine": lambda: 1.0, "graph": lambda: 0.5}, clock=NoisyClock("autocorrelated", 1)
+    )
     assert list(results) == ["engine", "graph"]
     assert results["engine"].ratio == pytest.approx(3, rel=0.1) and results["engine"].a.label == "engine"
     assert results["graph"].ratio == pytest.approx(6, rel=0.1) and results["graph"].b.label == "eager"
@@ -216,16 +218,19 @@ def test_an_error_names_the_function_and_keeps_its_kind():
         measure(stop)
 
 
-@pytest.mark.parametrize("call", [
-    lambda: measure(lambda: None, device="tpu"),
-    lambda: measure(lambda: None, min_samples=0),
-    lambda: measure(lambda: None, max_seconds=0),
-    lambda: compare(lambda: None, lambda: None, labels=("same", "same")),
-    lambda: compare(lambda: None, lambda: None, items=(0, 1)),
-    lambda: compare_many({"one": lambda: None}),
-    lambda: compare_many({"a": lambda: None, "b": lambda: None}, items={"c": 2}),
-    lambda: compare(lambda: 0.0, lambda: 0.0, clock=NoisyClock("constant", 0)),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: measure(lambda: None, device="tpu"),
+        lambda: measure(lambda: None, min_samples=0),
+        lambda: measure(lambda: None, max_seconds=0),
+        lambda: compare(lambda: None, lambda: None, labels=("same", "same")),
+        lambda: compare(lambda: None, lambda: None, items=(0, 1)),
+        lambda: compare_many({"one": lambda: None}),
+        lambda: compare_many({"a": lambda: None, "b": lambda: None}, items={"c": 2}),
+        lambda: compare(lambda: 0.0, lambda: 0.0, clock=NoisyClock("constant", 0)),
+    ],
+)
 def test_bad_calls_are_refused(call):
     with pytest.raises(CourseError, match="Next step"):
         call()
@@ -271,8 +276,10 @@ def test_a_foreign_file_is_refused(tmp_path, text):
 
 
 def test_timing_on_a_cpu_needs_no_torch():
-    code = ("import sys; from course.bench import measure; measure(lambda: 1, min_samples=2, warmup_s=0.0);"
-            "assert 'torch' not in sys.modules")
+    code = (
+        "import sys; from course.bench import measure; measure(lambda: 1, min_samples=2, warmup_s=0.0);"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -311,8 +318,10 @@ def test_cuda_events_agree_with_the_host_clock():
 def test_cuda_equal_and_unequal_are_told_apart():
     torch = gpu()
     matrix = torch.randn(2048, 2048, device="cuda")
-    same = [compare(lambda: matrix @ matrix, lambda: matrix @ matrix, device="cuda", rounds=100, warmup_s=0.1)
-            for _ in range(20)]
+    same = [
+        compare(lambda: matrix @ matrix, lambda: matrix @ matrix, device="cuda", rounds=100, warmup_s=0.1)
+        for _ in range(20)
+    ]
     assert sum(not result.equal for result in same) <= 1, [str(r) for r in same if not r.equal]
     double = compare(lambda: matrix @ matrix, lambda: (matrix @ matrix, matrix @ matrix), device="cuda")
     assert 1.5 < double.low and double.high < 2.5

@@ -1,4 +1,5 @@
 """The raw API: which module, small networks read back as ONNX and run, errors in words."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,8 +34,9 @@ def test_the_layers_that_are_translated_compute_what_torch_computes(trt) -> None
     tensor = network.add_input("x", trt.float32, (2, 4, 9, 8))
     layer = network.add_convolution_nd(tensor, 6, (3, 2), trt.Weights(kernel), trt.Weights(bias))
     layer.num_groups, layer.stride_nd, layer.pre_padding, layer.post_padding = 2, (2, 1), (1, 0), (0, 1)
-    layer = network.add_scale(layer.get_output(0), trt.ScaleMode.CHANNEL, trt.Weights(shift), trt.Weights(scale),
-                              trt.Weights())
+    layer = network.add_scale(
+        layer.get_output(0), trt.ScaleMode.CHANNEL, trt.Weights(shift), trt.Weights(scale), trt.Weights()
+    )
     layer = network.add_activation(layer.get_output(0), trt.ActivationType.TANH)
     constant = network.add_constant((1, 1, 1, 1), trt.Weights(half))
     layer = network.add_elementwise(layer.get_output(0), constant.get_output(0), trt.ElementWiseOperation.SUM)

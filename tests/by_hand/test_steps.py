@@ -1,4 +1,5 @@
 """The order of a run by hand: every right order passes, each missing or late step is named."""
+
 from __future__ import annotations
 
 import itertools
@@ -12,9 +13,22 @@ from course.engine import TensorSpec
 
 INPUTS = (TensorSpec("image", np.dtype("float32"), (-1, 3)),)
 OUTPUTS = (TensorSpec("scores", np.dtype("float32"), (-1, 10)), TensorSpec("boxes", np.dtype("float32"), (-1, 4)))
-RIGHT = ["set_shape image", "allocate image", "allocate scores", "allocate boxes", "set_address image",
-         "set_address scores", "set_address boxes", "copy_to_gpu image", "execute", "copy_to_host scores",
-         "copy_to_host boxes", "wait", "read scores", "read boxes"]
+RIGHT = [
+    "set_shape image",
+    "allocate image",
+    "allocate scores",
+    "allocate boxes",
+    "set_address image",
+    "set_address scores",
+    "set_address boxes",
+    "copy_to_gpu image",
+    "execute",
+    "copy_to_host scores",
+    "copy_to_host boxes",
+    "wait",
+    "read scores",
+    "read boxes",
+]
 
 
 def test_a_right_order_passes() -> None:
@@ -43,10 +57,19 @@ def test_every_step_is_needed(left_out: str) -> None:
     assert left_out in str(caught.value)
 
 
-@pytest.mark.parametrize("first, then", [
-    ("set_shape image", "execute"), ("allocate image", "set_address image"), ("allocate image", "copy_to_gpu image"),
-    ("set_address boxes", "execute"), ("copy_to_gpu image", "execute"), ("execute", "copy_to_host scores"),
-    ("copy_to_host boxes", "wait"), ("wait", "read scores")])
+@pytest.mark.parametrize(
+    "first, then",
+    [
+        ("set_shape image", "execute"),
+        ("allocate image", "set_address image"),
+        ("allocate image", "copy_to_gpu image"),
+        ("set_address boxes", "execute"),
+        ("copy_to_gpu image", "execute"),
+        ("execute", "copy_to_host scores"),
+        ("copy_to_host boxes", "wait"),
+        ("wait", "read scores"),
+    ],
+)
 def test_a_step_that_comes_too_late_is_named(first: str, then: str) -> None:
     steps = [step for step in RIGHT if step != first]
     steps.insert(steps.index(then) + 1, first)

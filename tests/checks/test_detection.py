@@ -57,20 +57,23 @@ def declared(params, **changes) -> Milestone:
     return dataclasses.replace(YOLO, **{"id": "test.declared", "checks": (check,), **changes})
 
 
-@pytest.mark.parametrize("params, changes, says", [
-    (Detection("fp32", MAP_DROP, MAP_DROP, sizes=()), {}, "one size or more"),
-    (Detection("fp32", MAP_DROP, MAP_DROP, scenes=12), {}, "whole batches"),
-    (Detection("fp32", MAP_DROP, MAP_DROP, least_map=0.0), {}, "could lose nothing"),
-    (Detection("fp32", Ramp(0.01, 0.01), MAP_DROP), {}, "is no ramp"),
-    (Accuracy("fp32", MAP_DROP, MAP_DROP, MAP_DROP), {}, "cannot judge a detector"),
-    (Speed("fp32", (1,), Ramp(1.0, 2.0)), {}, "one size or more"),
-    (Speed("fp32", (1,), Ramp(1.0, 2.0), sizes=(320,)), {"task": "classifier"}, "has its own"),
-    (Speed("fp32", (1, 8), {1: Ramp(1.0, 2.0)}, sizes=(320,)), {}, "ramps for batch \\[1\\], timed at \\[1, 8\\]"),
-    (Speed("fp32", (1,), {1: Ramp(1.0, 1.0)}, sizes=(320,)), {}, "is no ramp"),
-    (DynamicShape(), {"optimization_level": 6}, "knows 0 to 5"),
-    (DynamicShape(), {"task": "classifier"}, "cannot judge a classifier"),
-    (DynamicShape(), {"task": "poet"}, "'poet'"),
-])
+@pytest.mark.parametrize(
+    "params, changes, says",
+    [
+        (Detection("fp32", MAP_DROP, MAP_DROP, sizes=()), {}, "one size or more"),
+        (Detection("fp32", MAP_DROP, MAP_DROP, scenes=12), {}, "whole batches"),
+        (Detection("fp32", MAP_DROP, MAP_DROP, least_map=0.0), {}, "could lose nothing"),
+        (Detection("fp32", Ramp(0.01, 0.01), MAP_DROP), {}, "is no ramp"),
+        (Accuracy("fp32", MAP_DROP, MAP_DROP, MAP_DROP), {}, "cannot judge a detector"),
+        (Speed("fp32", (1,), Ramp(1.0, 2.0)), {}, "one size or more"),
+        (Speed("fp32", (1,), Ramp(1.0, 2.0), sizes=(320,)), {"task": "classifier"}, "has its own"),
+        (Speed("fp32", (1, 8), {1: Ramp(1.0, 2.0)}, sizes=(320,)), {}, "ramps for batch \\[1\\], timed at \\[1, 8\\]"),
+        (Speed("fp32", (1,), {1: Ramp(1.0, 1.0)}, sizes=(320,)), {}, "is no ramp"),
+        (DynamicShape(), {"optimization_level": 6}, "knows 0 to 5"),
+        (DynamicShape(), {"task": "classifier"}, "cannot judge a classifier"),
+        (DynamicShape(), {"task": "poet"}, "'poet'"),
+    ],
+)
 def test_a_wrong_declaration_is_named(params, changes, says):
     with pytest.raises(CourseError, match=says):
         declared(params, **changes)
@@ -78,6 +81,7 @@ def test_a_wrong_declaration_is_named(params, changes, says):
 
 def test_one_profile_for_both_sizes_and_a_gpu_builds_one_engine():
     """On a GPU one FP16 engine serves the accuracy check and both speeds; one more profile costs 40 s of building."""
+
     def context(lane: str) -> Context:
         return Context(YOLO, lane, "public", None, {}, lambda *_: None, None, None, print)
 
@@ -108,16 +112,24 @@ def test_each_milestone_is_built_at_its_own_level(monkeypatch):
     monkeypatch.setattr("course.engine.build", remember)
     state = State(tiny.detector())
     with pytest.raises(InterruptedError):
-        state.build(key="k", precision="fp16", runtime="tensorrt", largest=1, alone=False, level=0,
-                    ranges=[((1, 3, 192, 192),) * 3])
+        state.build(
+            key="k",
+            precision="fp16",
+            runtime="tensorrt",
+            largest=1,
+            alone=False,
+            level=0,
+            ranges=[((1, 3, 192, 192),) * 3],
+        )
     assert used == [0]
 
 
 def test_raw_output_at_every_batch_and_size_that_is_asked_for_fits_what_is_taken():
     for check in YOLO.checks:
         for params in check.lanes.values():
-            proposals = max((sum((size // step) ** 2 for step in (8, 16, 32)) for size in getattr(params, "sizes", ())),
-                            default=0)
+            proposals = max(
+                (sum((size // step) ** 2 for step in (8, 16, 32)) for size in getattr(params, "sizes", ())), default=0
+            )
             timed = isinstance(params, Speed)
             batch = max(params.batches) if timed else getattr(params, "batch", 0)
             most = onnx_inside.MOST_TIMED_BYTES if timed else onnx_inside.MOST_ANSWER_BYTES
@@ -128,8 +140,9 @@ def test_raw_output_of_64_images_can_be_timed_and_may_not_be_asked_for():
     """76 MB, from an engine that only adds: some milliseconds a call."""
     raw = torch.zeros(64, 84, 3549)
     state, x = State(b""), np.zeros((2, 1, 3, 8, 8), np.float32)
-    state.engines["k"] = SimpleNamespace(device="cpu", profiles=(), inputs=[SimpleNamespace(name="image")],
-                                         run=lambda feeds, profile: {"raw": raw + 1})
+    state.engines["k"] = SimpleNamespace(
+        device="cpu", profiles=(), inputs=[SimpleNamespace(name="image")], run=lambda feeds, profile: {"raw": raw + 1}
+    )
     state.references["m:f []"] = lambda slot: raw + 2
     _, (ours, _, slots, answers) = state.time(x, key="k", reference="m:f", rounds=3, max_seconds=5.0, warmup_s=0.01)
     assert len(ours) == 3 and answers.shape == (len(slots), *raw.shape) and (answers == 1).all()
@@ -138,8 +151,11 @@ def test_raw_output_of_64_images_can_be_timed_and_may_not_be_asked_for():
 
 
 def test_too_few_layers_in_fp16_cost_points_and_an_unknown_part_costs_none():
-    assert float16_share({"float16": 0.35}, 0.7) == ({"float16": 0.5}, "; 35 % of the layers in FP16",
-                                                     "Too many layers stay in FP32.")
+    assert float16_share({"float16": 0.35}, 0.7) == (
+        {"float16": 0.5},
+        "; 35 % of the layers in FP16",
+        "Too many layers stay in FP32.",
+    )
     assert float16_share({"float16": 0.9}, 0.7) == ({}, "; 90 % of the layers in FP16", "")
     assert float16_share({"float16": -1.0}, 0.7) == ({}, "", "")
 
@@ -207,18 +223,21 @@ def test_both_forms_and_both_orders_give_the_same_answer(wanted, drawn):
 COUNT = detector.anchors(SIZE)
 
 
-@pytest.mark.parametrize("shapes, says", [
-    ([(4, COUNT, CHANNELS)], "wrong way round"),
-    ([(4, 4, COUNT), (4, 20, COUNT)], "wrong way round"),
-    ([(4, COUNT, 24)], "joined in one output"),
-    ([(4, 0, 4), (4, 0, 20)], "is empty"),
-    ([(1, COUNT, 4), (1, COUNT, 20)], "batch size"),
-    ([(4, 9, 4), (4, 9, 20)], f"9 and 9 boxes for each image, not {COUNT}"),
-    ([(4, COUNT, 4), (4, COUNT, 80)], "Wanted is"),
-    ([(4, COUNT, 4), (4, COUNT, 4)], "Wanted is"),
-    ([(4, CHANNELS, COUNT), (4, CHANNELS, COUNT)], "Wanted is"),
-    ([()], "batch size"),
-])
+@pytest.mark.parametrize(
+    "shapes, says",
+    [
+        ([(4, COUNT, CHANNELS)], "wrong way round"),
+        ([(4, 4, COUNT), (4, 20, COUNT)], "wrong way round"),
+        ([(4, COUNT, 24)], "joined in one output"),
+        ([(4, 0, 4), (4, 0, 20)], "is empty"),
+        ([(1, COUNT, 4), (1, COUNT, 20)], "batch size"),
+        ([(4, 9, 4), (4, 9, 20)], f"9 and 9 boxes for each image, not {COUNT}"),
+        ([(4, COUNT, 4), (4, COUNT, 80)], "Wanted is"),
+        ([(4, COUNT, 4), (4, COUNT, 4)], "Wanted is"),
+        ([(4, CHANNELS, COUNT), (4, CHANNELS, COUNT)], "Wanted is"),
+        ([()], "batch size"),
+    ],
+)
 def test_other_shapes_are_refused_with_the_reason(shapes, says):
     with pytest.raises(Rejected, match=says):
         detector.read([np.zeros(shape, np.float32) for shape in shapes], 4, SIZE)
@@ -254,8 +273,9 @@ def test_the_same_map_does_not_make_the_same_detector(wanted, drawn):
     """Looking at the mirrored scene costs no mAP worth the name, and changes boxes and scores far beyond FP16's share."""
     flipped = answers(np.ascontiguousarray(drawn.x[..., ::-1]))
     size = SIZE[1]
-    back = np.stack([size - flipped.boxes[..., 2], flipped.boxes[..., 1], size - flipped.boxes[..., 0],
-                     flipped.boxes[..., 3]], -1)
+    back = np.stack(
+        [size - flipped.boxes[..., 2], flipped.boxes[..., 1], size - flipped.boxes[..., 0], flipped.boxes[..., 3]], -1
+    )
     order, begin = [], 0
     for stride in (8, 16, 32):
         side = size // stride
@@ -299,9 +319,9 @@ def test_other_ways_to_write_boxes_and_scores_are_named(wanted, drawn):
 def test_another_network_is_named_by_its_size_or_by_its_doubts(wanted, drawn):
     other = Answer(wanted.boxes[::-1], wanted.scores[::-1])
     assert "holds 0.8 million numbers, the shipped detector 3.3" in mistake(
-        other, wanted, drawn.x, answers, (800_000, 3_300_000))
-    assert "random weights" in mistake(
-        Answer(other.boxes, other.scores * 0 + 0.01), wanted, drawn.x, answers, ELEMENTS)
+        other, wanted, drawn.x, answers, (800_000, 3_300_000)
+    )
+    assert "random weights" in mistake(Answer(other.boxes, other.scores * 0 + 0.01), wanted, drawn.x, answers, ELEMENTS)
     assert "another network: boxes" in mistake(other, wanted, drawn.x, answers, ELEMENTS)
 
 
@@ -325,8 +345,11 @@ def test_a_reference_that_finds_nothing_is_the_graders_failure_not_a_pass(tmp_pa
     (tmp_path / "artifacts" / "yolo.onnx").write_bytes(tiny.detector())
     milestone = tiny.milestone()
     params = dataclasses.replace(milestone.checks[1].lanes["cpu"], least_map=0.99)
-    report = measure(dataclasses.replace(milestone, checks=(
-        dataclasses.replace(milestone.checks[1], lanes={"cpu": params}),)), tmp_path, lane="cpu")
+    report = measure(
+        dataclasses.replace(milestone, checks=(dataclasses.replace(milestone.checks[1], lanes={"cpu": params}),)),
+        tmp_path,
+        lane="cpu",
+    )
     assert (report.status, report.points) == ("error", 0) and "nothing could be lost" in report.problem
 
 
@@ -347,8 +370,16 @@ def test_after_its_end_the_process_is_asked_no_more_and_says_why(tmp_path):
     path.write_bytes(tiny.detector())
     with Runner(path, memory_gb=4, cpu_s=600, gpu=False, package="tests") as runner:
         with pytest.raises(Rejected, match="took too long"):
-            runner.ask("build", key="k", precision="fp32", runtime="onnxruntime", largest=1, alone=False,
-                       ranges=[], seconds=0.01)
+            runner.ask(
+                "build",
+                key="k",
+                precision="fp32",
+                runtime="onnxruntime",
+                largest=1,
+                alone=False,
+                ranges=[],
+                seconds=0.01,
+            )
         with pytest.raises(Rejected, match="took too long"):
             runner.ask("inspect", name="x", max_nodes=1, max_elements=1, allow_ops=[], seconds=5)
 
@@ -360,14 +391,24 @@ class Asked(Exception):
 @pytest.mark.parametrize("outputs, decodes", [(1, False), (2, True)])
 def test_pytorch_is_timed_in_the_form_of_the_file(outputs, decodes):
     """A file without decoding must not win time against a PyTorch that decodes."""
+
     class Process:
         def ask(self, command, arrays=(), **head):
             if command == "build":
                 return {"device": "cpu"}, []
             raise Asked(head)
 
-    context = Context(YOLO, "cpu", "public", Process(), facts(outputs), lambda *_: inputs.draw_scenes(
-        "public", "", "test", "p", 8, 64), lambda x: None, None, lambda text: None)
+    context = Context(
+        YOLO,
+        "cpu",
+        "public",
+        Process(),
+        facts(outputs),
+        lambda *_: inputs.draw_scenes("public", "", "test", "p", 8, 64),
+        lambda x: None,
+        None,
+        lambda text: None,
+    )
     with pytest.raises(Asked) as asked:
         speed(context, YOLO.checks[3], YOLO.checks[3].lanes["cpu"])
     options, reference = asked.value.args[0]["options"], asked.value.args[0]["reference"]
@@ -401,8 +442,12 @@ def test_the_shipped_detector_gets_full_marks_at_320_and_416_px(tmp_path):
     """The milestone itself, but for the number of scenes: 16 of each size, the fewest that give an interval."""
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "yolo.onnx").write_bytes(detectors.raw())
-    checks = [dataclasses.replace(check, lanes={"cpu": dataclasses.replace(check.lanes["cpu"], scenes=16)})
-              if isinstance(check.lanes["cpu"], Detection) else check for check in YOLO.checks]
+    checks = [
+        dataclasses.replace(check, lanes={"cpu": dataclasses.replace(check.lanes["cpu"], scenes=16)})
+        if isinstance(check.lanes["cpu"], Detection)
+        else check
+        for check in YOLO.checks
+    ]
     report = measure(dataclasses.replace(YOLO, checks=tuple(checks)), tmp_path, lane="cpu")
     assert report.points == 20, report.text()
 

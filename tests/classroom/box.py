@@ -24,8 +24,15 @@ from course.paths import ROOT
 
 COURSE = ROOT / "tests" / "hostile" / "notebooks" / "course"
 STAGE, NOTEBOOK = "stage8_box", "01_box"
-MILESTONE = dataclasses.replace(RESNET50_FP16, id="box.m1", stage=STAGE, notebook=NOTEBOOK, grade_id="m-box",
-                                title="The box", artifacts=(Artifact("artifacts/answer.bin"),))
+MILESTONE = dataclasses.replace(
+    RESNET50_FP16,
+    id="box.m1",
+    stage=STAGE,
+    notebook=NOTEBOOK,
+    grade_id="m-box",
+    title="The box",
+    artifacts=(Artifact("artifacts/answer.bin"),),
+)
 CONFIG = """
 import sys
 from pathlib import Path
@@ -41,8 +48,10 @@ c.SandboxedExecute.processes = 64
 c.Execute.startup_timeout = 120
 """
 FOLD = "def fold(ws):\n    out = ws[0]\n    for w in ws[1:]:\n        out = out @ w\n    return out"
-BUILD = ('from pathlib import Path\nPath("artifacts").mkdir(exist_ok=True)\n'
-         'Path("artifacts/answer.bin").write_bytes((4 * np.ones((3, 3), "float32")).tobytes())')
+BUILD = (
+    'from pathlib import Path\nPath("artifacts").mkdir(exist_ok=True)\n'
+    'Path("artifacts/answer.bin").write_bytes((4 * np.ones((3, 3), "float32")).tobytes())'
+)
 SOLVED = bytes.fromhex("00008040") * 9
 """The artifact that earns all points."""
 
@@ -69,8 +78,14 @@ def solved(root: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def hand_in(root: Path, student: str, notebook: nbformat.NotebookNode | bytes | None, files: dict | None = None,
-            time: str = "", name: str = NOTEBOOK) -> Path:
+def hand_in(
+    root: Path,
+    student: str,
+    notebook: nbformat.NotebookNode | bytes | None,
+    files: dict | None = None,
+    time: str = "",
+    name: str = NOTEBOOK,
+) -> Path:
     """`files`: path -> text or bytes."""
     folder = root / ".grading" / "submitted" / student / STAGE
     folder.mkdir(parents=True)
@@ -86,9 +101,14 @@ def hand_in(root: Path, student: str, notebook: nbformat.NotebookNode | bytes | 
 
 
 def run(root: Path, **options) -> dict[str, Outcome]:
-    options = {"jobs": 2, "limit_s": 120, "milestones": [MILESTONE],
-               "measure_command": (sys.executable, str(ROOT / "tests/classroom/quick_measure.py")),
-               "console": Console(file=io.StringIO()), **options}
+    options = {
+        "jobs": 2,
+        "limit_s": 120,
+        "milestones": [MILESTONE],
+        "measure_command": (sys.executable, str(ROOT / "tests/classroom/quick_measure.py")),
+        "console": Console(file=io.StringIO()),
+        **options,
+    }
     return {outcome.student: outcome for outcome in grade(STAGE, root, **options)}
 
 

@@ -31,8 +31,17 @@ def main() -> int:
             reason = str(error)
     status = "passed" if points == 20 else "partial" if points else "failed"
     check = CheckResult("right", "The answer is right", status, points, 20.0, f"{points:g} points", "all numbers")
-    report = Report(args.milestone, "The box", "rejected" if reason else "measured", "cpu", args.mode, args.who,
-                    (check,), 0.1, reason=reason)
+    report = Report(
+        args.milestone,
+        "The box",
+        "rejected" if reason else "measured",
+        "cpu",
+        args.mode,
+        args.who,
+        (check,),
+        0.1,
+        reason=reason,
+    )
     Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     Path(args.json).write_text(report.to_json())
     return 0

@@ -94,9 +94,14 @@ def test_helper_files_are_the_instructors(graded):
 
 def test_feedback_shows_the_measured_score(graded):
     root, _ = graded
-    subprocess.run([sys.executable, "-m", "nbgrader", "generate_feedback", box.STAGE, "--student", "half"], cwd=root,
-                   check=True, capture_output=True, timeout=120,
-                   env={**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"})
+    subprocess.run(
+        [sys.executable, "-m", "nbgrader", "generate_feedback", box.STAGE, "--student", "half"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"},
+    )
     page = (root / ".grading" / "feedback" / "half" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
     assert "The box: 7.5 of 20 points" in page
 
@@ -119,9 +124,11 @@ def test_a_second_run_grades_only_what_changed(graded):
 def test_a_grader_that_is_killed_loses_nothing(graded, tmp_path):
     root, _ = graded
     script = tmp_path / "grader.py"
-    script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\n"
-                      "from pathlib import Path\nfrom tests.classroom import box\n"
-                      f"if __name__ == '__main__':\n    box.run(Path({str(root)!r}), force=True)\n")
+    script.write_text(
+        f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\n"
+        "from pathlib import Path\nfrom tests.classroom import box\n"
+        f"if __name__ == '__main__':\n    box.run(Path({str(root)!r}), force=True)\n"
+    )
     before = {name: box.scores(root, name) for name in ("full", "late", "half")}
     logs = root / ".grading" / "logs" / box.STAGE
     shutil.rmtree(logs)
@@ -157,8 +164,13 @@ def test_a_crash_gives_zeros_and_a_comment_never_the_old_score(graded):
 def test_nbgraders_own_command_takes_the_same_steps(graded):
     root, _ = graded
     (root / ".grading/state" / box.STAGE / "half.json").unlink()
-    subprocess.run([sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--student", "half", "--force"], cwd=root,
-                   check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "nbgrader", "autograde", box.STAGE, "--student", "half", "--force"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert (box.scores(root, "half")["fold-test"], box.scores(root, "half")["m-box"]) == (4.0, 0.0)
     box.run(root, students=["half"], execute=False, force=True)
     assert box.scores(root, "half")["m-box"] == 7.5

@@ -28,7 +28,8 @@ def place(tmp_path_factory) -> Place:
     url = f"sqlite:///{root}/.grading/gradebook.db?timeout=120"
     (root / ".grading").mkdir()
     (root / "nbgrader_config.py").write_text(
-        f"c = get_config()\nc.CourseDirectory.db_url = {url!r}\nc.CourseDirectory.course_id = 'trt-course'\n")
+        f"c = get_config()\nc.CourseDirectory.db_url = {url!r}\nc.CourseDirectory.course_id = 'trt-course'\n"
+    )
     before, os.environ["PATH"] = os.environ["PATH"], f"{sys.prefix}/bin:{os.environ['PATH']}"  # nbgrader calls alembic
     try:
         with Gradebook(url, "trt-course") as book:
@@ -37,8 +38,12 @@ def place(tmp_path_factory) -> Place:
             book.add_grade_cell("fold-test", "01_export", STAGE, max_score=4, cell_type="code")
             book.add_grade_cell("m-box", "01_export", STAGE, max_score=20, cell_type="code")
             book.add_solution_cell("fold-test", "01_export", STAGE)
-            people = {"ada": ("Ada", "Lovelace", "71"), "li": ("黎", "李, jr.", "72"), "none": ("No", "Work", "73"),
-                      "evil": ('=HYPERLINK("http://x")', "@SUM", "74")}
+            people = {
+                "ada": ("Ada", "Lovelace", "71"),
+                "li": ("黎", "李, jr.", "72"),
+                "none": ("No", "Work", "73"),
+                "evil": ('=HYPERLINK("http://x")', "@SUM", "74"),
+            }
             for student, (first, last, lms) in people.items():
                 book.add_student(student, first_name=first, last_name=last, lms_user_id=lms)
                 if student != "none":
@@ -84,8 +89,10 @@ def test_canvas(place):
 
 
 def test_canvas_with_a_roster_speaks_of_its_own_students_and_columns(place):
-    roster = ("\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,stage1_converter (991)\n    Points Possible,,,,,24\n"
-              '"Lovelace, Augusta Ada",5551,S-1,ada,Section 7,\n"Other, One",5552,S-2,other,Section 7,\n')
+    roster = (
+        "\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,stage1_converter (991)\n    Points Possible,,,,,24\n"
+        '"Lovelace, Augusta Ada",5551,S-1,ada,Section 7,\n"Other, One",5552,S-2,other,Section 7,\n'
+    )
     table = read(canvas_csv(place, [STAGE], roster))
     check_canvas(table)
     assert table[0][5] == "stage1_converter (991)"
@@ -111,15 +118,37 @@ def check_gradescope(result: dict) -> None:
     """The rules of Gradescope's "Autograder Specifications"."""
     shown = {"hidden", "after_due_date", "after_published", "visible"}
     formats = {"text", "html", "simple_format", "md", "ansi"}
-    assert set(result) <= {"score", "execution_time", "output", "output_format", "test_output_format", "test_name_format",
-                           "visibility", "stdout_visibility", "extra_data", "tests", "leaderboard"}
+    assert set(result) <= {
+        "score",
+        "execution_time",
+        "output",
+        "output_format",
+        "test_output_format",
+        "test_name_format",
+        "visibility",
+        "stdout_visibility",
+        "extra_data",
+        "tests",
+        "leaderboard",
+    }
     assert "score" in result or result["tests"]
     assert isinstance(result["score"], (int, float)) and result["score"] >= 0
     assert result.get("visibility", "visible") in shown and result.get("stdout_visibility", "hidden") in shown
     assert result.get("output_format", "text") in formats
     for test in result.get("tests", ()):
-        assert set(test) <= {"score", "max_score", "status", "name", "name_format", "number", "output", "output_format",
-                             "tags", "visibility", "extra_data"}
+        assert set(test) <= {
+            "score",
+            "max_score",
+            "status",
+            "name",
+            "name_format",
+            "number",
+            "output",
+            "output_format",
+            "tags",
+            "visibility",
+            "extra_data",
+        }
         assert test.get("status", "passed") in {"passed", "failed"} and test["visibility"] in shown
         assert 0 <= test["score"] <= test["max_score"] and isinstance(test["name"], str)
 
@@ -160,8 +189,13 @@ echo "$@" >> {tmp_path}/asked
 mkdir -p "$9/{STAGE}/student" && echo '{{"score": 7}}' > "$9/{STAGE}/student/results.json"
 """)
     python.chmod(0o755)
-    subprocess.run([tmp_path / "source" / "run_autograder"], env={**os.environ, "AUTOGRADER_BASE": str(tmp_path)},
-                   check=False, capture_output=True, timeout=60)
+    subprocess.run(
+        [tmp_path / "source" / "run_autograder"],
+        env={**os.environ, "AUTOGRADER_BASE": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
     result = json.loads((tmp_path / "results" / "results.json").read_text())
     check_gradescope(result)
     assert result["score"] == (7 if works else 0)

@@ -1,4 +1,5 @@
 """Questions to the API of one TensorRT version, as `dump.py` wrote it down."""
+
 from __future__ import annotations
 
 import functools
@@ -31,8 +32,9 @@ class Api:
         self.name, self.version = name, dump["version"]
         self.modules, self.classes = dump["modules"], dump["classes"]
         own = {entry["name"] for entry in self.modules[""].values() if entry["kind"] == "class"}
-        self.members = frozenset(member for name, members in self.classes.items()
-                                 if name.partition(".")[0] in own for member in members)
+        self.members = frozenset(
+            member for name, members in self.classes.items() if name.partition(".")[0] in own for member in members
+        )
 
     def get(self, value: object, name: str) -> object | None:
         """What attribute `name` of a TensorRT value is; None if there is no such attribute."""

@@ -1,4 +1,5 @@
 """Values of names and attributes. Every attribute of a TensorRT object is looked up in the version's API."""
+
 from __future__ import annotations
 
 import ast
@@ -58,8 +59,7 @@ class Attributes(Memory):
         """`base.name` at `node`."""
         self.mention(name)
         proven = bool(frame.state.facts) and (text(getattr(node, "value", node)), name) in frame.state.facts
-        return join(self._attribute(option, name, node, frame, proven)
-                    for option in options(without_none(base)))
+        return join(self._attribute(option, name, node, frame, proven) for option in options(without_none(base)))
 
     def _attribute(self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
         if isinstance(base, TENSORRT):
@@ -78,8 +78,7 @@ class Attributes(Memory):
             return self._own_attribute(base.key, name, base, node, frame)
         return blank(base)
 
-    def _tensorrt_attribute(
-            self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
+    def _tensorrt_attribute(self, base: object, name: str, node: ast.AST, frame: Frame, proven: bool) -> object:
         if isinstance(base, (Method, Listing)):
             return Blank.FOREIGN
         if name == "__members__":
@@ -111,7 +110,8 @@ class Attributes(Memory):
         return Blank.UNKNOWN
 
     def _own_attribute(
-            self, key: tuple, name: str, base: OwnClass | OwnInstance, node: ast.AST, frame: Frame) -> object:
+        self, key: tuple, name: str, base: OwnClass | OwnInstance, node: ast.AST, frame: Frame
+    ) -> object:
         """An attribute of a class of the project or of an object of it, base classes included."""
         found = self.read("names", (key, name))
         if isinstance(found, OwnFunction):

@@ -1,4 +1,5 @@
 """Values of calls: TensorRT's functions against their signatures, the project's own, built-in ones."""
+
 from __future__ import annotations
 
 import ast
@@ -38,13 +39,30 @@ from .values import (
     without_none,
 )
 
-PURE = {function.__name__: function
-        for function in (abs, bool, int, len, list, max, min, round, sorted, str, sum, tuple)}
+PURE = {
+    function.__name__: function for function in (abs, bool, int, len, list, max, min, round, sorted, str, sum, tuple)
+}
 """Built-in functions that are computed where all arguments are known."""
 ITERATES = {"all", "any", "enumerate", "frozenset", "iter", "next", "reversed", "set", "zip"}
-TEXT_METHODS = {"capitalize", "endswith", "format", "join", "lower", "lstrip", "partition", "removeprefix",
-                "removesuffix", "replace", "rpartition", "rstrip", "split", "startswith", "strip", "title",
-                "upper"}
+TEXT_METHODS = {
+    "capitalize",
+    "endswith",
+    "format",
+    "join",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rpartition",
+    "rstrip",
+    "split",
+    "startswith",
+    "strip",
+    "title",
+    "upper",
+}
 
 
 @dataclass
@@ -62,10 +80,11 @@ class Calls(Expressions):
         if special is not None:
             return special
         base, function = self._callee(node.func, frame)
-        arguments = Arguments(self.values(node.args, frame),
-                              {one.arg: self.value(one.value, frame) for one in node.keywords},
-                              any(isinstance(one, ast.Starred) for one in node.args)
-                              or any(one.arg is None for one in node.keywords))
+        arguments = Arguments(
+            self.values(node.args, frame),
+            {one.arg: self.value(one.value, frame) for one in node.keywords},
+            any(isinstance(one, ast.Starred) for one in node.args) or any(one.arg is None for one in node.keywords),
+        )
         if isinstance(node.func, ast.Attribute):
             found = self._container_method(node.func, base, arguments, frame)
             if found is not None:
@@ -98,8 +117,7 @@ class Calls(Expressions):
                 return self._call_own(function, arguments)
         return Blank.FOREIGN
 
-    def _check_call(
-            self, method: Method, name: str, node: ast.Call, arguments: Arguments, frame: Frame) -> None:
+    def _check_call(self, method: Method, name: str, node: ast.Call, arguments: Arguments, frame: Frame) -> None:
         if method.owner and method.name not in self.api.classes[method.owner]:
             return
         signatures = self.api.signatures(method)
@@ -127,16 +145,18 @@ class Calls(Expressions):
         if isinstance(start, OwnFunction):
             self._call_own(start, arguments)
         else:
-            fields = [one.target.id for one in self.class_nodes[key].body
-                      if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+            fields = [
+                one.target.id
+                for one in self.class_nodes[key].body
+                if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+            ]
             given = {**dict(zip(fields, arguments.positional)), **arguments.keywords}
             for name, value in given.items():
                 if name in fields:
                     self.update("attributes", (key, name), value)
         return new
 
-    def _container_method(
-            self, func: ast.Attribute, base: object, arguments: Arguments, frame: Frame) -> object | None:
+    def _container_method(self, func: ast.Attribute, base: object, arguments: Arguments, frame: Frame) -> object | None:
         """Methods of constants, lists and dicts of which the content is known."""
         if isinstance(base, Const) and func.attr in TEXT_METHODS:
             try:
@@ -181,7 +201,7 @@ class Calls(Expressions):
                 return Items(tuple(key for key, _ in pairs), fixed=False)
             case "get", [key, *default]:
                 return join([self._item(base, key, False), *(default or [NONE])])
-            case ("pop" | "setdefault" | "update" | "clear"), [*_]:
+            case (("pop" | "setdefault" | "update" | "clear"), [*_]):
                 new = [self._item(one, NONE, False) for one in given if isinstance(one, (Table, Dict))]
                 self.assign(func.value, Dict(join([every, *given[1:], *new])), frame)
                 return join([every, *given[1:]])
@@ -278,8 +298,13 @@ class Calls(Expressions):
 
     def _tensorrt_base(self, key: tuple) -> Instance | None:
         for base in self.bases(key):
-            found = Instance(base.name) if isinstance(base, Class) else \
-                self._tensorrt_base(base.key) if isinstance(base, OwnClass) else None
+            found = (
+                Instance(base.name)
+                if isinstance(base, Class)
+                else self._tensorrt_base(base.key)
+                if isinstance(base, OwnClass)
+                else None
+            )
             if found is not None:
                 return found
         return None
@@ -330,4 +355,3 @@ class Calls(Expressions):
 def _at(node: ast.Call, base: ast.expr) -> ast.Attribute:
     """`getattr(base, name)` as an attribute node, for facts about `base`."""
     return ast.copy_location(ast.Attribute(value=base, attr="", ctx=ast.Load()), node)
-

@@ -12,6 +12,7 @@ What it takes for granted:
 - an object that may be TensorRT's or another library's is TensorRT's.
 A name on an object of unknown class is looked up in all classes of the version, and listed as unresolved.
 """
+
 from __future__ import annotations
 
 import ast
@@ -80,10 +81,12 @@ class Report:
 
     def violations_in(self, version: str) -> list[str]:
         """One line for each place that is wrong in this version ("": in any)."""
-        return sorted(f"{one.path}:{one.line}: {one.name}{CLASS_UNKNOWN * one.name.startswith('?')} "
-                      f"{one.detail or 'does not exist'} in TensorRT {', '.join(versions)}"
-                      for one, versions in (*self.missing, *self.misfits)
-                      if not version or version in versions)
+        return sorted(
+            f"{one.path}:{one.line}: {one.name}{CLASS_UNKNOWN * one.name.startswith('?')} "
+            f"{one.detail or 'does not exist'} in TensorRT {', '.join(versions)}"
+            for one, versions in (*self.missing, *self.misfits)
+            if not version or version in versions
+        )
 
 
 def check_files(files: Iterable[Path], root: Path, apis: Sequence[Api]) -> Report:

@@ -1,4 +1,5 @@
 """Three versions of the API. One that cannot be had skips its tests with the reason; in CI it fails."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Imports, functions, classes and annotations: what names stand for, and what functions are given."""
+
 from __future__ import annotations
 
 import ast
@@ -27,14 +28,21 @@ from .values import (
     options,
 )
 
-CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset",
-              "list", "set"}
+CONTAINERS = {"Collection", "Generator", "Iterable", "Iterator", "List", "Sequence", "Set", "frozenset", "list", "set"}
 DICTS = {"Dict", "Mapping", "MutableMapping", "OrderedDict", "defaultdict", "dict"}
 
 CONVENTION = {
-    "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
-    "engine": "ICudaEngine", "context": "IExecutionContext", "runtime": "Runtime", "layer": "ILayer",
-    "inspector": "EngineInspector", "tensor": "ITensor", "profile": "IOptimizationProfile",
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "config": "IBuilderConfig",
+    "parser": "OnnxParser",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "runtime": "Runtime",
+    "layer": "ILayer",
+    "inspector": "EngineInspector",
+    "tensor": "ITensor",
+    "profile": "IOptimizationProfile",
 }
 """The course's names for TensorRT's objects, used for parameters of files that mention TensorRT."""
 
@@ -51,9 +59,12 @@ class Visit:
 
     def holds(self, known: dict[str, dict], settled: bool, function: Function) -> bool:
         """Whether another visit would find the same."""
-        return (settled == self.settled and function.defaults == self.function.defaults
-                and function.facts == self.function.facts
-                and all(known[store].get(key) == value for (store, key), value in self.reads.items()))
+        return (
+            settled == self.settled
+            and function.defaults == self.function.defaults
+            and function.facts == self.function.facts
+            and all(known[store].get(key) == value for (store, key), value in self.reads.items())
+        )
 
 
 class Definitions(Calls):
@@ -125,8 +136,7 @@ class Definitions(Calls):
         key = (*frame.scope, f"{node.name}:{node.lineno}")
         arguments = node.args
         positional = [*arguments.posonlyargs, *arguments.args]
-        pairs = [*zip(positional[::-1], arguments.defaults[::-1]),
-                 *zip(arguments.kwonlyargs, arguments.kw_defaults)]
+        pairs = [*zip(positional[::-1], arguments.defaults[::-1]), *zip(arguments.kwonlyargs, arguments.kw_defaults)]
         defaults = {one.arg: self.value(default, frame) for one, default in pairs if default is not None}
         decorators = last_names(one.func if isinstance(one, ast.Call) else one for one in node.decorator_list)
         self.values(node.decorator_list, frame)
@@ -191,8 +201,9 @@ class Definitions(Calls):
         if declared is not None:
             return join([declared, default if default == NONE else Blank.NEVER])
         anything = Blank.UNKNOWN if argument.annotation is None else Blank.FOREIGN
-        value = join([self.read("parameters", (key, argument.arg)), default,
-                      Blank.NEVER if function.is_private else anything])
+        value = join(
+            [self.read("parameters", (key, argument.arg)), default, Blank.NEVER if function.is_private else anything]
+        )
         if self.settled and value in (Blank.NEVER, Blank.UNKNOWN):
             return self.by_convention(argument, function.frame.module)
         return value
@@ -288,6 +299,5 @@ def _absolute(node: ast.ImportFrom, module: Module) -> str:
     if not node.level:
         return node.module or ""
     parts = module.name.split(".")
-    parts = parts[:len(parts) - node.level + module.is_package]
+    parts = parts[: len(parts) - node.level + module.is_package]
     return ".".join([*parts, *([node.module] if node.module else [])])
-

@@ -11,6 +11,7 @@ An entry is one of
     {"kind": "property", "type": …}             "" where pybind11 does not tell
     {"kind": "module"}, {"kind": "value"}
 """
+
 import importlib
 import inspect
 import json

@@ -1,4 +1,5 @@
 """Values of expressions, and where the tests in them lead, for one TensorRT version."""
+
 from __future__ import annotations
 
 import ast
@@ -31,9 +32,16 @@ from .values import (
     without_none,
 )
 
-COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-           ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda item, whole: item in whole,
-           ast.NotIn: lambda item, whole: item not in whole}
+COMPARE = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda item, whole: item in whole,
+    ast.NotIn: lambda item, whole: item not in whole,
+}
 LONGEST_UNROLL = 64
 """Loops over known items are followed item by item up to this many."""
 
@@ -209,7 +217,7 @@ class Expressions(Attributes):
             stops_at = isinstance(test.op, ast.Or)
             stopped = []
             for operand in test.values:
-                goes_on, stops = self.ways(operand, frame)[::1 if not stops_at else -1]
+                goes_on, stops = self.ways(operand, frame)[:: 1 if not stops_at else -1]
                 stopped += [stops] if stops is not None else []
                 if goes_on is None:
                     break
@@ -263,12 +271,12 @@ class Expressions(Attributes):
 
     def value_DictComp(self, node: ast.DictComp, frame: Frame) -> object:
         found: list = []
-        certain = self._comprehend(node.generators, frame,
-                                   lambda: found.append(tuple(self.values([node.key, node.value], frame))))
+        certain = self._comprehend(
+            node.generators, frame, lambda: found.append(tuple(self.values([node.key, node.value], frame)))
+        )
         return Table(tuple(found)) if certain else Dict(join(value for _, value in found))
 
-    def _comprehend(
-            self, generators: list[ast.comprehension], frame: Frame, visit: Callable[[], None]) -> bool:
+    def _comprehend(self, generators: list[ast.comprehension], frame: Frame, visit: Callable[[], None]) -> bool:
         """Visit a comprehension's element for each combination; True if these are exactly known."""
         if not generators:
             visit()
@@ -296,8 +304,7 @@ class Expressions(Attributes):
         frame.state = outside.copy()
         arguments = node.args
         self.values([*arguments.defaults, *arguments.kw_defaults], frame)
-        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg,
-                 arguments.kwarg]
+        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         frame.state.names.update((one.arg, Blank.UNKNOWN) for one in given if one is not None)
         if frame.is_class and given[0] is not None:  # name = property(lambda self: …)
             frame.state.names[given[0].arg] = OwnInstance(frame.owner)

@@ -1,4 +1,5 @@
 """What the checker remembers while it visits a program for one TensorRT version, from pass to pass."""
+
 from __future__ import annotations
 
 import ast
@@ -64,7 +65,13 @@ class Memory:
     def __init__(self, api: Api, names_of_any_version: frozenset[str], modules: Mapping[str, Module]):
         self.api, self.names_of_any_version, self.modules = api, names_of_any_version, modules
         self.known: dict[str, dict] = {
-            "parameters": {}, "results": {}, "attributes": {}, "shared": {}, "names": {}, "bases": {}}
+            "parameters": {},
+            "results": {},
+            "attributes": {},
+            "shared": {},
+            "names": {},
+            "bases": {},
+        }
         self.functions: dict[tuple, Function] = {}
         self.present: set[tuple] = set()  # functions that this pass came to
         self.class_nodes: dict[tuple, ast.ClassDef] = {}
@@ -145,7 +152,7 @@ class Memory:
     def escape(self, function: OwnFunction) -> None:
         """A function is handed around: anybody may call it with anything."""
         info = self.functions.get(function.key)
-        for argument in info.arguments[info.takes_receiver:] if info else ():
+        for argument in info.arguments[info.takes_receiver :] if info else ():
             self.update("parameters", (function.key, argument.arg), Blank.UNKNOWN)
 
     def find(self, name: str, frame: Frame) -> object | None:

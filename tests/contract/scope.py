@@ -1,4 +1,5 @@
 """The checked program's files, functions and classes, and the variables at one point of it."""
+
 from __future__ import annotations
 
 import ast
@@ -41,9 +42,11 @@ def merge(states: list[State]) -> State:
     if len(states) == 1:
         return states[0]
     names = {name for state in states for name in state.names}
-    return State({name: join(state.names[name] for state in states if name in state.names) for name in names},
-                 set.intersection(*(state.facts for state in states)),
-                 dict(set.intersection(*(set(state.answers.items()) for state in states))))
+    return State(
+        {name: join(state.names[name] for state in states if name in state.names) for name in names},
+        set.intersection(*(state.facts for state in states)),
+        dict(set.intersection(*(set(state.answers.items()) for state in states))),
+    )
 
 
 @dataclass
@@ -65,8 +68,13 @@ class Module:
 
 
 def _names_tensorrt(node: ast.AST) -> bool:
-    fields = {ast.Name: "id", ast.alias: "name", ast.arg: "arg", ast.ImportFrom: "module",
-              ast.Constant: "value"}  # an annotation in quotes, an argument of import_module
+    fields = {
+        ast.Name: "id",
+        ast.alias: "name",
+        ast.arg: "arg",
+        ast.ImportFrom: "module",
+        ast.Constant: "value",
+    }  # an annotation in quotes, an argument of import_module
     name = getattr(node, fields.get(type(node), ""), None)
     return isinstance(name, str) and name.partition(".")[0] in ("trt", "tensorrt")
 

@@ -1,4 +1,5 @@
 """Statements, for one TensorRT version: which branches run, what names are bound, what a `try` forgives."""
+
 from __future__ import annotations
 
 import ast
@@ -43,10 +44,14 @@ class Statements(Definitions):
     def _excuse(self, body: list[ast.stmt], frame: Frame) -> None:
         """This code is for a machine without TensorRT, or for a type checker: no version need come here."""
         inside = [node for statement in body for node in ast.walk(statement)]
-        self.findings.reached |= {(frame.module.path, node.lineno, node.col_offset) for node in inside
-                                  if isinstance(node, ast.stmt)}
-        self.findings.reached |= {(frame.module.path, node.end_lineno, node.end_col_offset) for node in inside
-                                  if isinstance(node, ast.Attribute)}
+        self.findings.reached |= {
+            (frame.module.path, node.lineno, node.col_offset) for node in inside if isinstance(node, ast.stmt)
+        }
+        self.findings.reached |= {
+            (frame.module.path, node.end_lineno, node.end_col_offset)
+            for node in inside
+            if isinstance(node, ast.Attribute)
+        }
 
     def _join_ways(self, frame: Frame, states: list[State]) -> bool:
         if states:
@@ -185,8 +190,10 @@ class Statements(Definitions):
     def _asks_for_tensorrt(self, test: ast.expr, frame: Frame) -> bool:
         """`if TYPE_CHECKING`, `if trt is None`, `if not trt`."""
         match test:
-            case ast.UnaryOp(op=ast.Not(), operand=inner) | ast.Compare(
-                    left=inner, comparators=[ast.Constant(value=None)]):
+            case (
+                ast.UnaryOp(op=ast.Not(), operand=inner)
+                | ast.Compare(left=inner, comparators=[ast.Constant(value=None)])
+            ):
                 return self._asks_for_tensorrt(inner, frame)
             case ast.Name(id=name):
                 return name == "TYPE_CHECKING" or isinstance(self.find(name, frame), Package)
@@ -333,5 +340,3 @@ def _as_load(node: ast.expr) -> ast.expr:
         case _:
             fresh = ast.Subscript(node.value, node.slice, ast.Load())
     return ast.copy_location(fresh, node)
-
-

@@ -1,4 +1,5 @@
 """The checker itself: planted mistakes are found in the versions that have them, and guarded code passes."""
+
 from __future__ import annotations
 
 import re
@@ -16,8 +17,10 @@ def planted() -> dict[str, tuple[list[str], str]]:
     """Name of each case in planted.txt -> (versions in which it is wrong, source)."""
     text = Path(__file__).with_name("planted.txt").read_text()
     parts = re.split(r"^## (.*): (?:right|wrong in (.*))\n", text, flags=re.MULTILINE)[1:]
-    return {name: (versions.split(", ") if versions else [], source.strip() + "\n")
-            for name, versions, source in zip(parts[::3], parts[1::3], parts[2::3])}
+    return {
+        name: (versions.split(", ") if versions else [], source.strip() + "\n")
+        for name, versions, source in zip(parts[::3], parts[1::3], parts[2::3])
+    }
 
 
 CASES = planted()
@@ -52,10 +55,18 @@ def test_what_stays_open_is_listed(apis: list[Api]) -> None:
     assert [finding.line for finding in report.unresolved] == [5, 6]
 
 
-@pytest.mark.parametrize(("positional", "keywords", "fits"), [
-    (1, [], True), (2, [], True), (3, [], False), (0, [], False),
-    (1, ["flags"], True), (2, ["flags"], False), (1, ["flag"], False),
-])
+@pytest.mark.parametrize(
+    ("positional", "keywords", "fits"),
+    [
+        (1, [], True),
+        (2, [], True),
+        (3, [], False),
+        (0, [], False),
+        (1, ["flags"], True),
+        (2, ["flags"], False),
+        (1, ["flag"], False),
+    ],
+)
 def test_signatures(positional: int, keywords: list[str], fits: bool) -> None:
     signature = parse_signature("(network: a.B<c, d>, flags: int = <Flag.X: 0>) -> List[Tuple[int, str]]")
     assert [parameter.name for parameter in signature.parameters] == ["network", "flags"]

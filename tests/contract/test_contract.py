@@ -1,4 +1,5 @@
 """A TensorRT name that the course uses exists in 8.6, 10.16 and 11.4, or no code comes to it there."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,4 +1,5 @@
 """What the checker can know about a value in a program that uses TensorRT."""
+
 from __future__ import annotations
 
 import enum

@@ -4,6 +4,7 @@ A bindings wheel (1 MB) holds one extension module that links against TensorRT's
 replaced by empty ones with the same names, so that the module imports and shows its classes, methods and
 signatures. Nothing can be built with it. Nothing is installed: wheels and dumps lie in the course's cache.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -36,20 +37,35 @@ class Wheel:
 
 
 WHEELS = {
-    "8.6": Wheel("tensorrt-bindings", "8.6.1", "manylinux_2_17_x86_64", {
-        "3.10": "6f9d26d5d8f6b87d62048c5ef4bb33b179cdf944d1b28480458d8c27d1e65456",
-        "3.11": "705cfab5c60f0bed7d939559d880165a761bd9ac0f4203004948a760eef99838",
-    }),
-    "10.16": Wheel("tensorrt-cu13-bindings", "10.16.1.11", "manylinux_2_28_x86_64", {
-        "3.10": "c8e171511a01a2678cb3e00ca4792bc1d7ea6c48da9781ab127970f6ad1edc4a",
-        "3.11": "f986d47980d042cc126506a9b84586e55ad13737a7a46826fe45457c04d66294",
-        "3.12": "2fb87ac24a5e5f42e43f283c16d1b661dc72ef18568fd847ce2080b7db9ca232",
-    }),
-    "11.4": Wheel("tensorrt-cu13-bindings", "11.4.0.106", "manylinux_2_28_x86_64", {
-        "3.10": "1d17853da33a186c4d4d39995c1186bb59f643689aabac9c3e33ae5f0ba402f5",
-        "3.11": "d072ac2a095e2be749fefc847adfb25d5ebe70303401df62ede8fe67a59f27fc",
-        "3.12": "5fc7a6c412881f7212030893bd5531b1a0ff415c72c7678dfe4ead7a7765b38d",
-    }),
+    "8.6": Wheel(
+        "tensorrt-bindings",
+        "8.6.1",
+        "manylinux_2_17_x86_64",
+        {
+            "3.10": "6f9d26d5d8f6b87d62048c5ef4bb33b179cdf944d1b28480458d8c27d1e65456",
+            "3.11": "705cfab5c60f0bed7d939559d880165a761bd9ac0f4203004948a760eef99838",
+        },
+    ),
+    "10.16": Wheel(
+        "tensorrt-cu13-bindings",
+        "10.16.1.11",
+        "manylinux_2_28_x86_64",
+        {
+            "3.10": "c8e171511a01a2678cb3e00ca4792bc1d7ea6c48da9781ab127970f6ad1edc4a",
+            "3.11": "f986d47980d042cc126506a9b84586e55ad13737a7a46826fe45457c04d66294",
+            "3.12": "2fb87ac24a5e5f42e43f283c16d1b661dc72ef18568fd847ce2080b7db9ca232",
+        },
+    ),
+    "11.4": Wheel(
+        "tensorrt-cu13-bindings",
+        "11.4.0.106",
+        "manylinux_2_28_x86_64",
+        {
+            "3.10": "1d17853da33a186c4d4d39995c1186bb59f643689aabac9c3e33ae5f0ba402f5",
+            "3.11": "d072ac2a095e2be749fefc847adfb25d5ebe70303401df62ede8fe67a59f27fc",
+            "3.12": "5fc7a6c412881f7212030893bd5531b1a0ff415c72c7678dfe4ead7a7765b38d",
+        },
+    ),
 }
 """Short name, as the tests print it, to the pinned wheel."""
 
@@ -90,8 +106,10 @@ def _python_for(wheel: Wheel) -> tuple[str, str]:
     for tag in wheel.sha256:
         if found := shutil.which(f"python{tag}"):
             return found, tag
-    raise NeverAvailable(f"TensorRT {wheel.version}: wheels exist for Python {', '.join(wheel.sha256)}; "
-                         f"this is {running}, and none of those is on the PATH.")
+    raise NeverAvailable(
+        f"TensorRT {wheel.version}: wheels exist for Python {', '.join(wheel.sha256)}; "
+        f"this is {running}, and none of those is on the PATH."
+    )
 
 
 def _download(wheel: Wheel, tag: str, folder: Path) -> Path:
@@ -103,15 +121,30 @@ def _download(wheel: Wheel, tag: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = Path(scratch, "wanted.txt")
         wanted.write_text(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256[tag]}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-                   "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={tag}",
-                   f"--platform={wheel.platform}", "--require-hashes", f"--requirement={wanted}",
-                   f"--dest={scratch}", "--retries=1", "--timeout=15"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--implementation=cp",
+            f"--python-version={tag}",
+            f"--platform={wheel.platform}",
+            "--require-hashes",
+            f"--requirement={wanted}",
+            f"--dest={scratch}",
+            "--retries=1",
+            "--timeout=15",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         found = list(Path(scratch).glob(pattern))
         if done.returncode or not found:
-            raise Unavailable(f"TensorRT {wheel.version}: pip could not download {wheel.project}: "
-                              f"{_last_error(done.stderr)}")
+            raise Unavailable(
+                f"TensorRT {wheel.version}: pip could not download {wheel.project}: {_last_error(done.stderr)}"
+            )
         return Path(shutil.move(found[0], folder / found[0].name))
 
 
@@ -146,8 +179,9 @@ def _make_stubs(extension: Path, folder: Path) -> None:
         raise Unavailable("No C compiler with binutils was found. Next step: `sudo apt install gcc`.")
     dynamic = subprocess.run(["readelf", "-dW", extension], check=True, capture_output=True, text=True).stdout
     libraries = re.findall(r"NEEDED.*\[(libnv[^\]]*)\]", dynamic)
-    symbols = subprocess.run(["nm", "-D", "--undefined-only", extension],
-                             check=True, capture_output=True, text=True).stdout
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", extension], check=True, capture_output=True, text=True
+    ).stdout
     here = ctypes.CDLL(None)  # Python itself, the C library, and all that they loaded
     missing = []
     for kind, symbol in (line.split()[-2:] for line in symbols.splitlines()):
@@ -156,6 +190,10 @@ def _make_stubs(extension: Path, folder: Path) -> None:
             missing.append(symbol)
     source = "".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in missing)
     for library in libraries:
-        subprocess.run([compiler, "-shared", "-fPIC", "-w", "-x", "c", "-", f"-Wl,-soname,{library}",
-                        "-o", folder / library], input=source, text=True, check=True)
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-w", "-x", "c", "-", f"-Wl,-soname,{library}", "-o", folder / library],
+            input=source,
+            text=True,
+            check=True,
+        )
         source = ""

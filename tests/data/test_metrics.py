@@ -1,4 +1,5 @@
 """top-1 and mAP: known answers, an independent implementation, empty cases, honest errors."""
+
 from __future__ import annotations
 
 import math
@@ -20,8 +21,9 @@ def truth(boxes: list, labels: list) -> Scene:
 
 
 def found(boxes: list, scores: list, labels: list) -> Detections:
-    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32),
-                      np.array(labels, np.int64))
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64)
+    )
 
 
 def test_top1():
@@ -29,8 +31,9 @@ def test_top1():
     assert top1(logits, np.array([1, 0, 0, 0])) == 0.5
 
 
-@pytest.mark.parametrize("logits, labels", [(np.zeros((0, 3)), np.zeros(0)), (np.zeros((2, 3)), np.zeros(3)),
-                                            (np.zeros(3), np.zeros(3))])
+@pytest.mark.parametrize(
+    "logits, labels", [(np.zeros((0, 3)), np.zeros(0)), (np.zeros((2, 3)), np.zeros(3)), (np.zeros(3), np.zeros(3))]
+)
 def test_top1_refuses_what_does_not_fit(logits, labels):
     with pytest.raises(ShapeError, match="Next step"):
         top1(logits, labels)
@@ -38,8 +41,7 @@ def test_top1_refuses_what_does_not_fit(logits, labels):
 
 def test_the_truth_itself_scores_one(capsys):
     scenes = [scene(seed, 160) for seed in range(10)]
-    result = mean_average_precision([Detections(s.boxes, np.ones(len(s.labels)), s.labels) for s in scenes],
-                                    scenes)
+    result = mean_average_precision([Detections(s.boxes, np.ones(len(s.labels)), s.labels) for s in scenes], scenes)
     assert result.map50_95 == pytest.approx(1.0) and result.map50 == pytest.approx(1.0)
     assert list(result.per_class) == list(CLASSES)
     assert capsys.readouterr().out == ""  # pycocotools is not heard
@@ -56,8 +58,9 @@ def test_a_box_that_is_a_little_off():
 
 def test_one_of_two_objects_found():
     """Precision is 1 up to recall 0.5: 51 of COCO's 101 recall marks."""
-    result = mean_average_precision([found([[0, 0, 100, 100]], [0.9], [0])],
-                                    [truth([[0, 0, 100, 100], [200, 200, 300, 300]], [0, 0])])
+    result = mean_average_precision(
+        [found([[0, 0, 100, 100]], [0.9], [0])], [truth([[0, 0, 100, 100], [200, 200, 300, 300]], [0, 0])]
+    )
     assert result.map50_95 == pytest.approx(51 / 101)
 
 
@@ -78,6 +81,7 @@ def test_nothing_found_and_nothing_to_find():
 
 def test_an_independent_implementation_agrees():
     from tools.assets.detector_loss import progress_map
+
     rng = np.random.default_rng(0)
     scenes, predictions = [scene(seed, 160) for seed in range(30)], []
     for s in scenes:
@@ -94,11 +98,15 @@ def test_an_independent_implementation_agrees():
     assert result.map50 == pytest.approx(at_half, abs=1e-6)
 
 
-@pytest.mark.parametrize("prediction, message", [
-    (found([[0, 0, 9, 9]], [0.5, 0.4], [1]), "cannot be scored"),
-    (found([[0, 0, 9, 9]], [0.5], [20]), "the classes are 0 to 19"),
-    (found([[0, 0, 9, float("nan")]], [0.5], [1]), "NaN"),
-    (found([[0, 0, 9, 9]], [float("inf")], [1]), "NaN or infinite")])
+@pytest.mark.parametrize(
+    "prediction, message",
+    [
+        (found([[0, 0, 9, 9]], [0.5, 0.4], [1]), "cannot be scored"),
+        (found([[0, 0, 9, 9]], [0.5], [20]), "the classes are 0 to 19"),
+        (found([[0, 0, 9, float("nan")]], [0.5], [1]), "NaN"),
+        (found([[0, 0, 9, 9]], [float("inf")], [1]), "NaN or infinite"),
+    ],
+)
 def test_predictions_that_cannot_be_scored(prediction, message):
     with pytest.raises(CourseError, match=message) as caught:
         mean_average_precision([prediction], [truth([[0, 0, 9, 9]], [1])])

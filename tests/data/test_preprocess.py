@@ -1,4 +1,5 @@
 """Preprocessing against other people's code: Pillow and torchvision."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,9 +31,14 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 def test_classifier_matches_torchvision_to_rounding(pixels: np.ndarray) -> None:
-    reference = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-                            v2.Resize((224, 224), v2.InterpolationMode.BILINEAR, antialias=True),
-                            v2.Normalize(preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)])
+    reference = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Resize((224, 224), v2.InterpolationMode.BILINEAR, antialias=True),
+            v2.Normalize(preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD),
+        ]
+    )
     expected = torch.stack([reference(image) for image in pixels]).numpy()
     actual = preprocess.classifier(pixels)
     assert actual.dtype == np.float32 and actual.shape == (3, 3, 224, 224) and actual.flags["C_CONTIGUOUS"]
@@ -41,8 +47,7 @@ def test_classifier_matches_torchvision_to_rounding(pixels: np.ndarray) -> None:
 
 def test_classifier_matches_pillow_within_a_grey_level(pixels: np.ndarray) -> None:
     """Pillow rounds to whole grey levels twice, after the columns and after the rows; we do not round."""
-    large = np.stack(
-        [np.asarray(Image.fromarray(image).resize((224, 224), Image.BILINEAR)) for image in pixels])
+    large = np.stack([np.asarray(Image.fromarray(image).resize((224, 224), Image.BILINEAR)) for image in pixels])
     expected = (large / 255 - preprocess.IMAGENET_MEAN) / preprocess.IMAGENET_STD
     difference = np.abs(preprocess.classifier(pixels) - expected.transpose(0, 3, 1, 2))
     assert difference.max() < 1.01 * LEVEL and difference.mean() < 0.4 * LEVEL

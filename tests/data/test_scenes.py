@@ -1,4 +1,5 @@
 """Composed scenes and industrial surfaces: the same bytes everywhere, exact boxes, honest errors."""
+
 from __future__ import annotations
 
 import hashlib
@@ -28,20 +29,22 @@ print(digest.hexdigest())
 
 def flat_pool(photograph: int, cloth: int) -> ObjectPool:
     """Objects without content: photographs of one grey, garments that fill their tile with one grey."""
-    return ObjectPool(np.full((3, 32, 32, 3), photograph, np.uint8), np.arange(3),
-                      np.full((3, 28, 28), cloth, np.uint8), np.arange(3))
+    return ObjectPool(
+        np.full((3, 32, 32, 3), photograph, np.uint8), np.arange(3), np.full((3, 28, 28), cloth, np.uint8), np.arange(3)
+    )
 
 
 def same(a: scenes.Scene, b: scenes.Scene) -> bool:
-    return (np.array_equal(a.image, b.image) and np.array_equal(a.boxes, b.boxes)
-            and np.array_equal(a.labels, b.labels))
+    return np.array_equal(a.image, b.image) and np.array_equal(a.boxes, b.boxes) and np.array_equal(a.labels, b.labels)
 
 
 def test_a_seed_gives_the_same_bytes_in_every_process():
-    hashes = {subprocess.run([sys.executable, "-c", HASH_SCRIPT], capture_output=True, text=True,
-                             check=True).stdout for _ in range(2)}
+    hashes = {
+        subprocess.run([sys.executable, "-c", HASH_SCRIPT], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
     digest = hashlib.sha256()
-    for seed in (0, 7, 2 ** 100):
+    for seed in (0, 7, 2**100):
         made = scene(seed, 160)
         digest.update(made.image.tobytes() + made.boxes.tobytes() + made.labels.tobytes())
         digest.update(surface(seed, 64).image.tobytes() + surface(seed, 64).mask.tobytes())
@@ -72,8 +75,10 @@ def test_form_of_a_scene():
 
 def lonely(boxes: np.ndarray, gap: int) -> list[int]:
     """Indices of boxes that stay further than `gap` pixels from every other box."""
+
     def apart(a, b):
         return a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]
+
     return [i for i, a in enumerate(boxes) if all(apart(a, b) for j, b in enumerate(boxes) if j != i)]
 
 
@@ -90,10 +95,14 @@ def test_boxes_are_exact(kind):
                 continue
             x0, y0, x1, y1 = first.boxes[i].astype(int)
             left, top = max(x0 - 2, 0), max(y0 - 2, 0)
-            around = np.s_[top:y1 + 2, left:x1 + 2]
+            around = np.s_[top : y1 + 2, left : x1 + 2]
             rows, columns = np.nonzero((first.image[around] != second.image[around]).any(2))
-            assert [left + columns.min(), top + rows.min(), left + columns.max() + 1,
-                    top + rows.max() + 1] == first.boxes[i].tolist()
+            assert [
+                left + columns.min(),
+                top + rows.min(),
+                left + columns.max() + 1,
+                top + rows.max() + 1,
+            ] == first.boxes[i].tolist()
             checked += 1
     assert checked >= 15
 
@@ -133,10 +142,19 @@ def test_splits_share_no_object():
         assert not {x.tobytes() for x in a} & {x.tobytes() for x in b}
 
 
-@pytest.mark.parametrize("call", [
-    lambda: scene(0, split="hidden"), lambda: scene(-1), lambda: scene(0, 32), lambda: scene(0, (320, 20)),
-    lambda: surface(-1), lambda: surface(0, 8), lambda: surface(0, defect="dent"),
-    lambda: surface(0, material="wood")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: scene(0, split="hidden"),
+        lambda: scene(-1),
+        lambda: scene(0, 32),
+        lambda: scene(0, (320, 20)),
+        lambda: surface(-1),
+        lambda: surface(0, 8),
+        lambda: surface(0, defect="dent"),
+        lambda: surface(0, material="wood"),
+    ],
+)
 def test_bad_arguments_have_a_way_out(call):
     with pytest.raises(CourseError) as caught:
         call()

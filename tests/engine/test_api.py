@@ -113,9 +113,7 @@ def test_config_names_the_bad_field(field, value):
 
 
 def test_config_takes_single_values_where_it_wants_several():
-    config = BuildConfig(
-        profiles=zoo.PROFILE, keep_outputs="r1", tactic_sources=["CUDNN"], timing_cache="a.cache"
-    )
+    config = BuildConfig(profiles=zoo.PROFILE, keep_outputs="r1", tactic_sources=["CUDNN"], timing_cache="a.cache")
     assert config.profiles == (zoo.PROFILE,) and config.keep_outputs == ("r1",)
     assert config.tactic_sources == {"CUDNN"} and config.timing_cache == Path("a.cache")
 
@@ -263,8 +261,7 @@ def test_sources_of_one_model_have_one_hash(tmp_path):
     data = zoo.convnet().SerializeToString(deterministic=True)
     (tmp_path / "m.onnx").write_bytes(data)
     hashes = {
-        graph.read(source).sha256
-        for source in (tmp_path / "m.onnx", str(tmp_path / "m.onnx"), data, zoo.convnet())
+        graph.read(source).sha256 for source in (tmp_path / "m.onnx", str(tmp_path / "m.onnx"), data, zoo.convnet())
     }
     assert len(hashes) == 1
 
@@ -325,9 +322,7 @@ def test_damaged_files_are_refused(tmp_path):
         with pytest.raises(DamagedFileError) as error:
             load(tmp_path / "b.engine")
         assert (
-            words in str(error.value)
-            and "b.engine" in error.value.what
-            and "course.engine.build" in str(error.value)
+            words in str(error.value) and "b.engine" in error.value.what and "course.engine.build" in str(error.value)
         )
     with pytest.raises(MissingFileError):
         load(tmp_path / "none.engine")
@@ -357,9 +352,7 @@ def test_foreign_engine_names_the_difference(changes, words):
     with pytest.raises(EngineMismatchError) as error:
         container.require_same_machine("a.engine", header(**changes), "8.6.0", "9.0", "NVIDIA H200")
     assert all(word in error.value.cause for word in words) and "Build it again" in error.value.next_step
-    container.require_same_machine(
-        "a.engine", header(), "8.6.0", "9.0", "NVIDIA H200 NVL"
-    )  # same architecture
+    container.require_same_machine("a.engine", header(), "8.6.0", "9.0", "NVIDIA H200 NVL")  # same architecture
 
 
 def test_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
@@ -436,14 +429,13 @@ def test_inspector_reads_the_json_of_8_6_and_of_10():
     )
     first, point, reformat, merged = inspector.parse(old)
     assert first.onnx_nodes == ("conv1", "relu1") and first.tactic == "sm80_xmma"
-    assert (first.inputs[0].dtype, first.outputs[0].dtype) == ("float16", "float32") and first.inputs[
-        0
-    ].shape == (-1, 3, 16, 16)
-    assert (
-        point.onnx_nodes == ("sigmoid2", "mul2")
-        and reformat.onnx_nodes == ()
-        and merged.onnx_nodes == ("a", "b")
+    assert (first.inputs[0].dtype, first.outputs[0].dtype) == ("float16", "float32") and first.inputs[0].shape == (
+        -1,
+        3,
+        16,
+        16,
     )
+    assert point.onnx_nodes == ("sigmoid2", "mul2") and reformat.onnx_nodes == () and merged.onnx_nodes == ("a", "b")
     assert (first.precision, point.precision, reformat.precision) == ("float32", "float16", "")
     assert point.outputs[0].dtype == ""
     new = (

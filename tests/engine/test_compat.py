@@ -40,9 +40,7 @@ OLD = SimpleNamespace(
     BuilderFlag=enum.Enum("BuilderFlag", "FP16 INT8 TF32"),
     IInt8Calibrator=type("IInt8Calibrator", (), {}),
     NetworkDefinitionCreationFlag=enum.IntEnum("Flag", {"EXPLICIT_BATCH": 0}),
-    TacticSource=enum.IntEnum(
-        "TacticSource", {"CUBLAS": 0, "CUBLAS_LT": 1, "CUDNN": 2, "EDGE_MASK_CONVOLUTIONS": 3}
-    ),
+    TacticSource=enum.IntEnum("TacticSource", {"CUBLAS": 0, "CUBLAS_LT": 1, "CUDNN": 2, "EDGE_MASK_CONVOLUTIONS": 3}),
 )
 NEW = SimpleNamespace(
     __version__="11.4",

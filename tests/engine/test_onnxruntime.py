@@ -124,9 +124,7 @@ def test_int8_runs_qdq_models_only():
 
 
 def test_settings_without_meaning_on_a_cpu_are_named_in_the_log(tmp_path):
-    engine = build(
-        zoo.convnet(), config(optimization_level=3, timing_cache=tmp_path / "t", tactic_sources={"CUDNN"})
-    )
+    engine = build(zoo.convnet(), config(optimization_level=3, timing_cache=tmp_path / "t", tactic_sources={"CUDNN"}))
     text = " ".join(line.text for line in engine.build_log)
     assert all(name in text for name in ("optimization_level", "timing_cache", "tactic_sources"))
     assert not (tmp_path / "t").exists()
@@ -135,9 +133,7 @@ def test_settings_without_meaning_on_a_cpu_are_named_in_the_log(tmp_path):
 def test_kept_outputs_come_after_the_models_own():
     with build(zoo.convnet(), config(keep_outputs=("r1",))) as engine:
         result = engine.run({"x": zoo.images(2)})
-        assert (
-            list(result) == ["y", "r1"] and result["r1"].shape == (2, 8, 16, 16) and result["r1"].min() == 0
-        )
+        assert list(result) == ["y", "r1"] and result["r1"].shape == (2, 8, 16, 16) and result["r1"].min() == 0
         fused = {node for layer in engine.layers() if len(layer.onnx_nodes) > 1 for node in layer.onnx_nodes}
     np.testing.assert_allclose(result["y"], zoo.convnet_reference(zoo.images(2)), atol=1e-5)
     assert "conv1" in fused  # keeping the end of a fusion does not prevent it …
@@ -208,9 +204,7 @@ def test_broken_models_name_node_and_operator(mistake):
     with pytest.raises(ParseError) as error:
         build(data, config())
     assert (
-        (f"'{node}'" in error.value.what and operator in error.value.what)
-        if node
-        else "the model" in error.value.what
+        (f"'{node}'" in error.value.what and operator in error.value.what) if node else "the model" in error.value.what
     )
     assert error.value.cause and "RuntimeError" not in str(error.value)
 

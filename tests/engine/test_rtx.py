@@ -36,16 +36,10 @@ def test_builds_and_describes_itself(engine):
 def test_layers_are_the_fused_kernels(engine):
     layers = engine.layers()
     by_node = {node: layer for layer in layers for node in layer.onnx_nodes}
-    assert set(by_node) == {"conv1", "relu1", "conv2", "sigmoid2", "mul2", "pool", "flatten", "linear"} - {
-        "flatten"
-    }
+    assert set(by_node) == {"conv1", "relu1", "conv2", "sigmoid2", "mul2", "pool", "flatten", "linear"} - {"flatten"}
     assert by_node["conv1"] is by_node["relu1"] and by_node["sigmoid2"] is by_node["mul2"]
     conv = by_node["conv1"]
-    assert (
-        conv.outputs[0].shape == (-1, 8, 16, 16)
-        and conv.outputs[0].dtype == "float32"
-        and conv.outputs[0].format
-    )
+    assert conv.outputs[0].shape == (-1, 8, 16, 16) and conv.outputs[0].dtype == "float32" and conv.outputs[0].format
     assert all(layer.inputs or layer.outputs for layer in layers) and layers[-1].outputs[0].name == "y"
 
 
@@ -62,9 +56,7 @@ def test_network_before_fusion():
     assert kinds.count("CONVOLUTION") == 2 and "ACTIVATION" in kinds and "MATRIX_MULTIPLY" in kinds
     conv = next(layer for layer in layers if layer.name == "conv1")
     assert (
-        conv.onnx_nodes == ("conv1",)
-        and conv.inputs[0].shape == (-1, 3, 16, 16)
-        and conv.inputs[0].dtype == "float32"
+        conv.onnx_nodes == ("conv1",) and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
     )
 
 
@@ -109,9 +101,7 @@ def test_broken_models_name_node_and_operator(mistake):
     with pytest.raises(ParseError) as error:
         build(data, config())
     assert (
-        (f"'{node}'" in error.value.what and operator in error.value.what)
-        if node
-        else "the model" in error.value.what
+        (f"'{node}'" in error.value.what and operator in error.value.what) if node else "the model" in error.value.what
     )
     assert "cpp" not in error.value.cause and "/_src" not in error.value.cause
 
@@ -169,9 +159,7 @@ def test_tactic_sources():
 def test_progress_reports_nested_phases_and_cancels():
     seen = []
     build(zoo.convnet(), config(progress=lambda p: seen.append(p) or True))
-    assert [p.phase for p in seen[:3]] == ["Read the model", "Parse the model", "Build"] and seen[
-        -1
-    ].phase == "Done"
+    assert [p.phase for p in seen[:3]] == ["Read the model", "Parse the model", "Build"] and seen[-1].phase == "Done"
     assert any(p.parent == "Building engine" and p.steps and 0 < p.step <= p.steps for p in seen)
     calls = []
     with pytest.raises(BuildError, match="cancelled"):

@@ -261,9 +261,7 @@ def test_output_shape_that_depends_on_the_data(config, torch):
             np.testing.assert_array_equal(engine.run({"x": x})["where"], np.stack(np.nonzero(x)))
         first = engine.run({"x": torch.eye(4, device="cuda")})["where"]
         engine.run({"x": torch.zeros(4, 4, device="cuda")})
-        assert (
-            first.is_cuda and first.tolist() == [[0, 1, 2, 3]] * 2
-        )  # later runs leave earlier results alone
+        assert first.is_cuda and first.tolist() == [[0, 1, 2, 3]] * 2  # later runs leave earlier results alone
         with pytest.raises(UnsupportedError, match="CUDA graph"):
             engine.capture({"x": np.eye(4, dtype=np.float32)})
 
@@ -325,9 +323,7 @@ def test_network_before_fusion():
     kinds = [layer.kind for layer in layers]
     assert kinds.count("CONVOLUTION") == 2 and "ACTIVATION" in kinds
     conv = next(layer for layer in layers if layer.kind == "CONVOLUTION")
-    assert (
-        conv.name == "conv1" and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
-    )
+    assert conv.name == "conv1" and conv.inputs[0].shape == (-1, 3, 16, 16) and conv.inputs[0].dtype == "float32"
 
 
 def test_keeping_the_middle_of_a_fusion_prevents_it(config):

@@ -42,8 +42,7 @@ def model(
     )
     made = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", opset)]
-        + [helper.make_opsetid(domain, 1) for domain in domains],
+        opset_imports=[helper.make_opsetid("", opset)] + [helper.make_opsetid(domain, 1) for domain in domains],
     )
     made.ir_version = IR_VERSION
     return made
@@ -115,9 +114,7 @@ def quantised_reference(x: np.ndarray) -> np.ndarray:
     from torch.nn import functional
 
     def through_int8(values, scale):
-        return torch.from_numpy(
-            np.clip(np.round(values / scale), -128, 127).astype(np.float32) * np.float32(scale)
-        )
+        return torch.from_numpy(np.clip(np.round(values / scale), -128, 127).astype(np.float32) * np.float32(scale))
 
     w = through_int8(numpy_helper.to_array(weight("w", 8, 3, 3, 3)), np.float32(0.006))
     return functional.conv2d(through_int8(x, np.float32(0.03)), w, padding=1).relu().numpy()
@@ -135,11 +132,7 @@ def nonzero() -> onnx.ModelProto:
 def suppression(boxes: int = 16) -> onnx.ModelProto:
     """boxes [1, N, 4], scores [1, 2, N] -> selected [K, 3] int64: non-maximum suppression."""
     return model(
-        [
-            helper.make_node(
-                "NonMaxSuppression", ["boxes", "scores", "most", "iou", "least"], ["selected"], "nms"
-            )
-        ],
+        [helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "iou", "least"], ["selected"], "nms")],
         [
             constant("most", [5], np.int64),
             constant("iou", [0.5], np.float32),

@@ -1,4 +1,5 @@
 """Checks, hints and predictions of the lessons."""
+
 from __future__ import annotations
 
 import sys
@@ -22,7 +23,7 @@ def demo(monkeypatch):
         if answer == "file":
             raise MissingFileError("x.onnx is not there.", "Nothing wrote it.", "Export it.")
         if answer == "noise":
-            warnings.warn("deprecated")
+            warnings.warn("deprecated", stacklevel=2)
             print("library talk", file=sys.stderr)
             return "fine"
         if answer + 0 == 41:
@@ -30,6 +31,7 @@ def demo(monkeypatch):
         if answer != 42:
             raise Wrong(f"{answer} is wrong.", "A reason.", "A step.")
         return "42 it is."
+
     monkeypatch.setattr(exercises, "declared", lambda: exercises._known)
 
 
@@ -41,11 +43,19 @@ def judged(value, capsys) -> tuple[float, str]:
     return points, out
 
 
-@pytest.mark.parametrize("value, points, words", [
-    (42, 3.0, "42 it is."), (41, 1.5, "You forgot one."), (7, 0.0, "7 is wrong."),
-    (None, 0.0, "`answer` has no value yet"), (..., 0.0, "`answer` has no value yet"),
-    ("file", 0.0, "x.onnx is not there."), ([], 0.0, "TypeError"), ("noise", 3.0, "library talk"),
-])
+@pytest.mark.parametrize(
+    "value, points, words",
+    [
+        (42, 3.0, "42 it is."),
+        (41, 1.5, "You forgot one."),
+        (7, 0.0, "7 is wrong."),
+        (None, 0.0, "`answer` has no value yet"),
+        (..., 0.0, "`answer` has no value yet"),
+        ("file", 0.0, "x.onnx is not there."),
+        ([], 0.0, "TypeError"),
+        ("noise", 3.0, "library talk"),
+    ],
+)
 def test_verdicts(demo, capsys, value, points, words):
     earned, said = judged(value, capsys)
     assert earned == points and isinstance(earned, float) and words in said
@@ -72,14 +82,27 @@ def test_a_share_outside_0_to_1_earns_no_more(demo, capsys, monkeypatch):
     @exercise("generous", points=2, hints=("a", "b", "c"))
     def judge(answer):
         raise Wrong("Too kind.", "x", "y", share=7.0)
+
     assert eval('check("generous")', {"check": check, "answer": 1}) == 2.0
 
 
-@pytest.mark.parametrize("guess, measured, words", [
-    (2.0, 2.1, "within a tenth"), (10, 2, "5 times too high"), (1, 3, "3 times too low"), (0, 0, "equal"),
-    (0, 3, "off by -3"), (60, 58, "measured 58 ms"), (1, 12345.0, "measured 12 345 ms"), (1, 0.5, "measured 0.500 ms"), (None, 3, "no prediction"), ("many", 3, "is no number"),
-    (2, float("nan"), "measured nothing ms: nothing to compare"), (float("inf"), 3, "nothing to compare"),
-])
+@pytest.mark.parametrize(
+    "guess, measured, words",
+    [
+        (2.0, 2.1, "within a tenth"),
+        (10, 2, "5 times too high"),
+        (1, 3, "3 times too low"),
+        (0, 0, "equal"),
+        (0, 3, "off by -3"),
+        (60, 58, "measured 58 ms"),
+        (1, 12345.0, "measured 12 345 ms"),
+        (1, 0.5, "measured 0.500 ms"),
+        (None, 3, "no prediction"),
+        ("many", 3, "is no number"),
+        (2, float("nan"), "measured nothing ms: nothing to compare"),
+        (float("inf"), 3, "nothing to compare"),
+    ],
+)
 def test_predictions(capsys, guess, measured, words):
     prediction(guess, measured, "ms")
     said = capsys.readouterr().out

@@ -1,4 +1,5 @@
 """course.export: what is written works at every size, and what cannot work is refused with a reason."""
+
 from __future__ import annotations
 
 import io
@@ -84,13 +85,20 @@ def image(*shape: int, seed: int = 1) -> torch.Tensor:
 
 def dims(path, outputs: bool = False) -> list[list]:
     graph = onnx.load(str(path)).graph
-    return [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
-            for v in (graph.output if outputs else graph.input)]
+    return [
+        [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (graph.output if outputs else graph.input)
+    ]
 
 
 def write(model, x, path, **options):
-    options = {"input_names": ["x"], "output_names": ["y"], "dynamic": {"x": {0: "batch"}},
-               "target": "onnxruntime", **options}
+    options = {
+        "input_names": ["x"],
+        "output_names": ["y"],
+        "dynamic": {"x": {0: "batch"}},
+        "target": "onnxruntime",
+        **options,
+    }
     return export(model, (x,), path, **options)
 
 
@@ -116,8 +124,14 @@ def test_a_classifier_keeps_its_dynamic_batch_and_its_answers(tmp_path, exporter
 @BOTH
 def test_a_detector_with_two_outputs_and_dynamic_height_and_width(tmp_path, exporter):
     model, path = build(Detector), tmp_path / "yolo.onnx"
-    done = write(model, image(1, 3, 32, 48), path, exporter=exporter, output_names=["boxes", "scores"],
-                 dynamic={"x": {0: "batch", 2: "height", 3: "width"}, "scores": {1: "anchors"}})
+    done = write(
+        model,
+        image(1, 3, 32, 48),
+        path,
+        exporter=exporter,
+        output_names=["boxes", "scores"],
+        dynamic={"x": {0: "batch", 2: "height", 3: "width"}, "scores": {1: "anchors"}},
+    )
     assert dims(path) == [["batch", 3, "height", "width"]]
     assert dims(path, outputs=True) == [["batch", "boxes_axis1", 4], ["batch", "anchors", 5]]
     assert done.nodes_after < done.nodes_before or exporter == "dynamo"
@@ -149,8 +163,7 @@ def test_several_inputs_integers_and_a_fixed_size(tmp_path, exporter):
 
     model, path = build(Two), tmp_path / "two.onnx"
     args = torch.arange(6).reshape(2, 3), image(2, 3)
-    names = {"input_names": ["tokens", "scale"], "output_names": ["sum"], "exporter": exporter,
-             "target": "10"}
+    names = {"input_names": ["tokens", "scale"], "output_names": ["sum"], "exporter": exporter, "target": "10"}
     export(model, args, path, dynamic={"tokens": {0: "batch"}, "scale": {0: "batch"}}, **names)
     assert dims(path) == [["batch", 3], ["batch", 3]] and dims(path, outputs=True) == [["batch", 4]]
     check_parity(model, path, {"scale": image(5, 3), "tokens": torch.arange(15).reshape(5, 3) % 10})
@@ -180,8 +193,14 @@ def test_a_branch_on_a_shape_is_no_branch_on_the_data(tmp_path):
 
 
 def test_without_simplification_the_graph_stays_as_exported(tmp_path):
-    done = write(build(Detector), image(2, 3, 32, 32), tmp_path / "net.onnx", exporter="torchscript",
-                 simplify=False, output_names=["boxes", "scores"])
+    done = write(
+        build(Detector),
+        image(2, 3, 32, 32),
+        tmp_path / "net.onnx",
+        exporter="torchscript",
+        simplify=False,
+        output_names=["boxes", "scores"],
+    )
     assert done.nodes_before == done.nodes_after and "after simplification" not in str(done)
 
 
@@ -232,6 +251,7 @@ def test_nothing_reaches_stdout_or_stderr_in_success_and_failure(tmp_path):
 
 def test_what_the_exporters_say_is_in_the_log_and_streams_are_given_back(tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG, logger="course.export")
+
     def handler_streams():
         return [h.stream for h in logging.getLogger("torch").handlers if isinstance(h, logging.StreamHandler)]
 
@@ -349,8 +369,7 @@ def test_an_exporter_that_fixed_a_dynamic_axis_is_found_out(tmp_path, monkeypatc
         return proto
 
     monkeypatch.setattr(export_module, "run_exporter", fixing)
-    assert "Axis 0 ('batch') of 'x' became a fixed size" in refused(Classifier, tmp_path,
-                                                                    exporter="torchscript")
+    assert "Axis 0 ('batch') of 'x' became a fixed size" in refused(Classifier, tmp_path, exporter="torchscript")
 
 
 @BOTH
@@ -411,18 +430,21 @@ def test_a_model_that_answers_at_random_is_refused(tmp_path):
     refused(Noise, tmp_path, exporter="torchscript")
 
 
-@pytest.mark.parametrize("change, error, message", [
-    (dict(input_names=["a", "b"]), CourseError, "1 example inputs for 2 names"),
-    (dict(output_names=["x"]), CourseError, "same name"),
-    (dict(output_names=["y", "z"]), CourseError, "has 1 outputs"),
-    (dict(dynamic={"z": {0: "batch"}}), CourseError, "dynamic names 'z'"),
-    (dict(dynamic={"x": {4: "batch"}}), CourseError, "axis 4"),
-    (dict(dynamic={"x": {0: "my batch"}}), CourseError, "my batch"),
-    (dict(dynamic={"x": {2: "side", 3: "side"}}), CourseError, "two sizes"),
-    (dict(target="7"), CourseError, "target '7'"),
-    (dict(exporter="tracing"), CourseError, "exporter 'tracing'"),
-    (dict(target="8.6", opset=18), UnsupportedError, "too new for TensorRT 8.6"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (dict(input_names=["a", "b"]), CourseError, "1 example inputs for 2 names"),
+        (dict(output_names=["x"]), CourseError, "same name"),
+        (dict(output_names=["y", "z"]), CourseError, "has 1 outputs"),
+        (dict(dynamic={"z": {0: "batch"}}), CourseError, "dynamic names 'z'"),
+        (dict(dynamic={"x": {4: "batch"}}), CourseError, "axis 4"),
+        (dict(dynamic={"x": {0: "my batch"}}), CourseError, "my batch"),
+        (dict(dynamic={"x": {2: "side", 3: "side"}}), CourseError, "two sizes"),
+        (dict(target="7"), CourseError, "target '7'"),
+        (dict(exporter="tracing"), CourseError, "exporter 'tracing'"),
+        (dict(target="8.6", opset=18), UnsupportedError, "too new for TensorRT 8.6"),
+    ],
+)
 def test_a_wrong_call_is_refused(tmp_path, change, error, message):
     with pytest.raises(error, match=message):
         write(build(Classifier), image(2, 3, 8, 10), tmp_path / "x.onnx", **change)
@@ -483,8 +505,14 @@ class Scaled:
 def test_parity_reads_paths_bytes_models_and_engines(exported):
     model, path = exported
     feeds = {"x": image(4, 3, 16, 16)}
-    for source in (path, str(path), path.read_bytes(), onnx.load(str(path)), OnnxRunner(path),
-                   Scaled(path, lambda out: {k: torch.from_numpy(v) for k, v in out.items()})):
+    for source in (
+        path,
+        str(path),
+        path.read_bytes(),
+        onnx.load(str(path)),
+        OnnxRunner(path),
+        Scaled(path, lambda out: {k: torch.from_numpy(v) for k, v in out.items()}),
+    ):
         parity = check_parity(model, source, feeds)
         assert isinstance(parity, Parity) and parity.samples == 4
     assert "4 samples: largest difference" in str(parity) and "top-1 agreement 100.0 %" in str(parity)
@@ -494,8 +522,7 @@ def test_parity_reads_paths_bytes_models_and_engines(exported):
 def test_parity_numbers_are_those_of_a_direct_calculation(exported):
     model, path = exported
     x = image(6, 3, 16, 16)
-    broken = Scaled(path,
-                    lambda out: {"y": out["y"] + np.linspace(0, 0.5, 60, dtype=np.float32).reshape(6, 10)})
+    broken = Scaled(path, lambda out: {"y": out["y"] + np.linspace(0, 0.5, 60, dtype=np.float32).reshape(6, 10)})
     got = check_parity(model, broken, {"x": x}, max_abs=9, min_cosine=-1, min_top1=0)
     wanted = model(x).detach().double().numpy()
     answer = broken.run({"x": x.numpy()})["y"].astype(np.float64)
@@ -516,8 +543,9 @@ def test_another_preprocessing_is_refused(exported):
         check_parity(model, SwapsChannels(), {"x": image(4, 3, 16, 16)})
 
 
-@pytest.mark.parametrize("limit", [{"max_abs": 1e-9}, {"max_abs": 9, "min_cosine": 0.99},
-                                   {"max_abs": 9, "min_cosine": -1, "min_top1": 0.9}])
+@pytest.mark.parametrize(
+    "limit", [{"max_abs": 1e-9}, {"max_abs": 9, "min_cosine": 0.99}, {"max_abs": 9, "min_cosine": -1, "min_top1": 0.9}]
+)
 def test_each_limit_refuses_by_itself(exported, limit):
     model, path = exported
     broken = path if limit == {"max_abs": 1e-9} else Scaled(path, lambda out: {"y": -out["y"]})
@@ -570,12 +598,15 @@ def test_a_random_model_is_called_random(exported):
         check_parity(build(Dropped), exported[1], {"x": image(4, 3, 16, 16)})
 
 
-@pytest.mark.parametrize("feeds, error, message", [
-    ([], CourseError, "no inputs"),
-    ({"image": np.zeros((1, 3, 16, 16), np.float32)}, ShapeError, "inputs given are"),
-    ({"x": np.zeros((1, 3, 16, 16))}, DtypeError, "float64, the model takes float32"),
-    ({"x": np.zeros((1, 3, 8, 8), np.float32)}, ShapeError, "fails on x"),
-])
+@pytest.mark.parametrize(
+    "feeds, error, message",
+    [
+        ([], CourseError, "no inputs"),
+        ({"image": np.zeros((1, 3, 16, 16), np.float32)}, ShapeError, "inputs given are"),
+        ({"x": np.zeros((1, 3, 16, 16))}, DtypeError, "float64, the model takes float32"),
+        ({"x": np.zeros((1, 3, 8, 8), np.float32)}, ShapeError, "fails on x"),
+    ],
+)
 def test_inputs_that_do_not_fit_are_refused(exported, feeds, error, message):
     with pytest.raises(error, match=message):
         check_parity(build(Classifier), exported[1], feeds)
@@ -591,7 +622,6 @@ def test_files_that_are_no_model_are_refused(tmp_path):
 
 def test_outputs_that_do_not_fit_are_refused(exported):
     model, path = exported
-    for change, message in ((lambda out: {}, "has 0 outputs"),
-                            (lambda out: {"y": out["y"][:, :5]}, r"shape \[2, 5\]")):
+    for change, message in ((lambda out: {}, "has 0 outputs"), (lambda out: {"y": out["y"][:, :5]}, r"shape \[2, 5\]")):
         with pytest.raises(ParityError, match=message):
             check_parity(model, Scaled(path, change), {"x": image(2, 3, 16, 16)})

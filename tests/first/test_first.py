@@ -1,4 +1,5 @@
 """`course first` from end to end on the CPU: a small random network, really exported, built and timed."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -26,10 +27,24 @@ from course.files import atomic_write, sha256
 from course.first import race, report, result
 from course.first.progress import Event, Steps, on_console
 
-FILES = {"index.html", "result.json", "times_batch_1.json", "times_batch_2.json",
-         "latency.png", "throughput.png", "fusion.png"}
-STEPS = ["Load model and images", "Export to ONNX", "Check against PyTorch", "Build the engine",
-         "Measure accuracy", "Measure speed", "Describe the machine"]
+FILES = {
+    "index.html",
+    "result.json",
+    "times_batch_1.json",
+    "times_batch_2.json",
+    "latency.png",
+    "throughput.png",
+    "fusion.png",
+}
+STEPS = [
+    "Load model and images",
+    "Export to ONNX",
+    "Check against PyTorch",
+    "Build the engine",
+    "Measure accuracy",
+    "Measure speed",
+    "Describe the machine",
+]
 
 
 class Page(HTMLParser):
@@ -65,8 +80,9 @@ class Residual(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 4, 3), nn.BatchNorm2d(16), nn.ReLU())
-        self.block = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU(),
-                                   nn.Conv2d(16, 16, 3, 1, 1), nn.BatchNorm2d(16))
+        self.block = nn.Sequential(
+            nn.Conv2d(16, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.BatchNorm2d(16)
+        )
         self.head = nn.Linear(16, 10)
 
     def forward(self, x):
@@ -128,11 +144,16 @@ def test_every_step_is_told_in_order_and_finishes(run: Run) -> None:
 def test_speed_table_says_what_the_raw_samples_say(run: Run) -> None:
     for batch in (1, 2):
         pairs = bench.load(run.folder / f"times_batch_{batch}.json").result
-        (label, pair), = pairs.items()
+        ((label, pair),) = pairs.items()
         for samples, ratio in ((pair.a, report.ratio_text(pair)), (pair.b, "1")):
             p50, p90, p99 = (np.percentile(samples.milliseconds, q) for q in (50, 90, 99))
-            expected = [str(batch), samples.label, str(len(samples.milliseconds)),
-                        *map(plot.number, (p50, p90, p99, 1000 * batch / p50)), ratio]
+            expected = [
+                str(batch),
+                samples.label,
+                str(len(samples.milliseconds)),
+                *map(plot.number, (p50, p90, p99, 1000 * batch / p50)),
+                ratio,
+            ]
             assert expected in run.page.rows
             assert re.search(r"\s+".join(map(re.escape, expected[:2] + expected[3:])), run.terminal)
         assert label == "ONNX Runtime fp32"
@@ -143,15 +164,19 @@ def test_accuracy_table_says_what_the_predictions_say(run: Run) -> None:
     engine, pytorch = (np.array(c["predictions"]) for c in run.result["contestants"])
     assert len(labels) == first.QUICK_IMAGES
     right, agree = int((engine == labels).sum()), int((engine == pytorch).sum())
-    expected = ["ONNX Runtime fp32", f"{right} of {len(labels)}", f"{100 * right / len(labels):.1f} %",
-                f"{agree} of {len(labels)}"]
+    expected = [
+        "ONNX Runtime fp32",
+        f"{right} of {len(labels)}",
+        f"{100 * right / len(labels):.1f} %",
+        f"{agree} of {len(labels)}",
+    ]
     assert expected in run.page.rows
     assert f"for {agree} of {len(labels)} images" in run.page.text
 
 
 def test_predictions_are_those_of_the_network(run: Run) -> None:
     images = cifar10.images("public")
-    x = torch.from_numpy(first.preprocess.classifier(images.pixels[:first.QUICK_IMAGES]))
+    x = torch.from_numpy(first.preprocess.classifier(images.pixels[: first.QUICK_IMAGES]))
     with torch.inference_mode():
         expected = network()(x).argmax(1).tolist()
     assert [c["predictions"] for c in run.result["contestants"]] == [expected, expected]
@@ -271,8 +296,10 @@ def test_an_interrupted_write_keeps_the_old_page_and_nothing_new(tmp_path, monke
 def small_conversion(slower: float = 2.0, device: str = "cpu", others: float = 0.0) -> result.Conversion:
     """A conversion made of invented numbers, to test how they are told."""
     rng = np.random.default_rng(0)
-    a, b = (bench.Samples(label, "cpu", "CPU", t * (1 + 0.01 * rng.random(50)), 1, 8)
-            for label, t in (("TensorRT fp16", 10.0), ("PyTorch eager fp32", 10.0 * slower)))
+    a, b = (
+        bench.Samples(label, "cpu", "CPU", t * (1 + 0.01 * rng.random(50)), 1, 8)
+        for label, t in (("TensorRT fp16", 10.0), ("PyTorch eager fp32", 10.0 * slower))
+    )
     ratio = bench.ratio_interval(a.milliseconds, b.milliseconds, resolution=0.01)
     images = cifar10.images("public")
     images = dataclasses.replace(images, pixels=images.pixels[:4], labels=images.labels[:4])
@@ -283,9 +310,22 @@ def small_conversion(slower: float = 2.0, device: str = "cpu", others: float = 0
     parity = SimpleNamespace(max_abs=1e-6, cosine=1.0, top1=1.0, samples=4)
     graph = result.Onnx(9, 17, "dynamo", 1.0, False, layers)
     return result.Conversion(
-        "ResNet-50", 10, 40, 2, graph, parity, images, "yours", "No GPU",
+        "ResNet-50",
+        10,
+        40,
+        2,
+        graph,
+        parity,
+        images,
+        "yours",
+        "No GPU",
         [engine, result.Contestant("PyTorch eager fp32", wrong)],
-        [result.Speed(8, {"TensorRT fp16": bench.Comparison(a, b, *ratio)}, others)], None, "", {}, {})
+        [result.Speed(8, {"TensorRT fp16": bench.Comparison(a, b, *ratio)}, others)],
+        None,
+        "",
+        {},
+        {},
+    )
 
 
 def test_the_headline_does_not_claim_what_was_not_measured() -> None:

@@ -5,6 +5,7 @@
 A lesson's cells run in IPython as in a notebook. At an exercise the other answers run first, each in a copy of the
 notebook's names, so that the solution's are what the following cells see.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -44,8 +45,12 @@ def main(lesson: Path, wrong: Path, report: Path) -> None:
         found.append(run(shell, cell.source))
         if match := CHECK.match(cell.source.strip()):
             last = exercises[-1] if exercises else {"id": None}
-            found[-1] |= {"check": match["id"], "grade_id": meta.get("grade_id"), "max": meta.get("points"),
-                          "follows_its_solution": last["id"] == match["id"]}
+            found[-1] |= {
+                "check": match["id"],
+                "grade_id": meta.get("grade_id"),
+                "max": meta.get("points"),
+                "follows_its_solution": last["id"] == match["id"],
+            }
         report.write_text(json.dumps({"cells": found, "exercises": exercises, "unused": sorted(answers)}))
 
 
@@ -79,8 +84,13 @@ def attempt(names: dict, code: str, test: str) -> dict:
             points = eval(test, names)
         except BaseException:
             problem = traceback.format_exc()
-    return {"points": points, "message": printed.getvalue(), "stderr": errors.getvalue(), "raised": raised,
-            "problem": problem}
+    return {
+        "points": points,
+        "message": printed.getvalue(),
+        "stderr": errors.getvalue(),
+        "raised": raised,
+        "problem": problem,
+    }
 
 
 def run(shell, code: str) -> dict:
@@ -99,8 +109,14 @@ def run(shell, code: str) -> dict:
         problem = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     if isinstance(outcome.result, (int, float)):
         result = float(outcome.result)
-    return {"source": code[:200], "seconds": round(time.perf_counter() - began, 2), "printed": printed.getvalue()[-4000:],
-            "stderr": errors.getvalue()[-2000:], "problem": problem, "result": result}
+    return {
+        "source": code[:200],
+        "seconds": round(time.perf_counter() - began, 2),
+        "printed": printed.getvalue()[-4000:],
+        "stderr": errors.getvalue()[-2000:],
+        "problem": problem,
+        "result": result,
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Every lesson runs; each exercise gives nothing for the released cell, all for the solution, and names what is wrong."""
+
 from __future__ import annotations
 
 import json
@@ -47,10 +48,18 @@ def report(request, tmp_path_factory) -> dict:
     if not environment["COURSE_CACHE"]:
         del environment["COURSE_CACHE"]
     if is_milestone(lesson):
-        environment["NBGRADER_EXECUTION"] = "autograde"  # as when a class is graded: selfcheck leaves measuring for later
-    done = subprocess.run([sys.executable, str(ROOT / "tests/lessons/run_lesson.py"), str(lesson), str(wrong), str(out)],
-                          cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace",
-                          timeout=SECONDS)
+        environment["NBGRADER_EXECUTION"] = (
+            "autograde"  # as when a class is graded: selfcheck leaves measuring for later
+        )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/lessons/run_lesson.py"), str(lesson), str(wrong), str(out)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=SECONDS,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {**json.loads(out.read_text()), "lesson": lesson}
 
@@ -68,13 +77,17 @@ def test_a_lesson_and_its_exercises(report):
     known = exercises.declared()
     for cell in report["cells"]:
         require(not cell["problem"], f"cell fails: {cell['source']}\n{cell['problem']}")
-        require("Traceback" not in cell["printed"] + cell["stderr"], f"traceback in: {cell['source']}\n{cell['printed']}")
+        require(
+            "Traceback" not in cell["printed"] + cell["stderr"], f"traceback in: {cell['source']}\n{cell['printed']}"
+        )
         if "check" not in cell:
             continue
         id, points = cell["check"], known[cell["check"]].points
         require(cell["follows_its_solution"], f"{id}: its check does not follow its solution cell")
-        require(cell["grade_id"] == f"{id}-test" and cell["max"] == points,
-                f"{id}: the test cell has grade_id {cell['grade_id']} and {cell['max']} points; {id}-test and {points} expected")
+        require(
+            cell["grade_id"] == f"{id}-test" and cell["max"] == points,
+            f"{id}: the test cell has grade_id {cell['grade_id']} and {cell['max']} points; {id}-test and {points} expected",
+        )
         require(cell["result"] == points, f"{id}: the solution gets {cell['result']} of {points}:\n{cell['printed']}")
         require(not cell["stderr"], f"{id}: stderr, which nbgrader scores 0: {cell['stderr']}")
     for entry in report["exercises"]:
@@ -90,8 +103,10 @@ def test_a_lesson_and_its_exercises(report):
             if one["kind"] == "released":
                 require(one["points"] == 0, f"{label}: {one['points']} points\n{one['message']}")
             else:
-                require(one["points"] is not None and one["points"] < known[id].points,
-                        f"{label}: {one['points']} points\n{one['message']}")
+                require(
+                    one["points"] is not None and one["points"] < known[id].points,
+                    f"{label}: {one['points']} points\n{one['message']}",
+                )
                 require(one["words"] in one["message"], f"{label} is not said in\n{one['message']}({one['raised']})")
     require(not report["unused"], f"wrong answers to exercises that are not there: {report['unused']}")
     require(bool(report["exercises"]) or is_milestone(report["lesson"]), "no exercise")

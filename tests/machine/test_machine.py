@@ -1,4 +1,5 @@
 """`course doctor`: every state that a machine can be in, from recorded facts, and real libraries that are broken."""
+
 from __future__ import annotations
 
 import io
@@ -29,18 +30,31 @@ FEATURES = {
 }
 TENSORRT = {
     "8.6": Module({"tensorrt": "8.6.0"}, True, "8.6.0", "/venv/tensorrt/__init__.py", None, FEATURES["8.6"]),
-    "10.16": Module({"tensorrt_cu13": "10.16.1.11", "tensorrt_cu13_bindings": "10.16.1.11", "tensorrt_cu13_libs": "10.16.1.11"},
-                    True, "10.16.1.11", "/venv/tensorrt/__init__.py", None, FEATURES["10.16"]),
-    "11.4": Module({"tensorrt_cu13": "11.4.0.106", "tensorrt_cu13_bindings": "11.4.0.106", "tensorrt_cu13_libs": "11.4.0.106"},
-                   True, "11.4.0.106", "/venv/tensorrt/__init__.py", None, FEATURES["11.4"]),
+    "10.16": Module(
+        {"tensorrt_cu13": "10.16.1.11", "tensorrt_cu13_bindings": "10.16.1.11", "tensorrt_cu13_libs": "10.16.1.11"},
+        True,
+        "10.16.1.11",
+        "/venv/tensorrt/__init__.py",
+        None,
+        FEATURES["10.16"],
+    ),
+    "11.4": Module(
+        {"tensorrt_cu13": "11.4.0.106", "tensorrt_cu13_bindings": "11.4.0.106", "tensorrt_cu13_libs": "11.4.0.106"},
+        True,
+        "11.4.0.106",
+        "/venv/tensorrt/__init__.py",
+        None,
+        FEATURES["11.4"],
+    ),
 }
 
 
 def machine(driver: Driver = DRIVER_580, tools: dict[str, Tool] | None = None, **modules: Module) -> Facts:
     """The recorded machine with a GPU that PyTorch sees where the driver is new enough, and with other modules."""
     torch = replace(CPU.modules["torch"], extra={**CPU.modules["torch"].extra, "gpu": driver == DRIVER_580})
-    return replace(CPU, driver=driver, tools={**CPU.tools, **(tools or {})},
-                   modules={**CPU.modules, "torch": torch, **modules})
+    return replace(
+        CPU, driver=driver, tools={**CPU.tools, **(tools or {})}, modules={**CPU.modules, "torch": torch, **modules}
+    )
 
 
 def printed(hardware: Hardware, width: int = 100) -> str:
@@ -68,8 +82,14 @@ def test_gpu_without_tensorrt_says_how_to_get_it():
     assert hardware["PyCUDA"].next_step != NEEDS_GPU
 
 
-@pytest.mark.parametrize("generation, words, without", [
-    ("8.6", ("flags", "no V3"), "both"), ("10.16", ("both generations",), "no V"), ("11.4", ("Q/DQ", "no calibrators"), "both")])
+@pytest.mark.parametrize(
+    "generation, words, without",
+    [
+        ("8.6", ("flags", "no V3"), "both"),
+        ("10.16", ("both generations",), "no V"),
+        ("11.4", ("Q/DQ", "no calibrators"), "both"),
+    ],
+)
 def test_each_tensorrt_generation(generation, words, without):
     hardware = judge(machine(tensorrt=TENSORRT[generation]))
     part = hardware["TensorRT"]
@@ -79,7 +99,9 @@ def test_each_tensorrt_generation(generation, words, without):
 
 
 def test_driver_too_old_names_the_driver_that_is_needed():
-    broken = replace(TENSORRT["10.16"], extra={**FEATURES["10.16"], "builder": "pybind11::init(): factory function returned nullptr"})
+    broken = replace(
+        TENSORRT["10.16"], extra={**FEATURES["10.16"], "builder": "pybind11::init(): factory function returned nullptr"}
+    )
     hardware = judge(machine(DRIVER_535, tensorrt=broken))
     driver = hardware["Driver"]
     assert hardware.lane == "cpu" and hardware.ready
@@ -94,12 +116,15 @@ def test_driver_for_cuda_12_is_new_enough_for_cuda_12():
     assert hardware["Driver"].state == "ok" and hardware.lane == "gpu"
 
 
-@pytest.mark.parametrize("driver, problem, step", [
-    (Driver(error="NVML Shared Library Not Found", cards=1), "no driver", "nvidia-driver-580"),
-    (Driver(error="Driver/library version mismatch", cards=1), "mismatch", "reboot"),
-    (Driver(error="Driver Not Loaded"), "does not answer: Driver Not Loaded", "nvidia-driver-580"),
-    (Driver(error="ModuleNotFoundError: No module named 'pynvml'"), "nvidia-ml-py", "./start"),
-])
+@pytest.mark.parametrize(
+    "driver, problem, step",
+    [
+        (Driver(error="NVML Shared Library Not Found", cards=1), "no driver", "nvidia-driver-580"),
+        (Driver(error="Driver/library version mismatch", cards=1), "mismatch", "reboot"),
+        (Driver(error="Driver Not Loaded"), "does not answer: Driver Not Loaded", "nvidia-driver-580"),
+        (Driver(error="ModuleNotFoundError: No module named 'pynvml'"), "nvidia-ml-py", "./start"),
+    ],
+)
 def test_driver_that_does_not_answer(driver, problem, step):
     part = judge(machine(driver))["Driver"]
     assert part.state == "problem" and problem in part.problem and step in part.next_step
@@ -115,11 +140,17 @@ def test_several_gpus_are_counted():
     assert judge(machine(replace(DRIVER_580, gpus=(H200, H200))))["GPU"].where == "2 × NVIDIA H200"
 
 
-@pytest.mark.parametrize("module", [
-    Module({"tensorrt_cu13_bindings": "10.16.1.11"}),
-    Module({"tensorrt_cu13_bindings": "10.16.1.11"}, True, error=(
-        "ImportError: libnvonnxparser.so.10: cannot open shared object file: No such file or directory")),
-])
+@pytest.mark.parametrize(
+    "module",
+    [
+        Module({"tensorrt_cu13_bindings": "10.16.1.11"}),
+        Module(
+            {"tensorrt_cu13_bindings": "10.16.1.11"},
+            True,
+            error=("ImportError: libnvonnxparser.so.10: cannot open shared object file: No such file or directory"),
+        ),
+    ],
+)
 def test_bindings_without_libraries(module):
     part = judge(machine(tensorrt=module))["TensorRT"]
     assert not part.found and "Only its Python bindings" in part.problem
@@ -138,10 +169,18 @@ def test_cpu_build_of_pytorch_beside_a_gpu():
 
 
 def test_nothing_installed():
-    empty = Facts(python="3.9.2", prefix="/usr", pip="python -m pip", cache="/tmp", triton_venv="~/t",
-                  driver=Driver(error="ModuleNotFoundError: No module named 'pynvml'"),
-                  modules={name: Module() for name in look.MODULES}, tools={name: Tool() for name in look.tool_places()},
-                  disk_free_bytes=10**9, memory_bytes=2 * 10**9)
+    empty = Facts(
+        python="3.9.2",
+        prefix="/usr",
+        pip="python -m pip",
+        cache="/tmp",
+        triton_venv="~/t",
+        driver=Driver(error="ModuleNotFoundError: No module named 'pynvml'"),
+        modules={name: Module() for name in look.MODULES},
+        tools={name: Tool() for name in look.tool_places()},
+        disk_free_bytes=10**9,
+        memory_bytes=2 * 10**9,
+    )
     hardware = judge(empty)
     assert not hardware.ready
     for name in ("PyTorch", "ONNX", "ONNX Runtime"):
@@ -151,7 +190,10 @@ def test_nothing_installed():
     assert "cannot run yet" in printed(hardware)
 
 
-@pytest.mark.parametrize("text, version", [("[TensorRT v8601]", "8.6.1"), ("[TensorRT v101601]", "10.16.1"), ("[TensorRT v110400]", "11.4.0")])
+@pytest.mark.parametrize(
+    "text, version",
+    [("[TensorRT v8601]", "8.6.1"), ("[TensorRT v101601]", "10.16.1"), ("[TensorRT v110400]", "11.4.0")],
+)
 def test_trtexec_version(text, version):
     tool = Tool("/opt/tensorrt/bin/trtexec", f"&&&& RUNNING TensorRT.trtexec {text} # trtexec --help")
     assert judge(machine(tools={"trtexec": tool}))["trtexec"].version == version
@@ -164,15 +206,21 @@ def test_trtexec_of_another_version_than_pythons():
 
 
 def test_trtexec_without_its_libraries():
-    tool = Tool("/opt/tensorrt/bin/trtexec", "", "trtexec: error while loading shared libraries: libnvinfer.so.10: cannot open")
+    tool = Tool(
+        "/opt/tensorrt/bin/trtexec", "", "trtexec: error while loading shared libraries: libnvinfer.so.10: cannot open"
+    )
     part = judge(machine(tools={"trtexec": tool}))["trtexec"]
     assert not part.found and "libnvinfer" in part.problem and "LD_LIBRARY_PATH" in part.next_step
 
 
 STATES = {
-    "cpu": CPU, "gpu": machine(), "too old": machine(DRIVER_535, tensorrt=TENSORRT["11.4"]),
+    "cpu": CPU,
+    "gpu": machine(),
+    "too old": machine(DRIVER_535, tensorrt=TENSORRT["11.4"]),
     **{name: machine(tensorrt=module) for name, module in TENSORRT.items()},
-    "broken": machine(CPU.driver, **{name: Module({}, True, error="the import crashed with SIGSEGV") for name in look.MODULES}),
+    "broken": machine(
+        CPU.driver, **{name: Module({}, True, error="the import crashed with SIGSEGV") for name in look.MODULES}
+    ),
 }
 
 
@@ -236,7 +284,8 @@ def test_broken_library_does_not_kill_the_doctor(name, tmp_path, monkeypatch):
 
 def test_library_that_prints_and_crashes_at_exit_still_answers(tmp_path, monkeypatch):
     (tmp_path / "noisylib.py").write_text(
-        "import atexit, os, signal; print('hello'); __version__ = '1.2'\natexit.register(lambda: os.kill(os.getpid(), 11))")
+        "import atexit, os, signal; print('hello'); __version__ = '1.2'\natexit.register(lambda: os.kill(os.getpid(), 11))"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     module = look.ask_module("noisylib", "extra['answer'] = 42")
@@ -252,7 +301,16 @@ def test_tool_that_hangs_fails_or_is_not_there(tmp_path):
 
     assert "no answer" in look.ask_tool((script("hangs", "exec sleep 60"),), ("--version",), seconds=0.5).error
     assert look.ask_tool((script("fails", "echo broken >&2; exit 3"),), ("--version",)).error == "broken"
-    assert look.ask_tool((str(tmp_path / "none"), script("works", "echo 1.2"),), ("--version",)).output == "1.2\n"
+    assert (
+        look.ask_tool(
+            (
+                str(tmp_path / "none"),
+                script("works", "echo 1.2"),
+            ),
+            ("--version",),
+        ).output
+        == "1.2\n"
+    )
     assert look.ask_tool(("no-such-program", str(tmp_path / "none*")), ("--version",)) == Tool()
 
 

@@ -72,9 +72,7 @@ def test_wilson_interval_is_the_published_one():
 
 
 def declared(**changes):
-    check = dict(
-        id="a", title="A", points=1, lanes={"cpu": DynamicBatch()}, on_fail="", hints=("1", "2", "3")
-    )
+    check = dict(id="a", title="A", points=1, lanes={"cpu": DynamicBatch()}, on_fail="", hints=("1", "2", "3"))
     return tiny.milestone(checks=(Check(**{**check, **changes}),))
 
 
@@ -177,9 +175,7 @@ def test_a_message_arrives_as_it_was_sent():
     arrays = [np.arange(6, dtype="float32").reshape(2, 3), np.zeros((0, 4), "int64"), np.array(2.5)]
     messages.send(write, {"a": [1, "ü"]}, arrays)
     head, got = messages.receive(read, deadline=time.monotonic() + 5)
-    assert head == {"a": [1, "ü"]} and all(
-        np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays, got)
-    )
+    assert head == {"a": [1, "ü"]} and all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays, got))
 
 
 @pytest.mark.parametrize(
@@ -217,9 +213,7 @@ def test_a_silent_sender_is_not_waited_for():
 
 @pytest.fixture
 def runner(work):
-    with Runner(
-        work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False, package="tests"
-    ) as runner:
+    with Runner(work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False, package="tests") as runner:
         yield runner
 
 
@@ -235,9 +229,7 @@ def test_the_runner_gets_no_secret_and_leaves_nothing_running(work, monkeypatch)
 
 def test_too_long_a_time_ends_the_process(runner):
     with pytest.raises(Rejected, match="took too long"):
-        runner.ask(
-            "build", key="k", precision="fp32", runtime="onnxruntime", largest=2, alone=False, seconds=0.01
-        )
+        runner.ask("build", key="k", precision="fp32", runtime="onnxruntime", largest=2, alone=False, seconds=0.01)
     assert runner._process.poll() is not None
 
 

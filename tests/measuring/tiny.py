@@ -77,9 +77,7 @@ def milestone(**changes) -> Milestone:
     checks = []
     for check in RESNET50_FP16.checks:
         lanes = {
-            lane: dataclasses.replace(
-                params, batches=(4,), ratio=ratio, rounds=16, max_seconds=15.0, warmup_s=0.1
-            )
+            lane: dataclasses.replace(params, batches=(4,), ratio=ratio, rounds=16, max_seconds=15.0, warmup_s=0.1)
             if isinstance(params, Speed) and lane == "cpu"
             else params
             for lane, params in check.lanes.items()

@@ -46,8 +46,15 @@ def milestone(speed: bool = False, **changes) -> Milestone:
     for check in YOLO.checks:
         params = check.lanes["cpu"]
         if isinstance(params, Speed):
-            params = dataclasses.replace(params, batches=(TIMED,), sizes=(TIMED_SIZE,), ratio=Ramp(1.1, 1.6, 0.2),
-                                         rounds=10, max_seconds=15.0, warmup_s=0.1)
+            params = dataclasses.replace(
+                params,
+                batches=(TIMED,),
+                sizes=(TIMED_SIZE,),
+                ratio=Ramp(1.1, 1.6, 0.2),
+                rounds=10,
+                max_seconds=15.0,
+                warmup_s=0.1,
+            )
             check = dataclasses.replace(check, id=f"speed-{TIMED_SIZE}")
         elif isinstance(params, Detection):
             params = dataclasses.replace(params, sizes=SIZES, scenes=16, hidden_scenes=16)
@@ -57,19 +64,36 @@ def milestone(speed: bool = False, **changes) -> Milestone:
             assert isinstance(params, DynamicShape)
         checks.append(dataclasses.replace(check, lanes={"cpu": params}))
     del checks[3 : 4 if speed else None]
-    return dataclasses.replace(YOLO, **{"id": "test.detector", "reference": "tests.measuring.tiny_detector:reference",
-                                        "checks": tuple(checks), "memory_gb": 4.0, **changes})
+    return dataclasses.replace(
+        YOLO,
+        **{
+            "id": "test.detector",
+            "reference": "tests.measuring.tiny_detector:reference",
+            "checks": tuple(checks),
+            "memory_gb": 4.0,
+            **changes,
+        },
+    )
 
 
-def export(model: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str],
-           axes: dict[str, dict[int, str]] | None = None) -> onnx.ModelProto:
+def export(
+    model: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], axes: dict[str, dict[int, str]] | None = None
+) -> onnx.ModelProto:
     """ONNX of a module; `axes` as torch.onnx.export's dynamic_axes."""
     target, threads = io.BytesIO(), torch.get_num_threads()
     torch.set_num_threads(1)  # threads of small convolutions wait for each other on busy cores
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, tuple(inputs.values()), target, input_names=list(inputs), output_names=outputs,
-                          dynamic_axes=axes or {}, opset_version=17, dynamo=False)
+        torch.onnx.export(
+            model,
+            tuple(inputs.values()),
+            target,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_axes=axes or {},
+            opset_version=17,
+            dynamo=False,
+        )
     torch.set_num_threads(threads)
     return onnx.load_model_from_string(target.getvalue())
 
@@ -85,14 +109,17 @@ def _detector(decode: bool) -> bytes:
     return export(yolo(decode=decode), {"image": torch.zeros(2, 3, 64, 96)}, outputs, axes).SerializeToString()
 
 
-def detector(decode: bool = True, before: nn.Module | None = None, behind: nn.Module | None = None,
-             outputs: tuple[str, ...] = ("boxes", "scores")) -> bytes:
+def detector(
+    decode: bool = True,
+    before: nn.Module | None = None,
+    behind: nn.Module | None = None,
+    outputs: tuple[str, ...] = ("boxes", "scores"),
+) -> bytes:
     """The shipped detector as it is asked for; `before`: image -> image in front of it, `behind`: (boxes, scores) ->
     `outputs` at its end."""
     model = onnx.load_model_from_string(_detector(decode))
     if before is not None:
-        front = export(before, {"image": torch.zeros(2, 3, 64, 96)}, ["changed"],
-                       {"image": IMAGE, "changed": IMAGE})
+        front = export(before, {"image": torch.zeros(2, 3, 64, 96)}, ["changed"], {"image": IMAGE, "changed": IMAGE})
         model = _joined(front, model, [("changed", "image")])
     if behind is not None:
         names = [f"new_{name}" for name in outputs]

@@ -1,4 +1,5 @@
 """ResNet-50: its weights files, its errors, and the conversion that its training started from."""
+
 from __future__ import annotations
 
 import json
@@ -21,7 +22,7 @@ from course.paths import ASSETS, ROOT
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
     model = resnet50(None)
-    for name, buffer in model.named_buffers():  # statistics that differ from the defaults
+    for _name, buffer in model.named_buffers():  # statistics that differ from the defaults
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
     return model
@@ -77,8 +78,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "text.pth", "empty.pth", "empty.safetensors"])
 def test_a_damaged_file_is_named(name: str, saved: Path, tmp_path: Path) -> None:
-    content = {"cut": saved.read_bytes()[:100_000], "text": b"not weights at all",
-               "empty": b""}[name.split(".")[0]]
+    content = {"cut": saved.read_bytes()[:100_000], "text": b"not weights at all", "empty": b""}[name.split(".")[0]]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DamagedFileError, match=name):
         resnet50(tmp_path / name)
@@ -107,14 +107,18 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path) -> None:
         resnet50(tmp_path / "list.pth")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda state: state.pop("layer1.0.conv1.weight"), "layer1.0.conv1.weight is missing"),
-    (lambda state: state.update(extra=torch.zeros(1)), "extra is not part"),
-    (lambda state: state.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
-     r"conv1.weight has shape \(64, 1, 7, 7\)"),
-])
-def test_weights_of_another_network_name_the_first_difference(change, message: str, model,
-                                                              tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("layer1.0.conv1.weight"), "layer1.0.conv1.weight is missing"),
+        (lambda state: state.update(extra=torch.zeros(1)), "extra is not part"),
+        (
+            lambda state: state.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
+            r"conv1.weight has shape \(64, 1, 7, 7\)",
+        ),
+    ],
+)
+def test_weights_of_another_network_name_the_first_difference(change, message: str, model, tmp_path: Path) -> None:
     state = dict(model.state_dict())
     change(state)
     torch.save(state, tmp_path / "other.pth")
@@ -141,9 +145,11 @@ def test_kerass_network_and_the_converted_one_agree(monkeypatch) -> None:
 
     random = np.random.default_rng(0)
     reference = torchvision.models.resnet50().state_dict()
-    weights = {"fc1000/kernel": random.normal(0, 0.05, (2048, 1000)).astype(np.float32),
-               "fc1000/bias": random.normal(0, 1, 1000).astype(np.float32)}
-    for conv, (norm, name) in keras_resnet50.layer_names().items():
+    weights = {
+        "fc1000/kernel": random.normal(0, 0.05, (2048, 1000)).astype(np.float32),
+        "fc1000/bias": random.normal(0, 1, 1000).astype(np.float32),
+    }
+    for conv, (_norm, name) in keras_resnet50.layer_names().items():
         out, into, *kernel = reference[f"{conv}.weight"].shape
         conv_name, norm_name = ("conv1", "bn_conv1") if name == "conv1" else (f"res{name}", f"bn{name}")
         deviation = (2 / (into * kernel[0] * kernel[1])) ** 0.5
@@ -156,11 +162,10 @@ def test_kerass_network_and_the_converted_one_agree(monkeypatch) -> None:
 
     kernel, bias = keras_resnet50.head(weights)
     model = keras_resnet50.move_strides(torchvision.models.resnet50().eval())
-    missing = model.load_state_dict(keras_resnet50.to_torchvision(weights)
-                                    | {"fc.weight": kernel, "fc.bias": bias},
-                                    strict=False)
-    assert all(name.endswith("num_batches_tracked")
-               for name in missing.missing_keys) and not missing.unexpected_keys
+    missing = model.load_state_dict(
+        keras_resnet50.to_torchvision(weights) | {"fc.weight": kernel, "fc.bias": bias}, strict=False
+    )
+    assert all(name.endswith("num_batches_tracked") for name in missing.missing_keys) and not missing.unexpected_keys
     inputs = torch.from_numpy(random.normal(0, 1, (2, 3, 96, 96)).astype(np.float32))
     scale = 255 * torch.tensor(preprocess.IMAGENET_STD).view(1, 3, 1, 1)
     expected = keras_resnet50.keras_forward(weights, (inputs * scale).flip(1))

@@ -1,4 +1,5 @@
 """The detector: form, decoding, NMS, export by both exporters, weights, and the loss that trained it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -56,6 +57,7 @@ def answer(model, x) -> list[np.ndarray]:
 
 # The network
 
+
 def test_it_is_small_and_has_the_promised_form():
     model = yolo(None)
     assert sum(p.numel() for p in model.parameters()) < 4.0e6
@@ -83,7 +85,7 @@ def test_decode_outside_the_graph_equals_inside(small):
     x = pictures(2, 3, 96, 64)
     inside = answer(small, x)
     small.decode = False
-    raw, = answer(small, x)
+    (raw,) = answer(small, x)
     small.decode = True
     for a, b in zip(decode_numpy(raw, (96, 64)), inside):
         np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-5)
@@ -93,12 +95,13 @@ def test_decode_outside_the_graph_equals_inside(small):
 
 # NMS
 
+
 def test_nms_by_hand():
     boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 5]]], np.float32)
     scores = np.zeros((1, 4, 3), np.float32)
     scores[0, :, 1] = [0.9, 0.8, 0.7, 0.6]  # the second overlaps the first by 0.9, the fourth by 0.5
     scores[0, 1, 2] = 0.5  # another class: not dropped
-    found, = nms(boxes, scores)
+    (found,) = nms(boxes, scores)
     assert found.labels.tolist() == [1, 1, 1, 2]
     np.testing.assert_allclose(found.scores, [0.9, 0.7, 0.6, 0.5])
     np.testing.assert_array_equal(found.boxes, boxes[0, [0, 2, 3, 1]])
@@ -106,7 +109,7 @@ def test_nms_by_hand():
     assert len(nms(boxes, scores, score=0.65)[0].scores) == 2
     assert len(nms(boxes, scores, iou=0.4)[0].scores) == 3
     assert nms(torch.from_numpy(boxes), torch.from_numpy(scores))[0].labels.tolist() == [1, 1, 1, 2]
-    empty, = nms(boxes, np.zeros_like(scores))
+    (empty,) = nms(boxes, np.zeros_like(scores))
     assert empty.boxes.shape == (0, 4) and empty.labels.shape == (0,)
     with pytest.raises(ShapeError):
         nms(boxes, scores[:, :3])
@@ -124,13 +127,20 @@ def test_nms_inside_the_graph_equals_outside(small, tmp_path):
     model = WithNMS(small, iou=0.5, score=0.3, max_detections=60).eval()
     path = str(tmp_path / "nms.onnx")
     outputs = ["boxes", "scores", "labels"]
-    torch.onnx.export(model, (pictures(2, 3, 96, 96),), path, dynamo=False, opset_version=17,
-                      input_names=["images"], output_names=outputs,
-                      dynamic_axes=AXES | {name: {0: "batch"} for name in outputs})
+    torch.onnx.export(
+        model,
+        (pictures(2, 3, 96, 96),),
+        path,
+        dynamo=False,
+        opset_version=17,
+        input_names=["images"],
+        output_names=outputs,
+        dynamic_axes=AXES | {name: {0: "batch"} for name in outputs},
+    )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for shape in ((1, 3, 64, 96), (3, 3, 128, 64)):
         x = pictures(*shape)
-        expected = nms(*answer(small, x), iou=0.5, score=0.3, max_detections=60, candidates=10 ** 6)
+        expected = nms(*answer(small, x), iou=0.5, score=0.3, max_detections=60, candidates=10**6)
         for result in (session.run(None, {"images": x.numpy()}), answer(model, x)):
             assert [r.shape for r in result] == [(shape[0], 60, 4), (shape[0], 60), (shape[0], 60)]
             for image, detections in enumerate(expected):
@@ -140,10 +150,17 @@ def test_nms_inside_the_graph_equals_outside(small, tmp_path):
 def test_the_shipped_detector_exports_with_nms(tmp_path):
     """`export` compares the file with PyTorch at several sizes; on a scene the answer is that of `nms`."""
     image = torch.from_numpy(scene(1, 128).image).permute(2, 0, 1)[None].float() / 255
-    done = export(WithNMS(yolo()).eval(), (image,), tmp_path / "yolo.onnx", input_names=["images"],
-                  output_names=["boxes", "scores", "labels"], dynamic=AXES, target="8.6")
+    done = export(
+        WithNMS(yolo()).eval(),
+        (image,),
+        tmp_path / "yolo.onnx",
+        input_names=["images"],
+        output_names=["boxes", "scores", "labels"],
+        dynamic=AXES,
+        target="8.6",
+    )
     session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
-    expected, = nms(*answer(yolo(), image), score=0.01)
+    (expected,) = nms(*answer(yolo(), image), score=0.01)
     same_detections(*(r[0] for r in session.run(None, {"images": image.numpy()})), expected)
 
 
@@ -159,20 +176,36 @@ def test_nms_and_the_dynamo_exporter(small):
 
 # Export
 
-@pytest.mark.parametrize("exporter, decode",
-                         [("torchscript", True), ("torchscript", False), ("dynamo", True)])
+
+@pytest.mark.parametrize("exporter, decode", [("torchscript", True), ("torchscript", False), ("dynamo", True)])
 def test_export_with_dynamic_batch_height_and_width(small, tmp_path, exporter, decode):
     path, names = str(tmp_path / "yolo.onnx"), ["boxes", "scores"] if decode else ["raw"]
     small.decode = decode
     try:
         if exporter == "torchscript":
-            torch.onnx.export(small, (pictures(2, 3, 96, 64),), path, dynamo=False, opset_version=17,
-                              input_names=["images"], output_names=names, dynamic_axes=AXES)
+            torch.onnx.export(
+                small,
+                (pictures(2, 3, 96, 64),),
+                path,
+                dynamo=False,
+                opset_version=17,
+                input_names=["images"],
+                output_names=names,
+                dynamic_axes=AXES,
+            )
         else:
             dynamic = {axis: torch.export.Dim.DYNAMIC for axis in AXES["images"]}
-            torch.onnx.export(small, (pictures(2, 3, 96, 64),), path, dynamo=True, opset_version=18,
-                              input_names=["images"], output_names=names, dynamic_shapes=(dynamic,),
-                              verbose=False)
+            torch.onnx.export(
+                small,
+                (pictures(2, 3, 96, 64),),
+                path,
+                dynamo=True,
+                opset_version=18,
+                input_names=["images"],
+                output_names=names,
+                dynamic_shapes=(dynamic,),
+                verbose=False,
+            )
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         for shape in ((1, 3, 64, 64), (3, 3, 64, 128)):
             x = pictures(*shape)
@@ -183,6 +216,7 @@ def test_export_with_dynamic_batch_height_and_width(small, tmp_path, exporter, d
 
 
 # Weights
+
 
 def test_weights_from_a_file(tmp_path):
     torch.manual_seed(1)
@@ -207,12 +241,13 @@ def test_the_shipped_weights_find_what_is_there():
     scenes, model = [scene(seed) for seed in range(40)], yolo()
     found = []
     for i in range(0, 40, 20):
-        images = torch.from_numpy(np.stack([s.image for s in scenes[i:i + 20]]))
+        images = torch.from_numpy(np.stack([s.image for s in scenes[i : i + 20]]))
         found += nms(*answer(model, images.permute(0, 3, 1, 2).float() / 255))
     assert mean_average_precision(found, scenes).map50_95 > 0.7
 
 
 # Assignment and loss
+
 
 def targets(*objects: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One image's (x1, y1, x2, y2, label) as boxes, labels and valid flags, padded by one of zeros."""
@@ -223,6 +258,7 @@ def targets(*objects: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def ideal_raw(boxes: list[tuple], size: int = 64) -> torch.Tensor:
     """Raw output that puts each (x1, y1, x2, y2, label) at every anchor point inside it."""
     from course.models.yolo import anchor_points
+
     points, strides = anchor_points([(size // s, size // s) for s in (8, 16, 32)], torch.zeros(1))
     raw = torch.full((1, 84, len(points)), -12.0)
     for x1, y1, x2, y2, label in boxes:
@@ -243,7 +279,7 @@ def test_ideal_output_has_nearly_no_loss():
     good = detection_loss(raw, (64, 64), *targets(*objects))
     assert good.box < 0.01
     # The two bins beside the true distance hold the right shares: the distribution loss is at its minimum.
-    slope, = torch.autograd.grad(good.distribution, raw)
+    (slope,) = torch.autograd.grad(good.distribution, raw)
     assert slope.abs().max() < 1e-3
     shifted = [(8, 6, 44, 30, 3), (44, 36, 62, 60, 11)]
     moved = detection_loss(ideal_raw(shifted), (64, 64), *targets(*objects))
@@ -254,6 +290,7 @@ def test_ideal_output_has_nearly_no_loss():
 
 def test_assignment_takes_points_inside_and_the_better_object():
     from course.models.yolo import anchor_points, decode
+
     objects = [(4, 6, 40, 30, 3), (30, 6, 60, 30, 11)]
     raw = ideal_raw(objects[:1])
     points, strides = anchor_points([(8, 8), (4, 4), (2, 2)], raw)

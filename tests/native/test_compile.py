@@ -1,4 +1,5 @@
 """C++ in the lessons: files and shapes against NumPy, what is missing in words, infer.cpp against real headers."""
+
 from __future__ import annotations
 
 import shutil
@@ -63,12 +64,20 @@ def test_files_are_copied_bit_for_bit(tool: Path, tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("arguments, words", [
-    (("volume", "4xx3"), "no shape"), (("volume", ""), "no shape"), (("volume", "4x-1"), "no shape"),
-    (("volume", "999999999999x999999999999"), "larger than any memory"), (("open",), "open side"),
-    (("copy", "none.f32", "3", "out.f32"), "none.f32 is no file"), (("copy", ".", "3", "out.f32"), ". is no file"),
-    (("copy", "in.f32", "4", "out.f32"), "has 12 bytes; float32 4 needs 16"),
-    (("copy", "in.f32", "3", "no/folder/out.f32"), "cannot be written")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("volume", "4xx3"), "no shape"),
+        (("volume", ""), "no shape"),
+        (("volume", "4x-1"), "no shape"),
+        (("volume", "999999999999x999999999999"), "larger than any memory"),
+        (("open",), "open side"),
+        (("copy", "none.f32", "3", "out.f32"), "none.f32 is no file"),
+        (("copy", ".", "3", "out.f32"), ". is no file"),
+        (("copy", "in.f32", "4", "out.f32"), "has 12 bytes; float32 4 needs 16"),
+        (("copy", "in.f32", "3", "no/folder/out.f32"), "cannot be written"),
+    ],
+)
 def test_mistakes_are_named(tool: Path, arguments: tuple[str, ...], words: str) -> None:
     np.zeros(3, np.float32).tofile("in.f32")
     with pytest.raises(CourseError) as caught:
@@ -118,9 +127,13 @@ def test_everything_that_is_missing_is_listed() -> None:
         cpp_build.build(CPP, cpp_build.Toolchain())
 
 
-@pytest.mark.parametrize("text, version", [
-    ("#define NV_TENSORRT_MAJOR 8 //!< TensorRT major version.\n", 8),
-    ("#define TRT_MAJOR_ENTERPRISE 10\n#define NV_TENSORRT_MAJOR TRT_MAJOR_ENTERPRISE //!<\n", 10)])
+@pytest.mark.parametrize(
+    "text, version",
+    [
+        ("#define NV_TENSORRT_MAJOR 8 //!< TensorRT major version.\n", 8),
+        ("#define TRT_MAJOR_ENTERPRISE 10\n#define NV_TENSORRT_MAJOR TRT_MAJOR_ENTERPRISE //!<\n", 10),
+    ],
+)
 def test_headers_and_library_of_different_versions_are_refused(tmp_path, monkeypatch, text, version) -> None:
     (tmp_path / "include").mkdir()
     (tmp_path / "lib").mkdir()
@@ -170,14 +183,18 @@ def test_the_table_of_names_is_that_of_infer_and_of_the_python_module() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("code", [
-    # a deep copy, and one that moves: neither is the solution's way, both are right
-    """class Buffer { public: explicit Buffer(std::size_t n) : n_(n), p_(allocate(n)) {}
+@pytest.mark.parametrize(
+    "code",
+    [
+        # a deep copy, and one that moves: neither is the solution's way, both are right
+        """class Buffer { public: explicit Buffer(std::size_t n) : n_(n), p_(allocate(n)) {}
        Buffer(const Buffer& o) : n_(o.n_), p_(allocate(o.n_)) {}
        Buffer& operator=(const Buffer& o) { if (this != &o) { release(p_); p_ = allocate(n_ = o.n_); } return *this; }
        ~Buffer() { release(p_); } void* get() const { return p_; } private: std::size_t n_; void* p_; };""",
-    """class Buffer { public: explicit Buffer(std::size_t n) : p_(allocate(n), release) {} void* get() const { return
-       p_.get(); } private: std::unique_ptr<void, void (*)(void*)> p_; };"""])
+        """class Buffer { public: explicit Buffer(std::size_t n) : p_(allocate(n), release) {} void* get() const { return
+       p_.get(); } private: std::unique_ptr<void, void (*)(void*)> p_; };""",
+    ],
+)
 def test_other_right_owners_pass(tmp_path, monkeypatch, code: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert "once in every case" in checks.cpp_owner(code)
@@ -187,9 +204,11 @@ def test_other_right_owners_pass(tmp_path, monkeypatch, code: str) -> None:
 def test_the_programs_around_a_learners_code_compile_without_warnings(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cpp_build, "FLAGS", (*cpp_build.FLAGS, "-Werror"))
-    right = ("std::vector<float> preprocess(const std::uint8_t* p, int h, int w) { std::vector<float> r(3u * h * w);"
-             "for (int i = 0; i < h * w; ++i) for (int c = 0; c < 3; ++c) r[c * h * w + i] = (p[i * 3 + c] / 255.0f - "
-             "MEAN[c]) / STD[c]; return r; }")
+    right = (
+        "std::vector<float> preprocess(const std::uint8_t* p, int h, int w) { std::vector<float> r(3u * h * w);"
+        "for (int i = 0; i < h * w; ++i) for (int c = 0; c < 3; ++c) r[c * h * w + i] = (p[i * 3 + c] / 255.0f - "
+        "MEAN[c]) / STD[c]; return r; }"
+    )
     cpp_build.program(cpp_programs.preprocess(right), "a", include=[CPP])
     cpp_build.program(cpp_programs.preprocess_library(right), "b", include=[CPP], shared=True)
     cpp_build.program(cpp_programs.lifetime(["x", "y"]), "c")

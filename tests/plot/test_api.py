@@ -1,4 +1,5 @@
 """The figures of the lessons on the API: nothing covers anything, and they show what they were given."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
     boxes = list(texts(figure).items())
     for index, (one, a) in enumerate(boxes):
         assert a[0] >= -1 and a[1] >= -1 and a[2] <= figure.bbox.width + 1 and a[3] <= figure.bbox.height + 1, one
-        for other, b in boxes[index + 1:]:
+        for other, b in boxes[index + 1 :]:
             apart = a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 1 or b[3] <= a[1] + 1
             assert apart, f"{one!r} and {other!r} overlap"
 

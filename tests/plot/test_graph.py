@@ -1,4 +1,5 @@
 """Pictures of ONNX graphs: the right nodes between two tensors, skips visible, nothing over anything else."""
+
 from __future__ import annotations
 
 import onnx
@@ -19,28 +20,38 @@ def residual(blocks: int = 1) -> onnx.ModelProto:
             weights.append(helper.make_tensor(f"w{block}{half}", TensorProto.FLOAT, (4, 4, 3, 3), [0.0] * 144))
         a, b, c, d = (f"{kind}{block}" for kind in ("conv", "relu", "conv_again", "sum"))
         shape = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-        nodes += [helper.make_node("Conv", [x, f"w{block}a"], [a], name=f"N{a}", **shape),
-                  helper.make_node("Relu", [a], [b], name=f"N{b}"),
-                  helper.make_node("Conv", [b, f"w{block}b"], [c], name=f"N{c}", strides=[1, 1], **shape),
-                  helper.make_node("Add", [c, x], [d], name=f"N{d}")]
+        nodes += [
+            helper.make_node("Conv", [x, f"w{block}a"], [a], name=f"N{a}", **shape),
+            helper.make_node("Relu", [a], [b], name=f"N{b}"),
+            helper.make_node("Conv", [b, f"w{block}b"], [c], name=f"N{c}", strides=[1, 1], **shape),
+            helper.make_node("Add", [c, x], [d], name=f"N{d}"),
+        ]
         x = d
-    nodes += [helper.make_node("Sigmoid", [x], ["scores"], name="Nscores"),
-              helper.make_node("Exp", [x], ["boxes"], name="Nboxes")]
+    nodes += [
+        helper.make_node("Sigmoid", [x], ["scores"], name="Nscores"),
+        helper.make_node("Exp", [x], ["boxes"], name="Nboxes"),
+    ]
     size = ["batch", 4, 8, 8]
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("image", TensorProto.FLOAT, size)],
-                              [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
-                               for name in ("scores", "boxes")], weights)
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("scores", "boxes")],
+        weights,
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 FIGURES = {
     "a whole graph": lambda: plot_graph.draw(residual(), title="A block"),
     "two blocks": lambda: plot_graph.draw(residual(2)),
-    "a long title": lambda: plot_graph.draw(residual(), ["Nrelu0", "Nconv0"],
-                                                title="A title that is longer than two boxes are wide"),
+    "a long title": lambda: plot_graph.draw(
+        residual(), ["Nrelu0", "Nconv0"], title="A title that is longer than two boxes are wide"
+    ),
     "one node": lambda: plot_graph.draw(residual(), ["Nrelu0"]),
-    "operators of two graphs": lambda: plot_graph.operators({"before": plot_graph.count(residual(3)),
-                                                             "after": {"Conv": 5, "Fused": 1}}),
+    "operators of two graphs": lambda: plot_graph.operators(
+        {"before": plot_graph.count(residual(3)), "after": {"Conv": 5, "Fused": 1}}
+    ),
     "operators of one graph": lambda: plot_graph.operators({"net": plot_graph.count(residual())}),
     "the pipeline": plot_graph.pipeline,
 }
@@ -52,7 +63,7 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
     boxes = list(texts(figure).items())
     for index, (one, a) in enumerate(boxes):
         assert a[0] >= -1 and a[1] >= -1 and a[2] <= figure.bbox.width + 1 and a[3] <= figure.bbox.height + 1, one
-        for other, b in boxes[index + 1:]:
+        for other, b in boxes[index + 1 :]:
             assert a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 1 or b[3] <= a[1] + 1, (one, other)
 
 
@@ -74,18 +85,27 @@ def test_boxes_do_not_overlap_and_the_skip_has_a_lane_of_its_own() -> None:
     spots = plot_graph._spots(model, list(onnx_layers.layers(plot_graph.graph.read(model))))
     rows = plot_graph._arranged(spots)
     assert [[bool(s.title) for s in sorted(row, key=lambda s: s.x)] for row in rows] == [
-        [True], [True, False], [True, False], [True, False], [True], [True, True]]
+        [True],
+        [True, False],
+        [True, False],
+        [True, False],
+        [True],
+        [True, True],
+    ]
     for row in rows:
         for left, right in zip(row, row[1:]):
             assert right.x - left.x >= (left.width + right.width) / 2
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda net: plot_graph.part(net, "nothing", "sum0"), "no tensor 'nothing'"),
-    (lambda net: plot_graph.part(net, "sum0", "sum0"), "Nothing lies between"),
-    (lambda net: plot_graph.draw(net, ["Nrelu0", "Nelsewhere"]), "cannot be drawn"),
-    (lambda net: plot_graph.draw(residual(20)), "Between 1 and 60"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda net: plot_graph.part(net, "nothing", "sum0"), "no tensor 'nothing'"),
+        (lambda net: plot_graph.part(net, "sum0", "sum0"), "Nothing lies between"),
+        (lambda net: plot_graph.draw(net, ["Nrelu0", "Nelsewhere"]), "cannot be drawn"),
+        (lambda net: plot_graph.draw(residual(20)), "Between 1 and 60"),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused_with_a_next_step(call, message: str) -> None:
     with pytest.raises(CourseError, match="Next step") as caught:
         call(residual())

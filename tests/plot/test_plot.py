@@ -1,4 +1,5 @@
 """The figures: readable (no text over text or off the edge), with units, fit for a page in light and dark."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,8 +23,10 @@ def samples(label: str, milliseconds: float, count: int = 200, slowest: float = 
 
 def groups(contestants: int, count: int = 200) -> dict[str, list[Samples]]:
     labels = ["TensorRT fp16", "TensorRT tf32", "PyTorch eager fp16", "PyTorch eager fp32"][-contestants:]
-    return {"batch 1": [samples(label, 0.6 * 3**i, count) for i, label in enumerate(labels)],
-            "batch 8": [samples(label, 410.0 * 3**i, count) for i, label in enumerate(labels)]}
+    return {
+        "batch 1": [samples(label, 0.6 * 3**i, count) for i, label in enumerate(labels)],
+        "batch 8": [samples(label, 410.0 * 3**i, count) for i, label in enumerate(labels)],
+    }
 
 
 def network() -> tuple[list[Layer], list[Layer]]:
@@ -41,8 +44,12 @@ def texts(figure: plot.Figure) -> dict[str, tuple[float, float, float, float]]:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
-            hidden |= {id(label) for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)
-                       if not (low <= tick.get_loc() <= high and axes.axison)}
+            hidden |= {
+                id(label)
+                for tick in axis.get_major_ticks()
+                for label in (tick.label1, tick.label2)
+                if not (low <= tick.get_loc() <= high and axes.axison)
+            }
     found = {}
     for item in figure.findobj(Text):
         if id(item) not in hidden and item.get_visible() and item.get_text().strip():
@@ -67,7 +74,7 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
         assert inside, f"{text} leaves the figure"
     items = list(boxes.items())
     for index, (one, a) in enumerate(items):
-        for other, b in items[index + 1:]:
+        for other, b in items[index + 1 :]:
             apart = a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 1 or b[3] <= a[1] + 1
             assert apart, f"{one!r} and {other!r} overlap"
 
@@ -82,8 +89,12 @@ def test_svg_needs_no_other_file_and_follows_the_page(name: str) -> None:
 
 
 def test_times_and_rates_carry_units_and_the_right_numbers() -> None:
-    data = {"batch 8": [Samples("engine", "cpu", "CPU", np.full(100, 40.0)),
-                        Samples("PyTorch", "cpu", "CPU", np.full(100, 80.0))]}
+    data = {
+        "batch 8": [
+            Samples("engine", "cpu", "CPU", np.full(100, 40.0)),
+            Samples("PyTorch", "cpu", "CPU", np.full(100, 80.0)),
+        ]
+    }
     latency = " ".join(texts(plot.latency(data)))
     throughput = " ".join(texts(plot.throughput(data, {"batch 8": 8})))
     assert "p50 40.0 ms" in latency and "p99 80.0 ms" in latency and "ms per run" in latency
@@ -97,13 +108,23 @@ def test_runs_beyond_the_axis_are_counted() -> None:
 
 def test_fusion_names_what_it_leaves_out() -> None:
     shown = " ".join(texts(plot.fusion(*network(), rows=5)))
-    assert "and 41 more layers" in shown          # 46 layers, 5 drawn
-    assert "none: added by the engine" in shown   # the reformat
-    assert "+2" in shown                          # four nodes in one layer: two drawn, two counted
+    assert "and 41 more layers" in shown  # 46 layers, 5 drawn
+    assert "none: added by the engine" in shown  # the reformat
+    assert "+2" in shown  # four nodes in one layer: two drawn, two counted
 
 
-@pytest.mark.parametrize("value, text", [(0.6123, "0.612"), (21.34, "21.3"), (105.2, "105"), (0, "0"),
-                                         (1972.4, "1 972"), (9.999, "10.0"), (999.7, "1 000")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.6123, "0.612"),
+        (21.34, "21.3"),
+        (105.2, "105"),
+        (0, "0"),
+        (1972.4, "1 972"),
+        (9.999, "10.0"),
+        (999.7, "1 000"),
+    ],
+)
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 

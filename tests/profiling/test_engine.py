@@ -1,4 +1,5 @@
 """Build logs, times per layer, allocations and the steps of a fused graph, on engines that run or build here."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,10 +23,19 @@ needs_rtx = pytest.mark.skipif(available_runtimes()["rtx"] is not None, reason="
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU()).eval()
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU()
+    ).eval()
     path = tmp_path_factory.mktemp("model") / "small.onnx"
-    export(net, (torch.rand(2, 3, 16, 16),), path, input_names=["image"], output_names=["features"],
-           dynamic={"image": {0: "batch"}}, exporter="torchscript")
+    export(
+        net,
+        (torch.rand(2, 3, 16, 16),),
+        path,
+        input_names=["image"],
+        output_names=["features"],
+        dynamic={"image": {0: "batch"}},
+        exporter="torchscript",
+    )
     return path
 
 
@@ -36,7 +46,9 @@ def engine(model):
 
 def test_a_log_with_tactics():
     log = verbose.read_build_log(trtexec_sample.build_log(1, layers=4, tactics=5))
-    assert len(log.fusions) == 4 and log.fusions[0] == verbose.Fusion("ConvReluFusion", "/block0/conv/Conv", "/block0/relu/Relu")
+    assert len(log.fusions) == 4 and log.fusions[0] == verbose.Fusion(
+        "ConvReluFusion", "/block0/conv/Conv", "/block0/relu/Relu"
+    )
     assert len(log.tactics) == 40 and sum(t.chosen for t in log.tactics) == 8
     for name in {t.layer for t in log.tactics}:
         for formats in {t.formats for t in log.tactics}:
@@ -61,7 +73,10 @@ def test_lines_of_other_versions():
 &&&& FAILED TensorRT.trtexec [TensorRT v8601]
 """
     log = verbose.read_build_log(text)
-    assert [(t.id, t.name, t.ms, t.chosen) for t in log.tactics] == [("0x01", "turing_h1688", 0.0241811, True), ("0x02", "", None, False)]
+    assert [(t.id, t.name, t.ms, t.chosen) for t in log.tactics] == [
+        ("0x01", "turing_h1688", 0.0241811, True),
+        ("0x02", "", None, False),
+    ]
     assert log.warnings[1] == "- Subnormal FP16 values detected." and len(log.errors) == 1
 
 
@@ -73,12 +88,14 @@ def test_an_empty_log_is_named(source):
 
 def test_a_log_that_is_cut_gives_what_it_has():
     whole = trtexec_sample.build_log(1)
-    log = verbose.read_build_log(whole[:len(whole) // 2])
+    log = verbose.read_build_log(whole[: len(whole) // 2])
     assert log.tactics and "Engine generation" not in log.seconds
 
 
 def test_log_lines_of_several_lines():
-    log = verbose.read_build_log([LogLine("VERBOSE", "Layers:\nTotal Activation Memory: 12 bytes\n"), LogLine("WARNING", "x")])
+    log = verbose.read_build_log(
+        [LogLine("VERBOSE", "Layers:\nTotal Activation Memory: 12 bytes\n"), LogLine("WARNING", "x")]
+    )
     assert log.memory == {"Total Activation Memory": 12} and log.warnings == ("x",)
 
 

@@ -1,4 +1,5 @@
 """trtexec: command lines by generation, readers of logs and JSON files. All logs here are made up, in trtexec's format."""
+
 from __future__ import annotations
 
 import json
@@ -43,7 +44,13 @@ def test_the_summary_alone_is_enough_and_odd_numbers_are_read():
     result = trtexec.read_log(OLD)
     assert result.version == "" and result.throughput == 6555.57 and result.wall_seconds == 3.0002
     assert result.compute.median == 0.146484 and result.compute.percentiles[99] == float("inf")
-    assert [row[0] for row in result.rows()] == ["Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency"]
+    assert [row[0] for row in result.rows()] == [
+        "Latency",
+        "Enqueue Time",
+        "H2D Latency",
+        "GPU Compute Time",
+        "D2H Latency",
+    ]
 
 
 def test_a_version_with_dots_and_verbose_lines():
@@ -57,10 +64,16 @@ def test_a_build_without_inference_has_no_times():
     assert result.build_seconds == 8.7 and result.compute is None and result.rows() == []
 
 
-@pytest.mark.parametrize("text, words", [
-    ("", "no log of trtexec"), ("hello\n" * 3, "no log of trtexec"),
-    (trtexec_sample.log(1)[:300], "cut short"), (trtexec_sample.failed_log(), "failed"),
-    ("&&&& FAILED TensorRT.trtexec [TensorRT v8601]", "no reason")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "no log of trtexec"),
+        ("hello\n" * 3, "no log of trtexec"),
+        (trtexec_sample.log(1)[:300], "cut short"),
+        (trtexec_sample.failed_log(), "failed"),
+        ("&&&& FAILED TensorRT.trtexec [TensorRT v8601]", "no reason"),
+    ],
+)
 def test_a_bad_log_is_named(text, words):
     with pytest.raises(CourseError, match=words) as caught:
         trtexec.read_log(text)
@@ -68,9 +81,17 @@ def test_a_bad_log_is_named(text, words):
     assert "parseNode" in str(caught.value) or "ERROR" not in text
 
 
-@pytest.mark.parametrize("text, error", [
-    ("nowhere.json", MissingFileError), ("[", DamagedFileError), ("{}", DamagedFileError), ("[]", DamagedFileError),
-    ('[{"a": 1}]', DamagedFileError), ("[1]", DamagedFileError)])
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("nowhere.json", MissingFileError),
+        ("[", DamagedFileError),
+        ("{}", DamagedFileError),
+        ("[]", DamagedFileError),
+        ('[{"a": 1}]', DamagedFileError),
+        ("[1]", DamagedFileError),
+    ],
+)
 def test_bad_json_is_named(text, error):
     with pytest.raises(error):
         trtexec.read_times(text)
@@ -87,7 +108,9 @@ def test_a_layer_profile_goes_out_and_comes_back(tmp_path):
     path = tmp_path / "layers.json"
     path.write_text(trtexec.profile_json(rows, 20))
     assert trtexec.read_profile(path) == rows
-    theirs = '[\n  { "count" : 2 }\n, { "name" : "x", "timeMs" : 4, "averageMs" : 2, "medianMs" : 2, "percentage" : 100 }\n]'
+    theirs = (
+        '[\n  { "count" : 2 }\n, { "name" : "x", "timeMs" : 4, "averageMs" : 2, "medianMs" : 2, "percentage" : 100 }\n]'
+    )
     assert trtexec.read_profile(theirs) == (trtexec.LayerTime("x", 4.0, 2.0, 1.0),)
 
 
@@ -95,9 +118,22 @@ def test_a_layer_profile_goes_out_and_comes_back(tmp_path):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_command_line_does_what_was_asked_and_knows_every_flag(generation, wanted, tmp_path):
     words = trtexec_command.command(
-        "a.onnx", generation=generation, precision="fp32", profile=PROFILE, shapes={"image": (4, 3, 224, 224)},
-        cuda_graph=wanted, spin_wait=wanted, transfers=wanted, save_engine="a.plan", level=2, timing_cache="t.cache",
-        times="t.json", layer_profile="p.json", layer_info="l.json", verbose=True)
+        "a.onnx",
+        generation=generation,
+        precision="fp32",
+        profile=PROFILE,
+        shapes={"image": (4, 3, 224, 224)},
+        cuda_graph=wanted,
+        spin_wait=wanted,
+        transfers=wanted,
+        save_engine="a.plan",
+        level=2,
+        timing_cache="t.cache",
+        times="t.json",
+        layer_profile="p.json",
+        layer_info="l.json",
+        verbose=True,
+    )
     meaning = trtexec_command.understand(words, generation)
     assert meaning.unknown == () and meaning.precision == "fp32"
     assert (meaning.cuda_graph, meaning.spin_wait, meaning.transfers) == (wanted,) * 3

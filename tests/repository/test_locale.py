@@ -1,4 +1,5 @@
 """In a locale without UTF-8, what our own programs and tools print is read all the same."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +9,7 @@ import sys
 
 from course.paths import ROOT
 
-CODE = r'''
+CODE = r"""
 import sys
 import autograder.selfcheck  # noqa: F401
 from autograder.classroom import grade
@@ -29,7 +30,7 @@ quiet = selfcheck._run(python(f"print({ascii(said)})"))          # a child of ou
 assert quiet == [said], ascii(quiet)
 assert grade._environment()["PYTHONIOENCODING"] == "utf-8"
 print("all read")
-'''
+"""
 
 
 def test_output_is_read_as_utf8_in_the_c_locale():
@@ -40,8 +41,11 @@ def test_output_is_read_as_utf8_in_the_c_locale():
 
 
 def test_no_program_is_read_in_the_encoding_of_the_locale():
-    found = [f"{path.relative_to(ROOT)}:{text[:match.start()].count(chr(10)) + 1}"
-             for folder in ("course", "autograder", "solutions") for path in sorted((ROOT / folder).rglob("*.py"))
-             for text in [path.read_text(encoding="utf-8")]
-             for match in re.finditer(r"\b(text|universal_newlines)=True", text)]
+    found = [
+        f"{path.relative_to(ROOT)}:{text[: match.start()].count(chr(10)) + 1}"
+        for folder in ("course", "autograder", "solutions")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for text in [path.read_text(encoding="utf-8")]
+        for match in re.finditer(r"\b(text|universal_newlines)=True", text)
+    ]
     assert not found, f'write encoding="utf-8", errors="replace" in {found}'

@@ -1,4 +1,5 @@
 """What the course says that it needs: complete, bounded, and the same in every file."""
+
 from __future__ import annotations
 
 import ast
@@ -20,7 +21,13 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
-MODULE_OF = {"pillow": "PIL", "nvidia-ml-py": "pynvml", "tensorrt-rtx": "tensorrt_rtx", "pyyaml": "yaml", "pytest-timeout": None}
+MODULE_OF = {
+    "pillow": "PIL",
+    "nvidia-ml-py": "pynvml",
+    "tensorrt-rtx": "tensorrt_rtx",
+    "pyyaml": "yaml",
+    "pytest-timeout": None,
+}
 """Package -> module, where they differ."""
 NOT_IMPORTED = {"onnxscript", "jupyterlab", "nvidia-ml-py", "torchvision"}
 """Used without an import statement: by PyTorch's exporter, as a program, in a child process; or only in lessons."""
@@ -66,7 +73,17 @@ def test_installed_packages_lie_in_the_ranges():
 def test_what_is_imported_is_required():
     known = {MODULE_OF.get(name, name) for name in ALL} | set(sys.stdlib_module_names) | {"course", "autograder"}
     # These come with what is required: markupsafe with jinja2, the others with nbgrader.
-    known |= {"markupsafe", "nbformat", "nbconvert", "nbclient", "IPython", "ipykernel", "jupyter_client", "jupyter_server", "traitlets"}
+    known |= {
+        "markupsafe",
+        "nbformat",
+        "nbconvert",
+        "nbclient",
+        "IPython",
+        "ipykernel",
+        "jupyter_client",
+        "jupyter_server",
+        "traitlets",
+    }
     assert imported("course/**/*.py", "autograder/**/*.py") - known == set()
 
 

@@ -3,6 +3,7 @@
 The tiny course has the real scripts, no dependencies, and builds without a network, so that these tests need none. Its
 `pip install` is the real one; only failures that a test cannot bring about are played by a stand-in for python3 or df.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,7 +34,7 @@ dependencies = [{dependencies}]
 dev = []
 """
 # The least that pip asks of a build backend for `pip install -e`: a wheel with a .pth file.
-BACKEND = '''
+BACKEND = """
 import os, re, time, zipfile
 
 from course.paths import ROOT
@@ -50,7 +51,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         for path, text in files.items():
             wheel.writestr(path, text)
     return name
-'''
+"""
 COURSE = "import sys\nprint('ran course', *sys.argv[1:])\n"
 PYTEST = "import sys\nprint('ran pytest', *sys.argv[1:])\n"
 
@@ -71,13 +72,22 @@ def write_tiny_course(folder: Path) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """No pip settings of this machine, no package index, the Python of these tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "HTTP", "ALL_PROXY"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "HTTP", "ALL_PROXY"))
+    }
     return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "COURSE_PYTHON": sys.executable, **more}
 
 
 def run(folder: Path, command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", command], cwd=folder, text=True, stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=120, env=environment(**more))
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        env=environment(**more),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +104,16 @@ def quick_python(installed, tmp_path_factory) -> str:
     """A Python that makes a virtual environment by copying a fresh one: `ensurepip` takes seconds each time."""
     folder = tmp_path_factory.mktemp("quick")
     shutil.copytree(installed[0] / ".venv", folder / "fresh", symlinks=True)
-    for path in [*folder.glob("fresh/installed-*"), folder / "fresh" / "place", *folder.glob("fresh/lib/python3*/site-packages/tiny*")]:
+    for path in [
+        *folder.glob("fresh/installed-*"),
+        folder / "fresh" / "place",
+        *folder.glob("fresh/lib/python3*/site-packages/tiny*"),
+    ]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     python = folder / "python"
-    python.write_text(f'#!/bin/bash\nif [ "$2" = venv ]; then exec cp -a "{folder}/fresh" "$3"; fi\nexec "{sys.executable}" "$@"\n')
+    python.write_text(
+        f'#!/bin/bash\nif [ "$2" = venv ]; then exec cp -a "{folder}/fresh" "$3"; fi\nexec "{sys.executable}" "$@"\n'
+    )
     python.chmod(0o755)
     return str(python)
 
@@ -112,6 +128,7 @@ def stand_ins(tmp_path):
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")
         (folder / name).chmod(0o755)
         return f"{folder}:{os.environ['PATH']}"
+
     return add
 
 
@@ -192,9 +209,17 @@ def obey_ctrl_c() -> None:
 
 def test_interrupted_install_goes_on(tmp_path, quick_python):
     folder = write_tiny_course(tmp_path / "my course")
-    process = subprocess.Popen(["./start", "--no-lab"], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=obey_ctrl_c,
-                               env=environment(TINY_BUILD_SECONDS="60", COURSE_PYTHON=quick_python))
+    process = subprocess.Popen(
+        ["./start", "--no-lab"],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=obey_ctrl_c,
+        env=environment(TINY_BUILD_SECONDS="60", COURSE_PYTHON=quick_python),
+    )
     while "Installing" not in process.stdout.readline():
         assert process.poll() is None
     time.sleep(1)
@@ -233,7 +258,9 @@ def test_python_too_new_is_passed_over(tmp_path, stand_ins):
 def test_python_without_venv(tmp_path, stand_ins):
     folder = write_tiny_course(tmp_path / "course")
     for name in ("python3", "python3.10", "python3.11", "python3.12", "python3.13"):
-        path = stand_ins(name, 'case "$2" in *ensurepip*) echo "No module named ensurepip" >&2; exit 1;; *) echo 3.12;; esac')
+        path = stand_ins(
+            name, 'case "$2" in *ensurepip*) echo "No module named ensurepip" >&2; exit 1;; *) echo 3.12;; esac'
+        )
     what, _, step = failure(run(folder, "./start", PATH=path, COURSE_PYTHON=""))
     assert "Python 3.12" in what and step.startswith("sudo apt-get install python3-venv python3.12-venv")
 
@@ -267,8 +294,10 @@ class _Broken(BaseHTTPRequestHandler):
         if self.path.endswith(".whl"):
             self.wfile.write(b"not a wheel")
         else:
-            self.wfile.write(b'<a href="/nowhere_package-1.0-py3-none-any.whl#sha256=%s">nowhere_package-1.0-py3-none-any.whl</a>'
-                             % (b"0" * 64))
+            self.wfile.write(
+                b'<a href="/nowhere_package-1.0-py3-none-any.whl#sha256=%s">nowhere_package-1.0-py3-none-any.whl</a>'
+                % (b"0" * 64)
+            )
 
     def log_message(self, *_: object) -> None:
         """Nothing: the server's log is not the test's output."""
@@ -282,34 +311,58 @@ def server():
         server.shutdown()
 
 
-@pytest.mark.parametrize("settings, cause, step", [
-    ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple"}, "does not answer", "Check the connection"),
-    ({"PIP_INDEX_URL": "https://index.invalid/simple"}, "cannot be resolved", "Check the connection"),
-    ({"PIP_INDEX_URL": "https://index.invalid/simple", "HTTPS_PROXY": "http://127.0.0.1:9"}, "proxy refuses", "Set HTTPS_PROXY"),
-    ({"PIP_INDEX_URL": "SERVER/simple"}, "arrived damaged", "pip cache purge"),
-    ({"PIP_INDEX_URL": "SERVER/error/simple"}, "has no nowhere-package", "Try again in a few minutes"),
-    ({"PIP_INDEX_URL": "SERVER/old/simple"}, "No matching distribution found for nowhere-package>=2", "docs/versions.md"),
-])
+@pytest.mark.parametrize(
+    "settings, cause, step",
+    [
+        ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple"}, "does not answer", "Check the connection"),
+        ({"PIP_INDEX_URL": "https://index.invalid/simple"}, "cannot be resolved", "Check the connection"),
+        (
+            {"PIP_INDEX_URL": "https://index.invalid/simple", "HTTPS_PROXY": "http://127.0.0.1:9"},
+            "proxy refuses",
+            "Set HTTPS_PROXY",
+        ),
+        ({"PIP_INDEX_URL": "SERVER/simple"}, "arrived damaged", "pip cache purge"),
+        ({"PIP_INDEX_URL": "SERVER/error/simple"}, "has no nowhere-package", "Try again in a few minutes"),
+        (
+            {"PIP_INDEX_URL": "SERVER/old/simple"},
+            "No matching distribution found for nowhere-package>=2",
+            "docs/versions.md",
+        ),
+    ],
+)
 def test_pip_failures_are_explained(tmp_path_factory, installed, server, settings, cause, step):
     """The real pip meets real failures: no server, no name, no proxy, a wrong hash, a broken server, an old package."""
     folder = tmp_path_factory.mktemp("pip") / "my course"
     shutil.copytree(installed[0], folder, symlinks=True)
     (folder / ".venv" / "place").write_text(f"{folder}\n")
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(dependencies='"nowhere-package>=2"' if "old" in str(settings) else '"nowhere-package"'))
+    (folder / "pyproject.toml").write_text(
+        PYPROJECT.format(dependencies='"nowhere-package>=2"' if "old" in str(settings) else '"nowhere-package"')
+    )
     settings = {name: value.replace("SERVER", server) for name, value in settings.items()}
-    found = failure(run(folder, "./start", **{"PIP_NO_INDEX": "0", "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1", **settings}))
+    found = failure(
+        run(folder, "./start", **{"PIP_NO_INDEX": "0", "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1", **settings})
+    )
     assert ".venv/install.log" in found[0] and cause in found[1] and step in found[2], found
     assert not (folder / "course" / "installed-course").exists()
 
 
-@pytest.mark.parametrize("said, cause", [
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "certificate"),
-    ("error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory", "compiled"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/x'", "may not be written"),
-    ("ERROR: HTTP error 503 while getting https://index.example/torch.whl", "error of its own"),
-    ("ERROR: something that nobody foresaw", "something that nobody foresaw"),
-])
+@pytest.mark.parametrize(
+    "said, cause",
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        (
+            "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+            "certificate",
+        ),
+        ("error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory", "compiled"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/x'",
+            "may not be written",
+        ),
+        ("ERROR: HTTP error 503 while getting https://index.example/torch.whl", "error of its own"),
+        ("ERROR: something that nobody foresaw", "something that nobody foresaw"),
+    ],
+)
 def test_pip_failures_that_a_test_cannot_bring_about(tmp_path, said, cause):
     """Lines that pip 23 and 24 print, given to the function that explains them."""
     folder = write_tiny_course(tmp_path / "course")
@@ -320,8 +373,15 @@ def test_pip_failures_that_a_test_cannot_bring_about(tmp_path, said, cause):
 
 def test_killed_pip_is_named_as_such(tmp_path, quick_python):
     folder = write_tiny_course(tmp_path / "course")
-    process = subprocess.Popen(["./start", "--no-lab"], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.DEVNULL, env=environment(TINY_BUILD_SECONDS="30", COURSE_PYTHON=quick_python))
+    process = subprocess.Popen(
+        ["./start", "--no-lab"],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=environment(TINY_BUILD_SECONDS="30", COURSE_PYTHON=quick_python),
+    )
     pip = None
     while pip is None and process.poll() is None:
         time.sleep(0.2)
@@ -352,7 +412,7 @@ def children(parent: int) -> list[int]:
 
 def test_two_installs_at_the_same_time_wait_for_each_other(tmp_path, quick_python):
     folder = write_tiny_course(tmp_path / "course")
-    command = 'TINY_BUILD_SECONDS=1 ./start --no-lab > one.log 2>&1 & sleep 0.3; ./check > two.log 2>&1; wait %1; cat one.log two.log'
+    command = "TINY_BUILD_SECONDS=1 ./start --no-lab > one.log 2>&1 & sleep 0.3; ./check > two.log 2>&1; wait %1; cat one.log two.log"
     done = run(folder, command, COURSE_PYTHON=quick_python)
     assert done.stdout.count("Making .venv") == 1 and "waiting" in done.stdout
     assert "ran course first" in done.stdout and "ran pytest" in done.stdout
@@ -368,17 +428,25 @@ Installing collected packages: typer, nvidia-cudnn-cu13, torch
 
 
 def test_progress_in_a_log_file_names_the_long_steps(installed):
-    done = run(installed[0], "source tools/setup.sh; show_progress <<< \"$PIP_SAYS\"", PIP_SAYS=PIP_SAYS)
+    done = run(installed[0], 'source tools/setup.sh; show_progress <<< "$PIP_SAYS"', PIP_SAYS=PIP_SAYS)
     lines = [line.split("s  ", 1)[1] for line in done.stdout.splitlines()]
-    assert lines[0] == "fetching torch-2.14.1 (551.3 MB)" and lines[1] == "fetching nvidia_cudnn_cu13-9.24.0.43 (366 MB)"
+    assert (
+        lines[0] == "fetching torch-2.14.1 (551.3 MB)" and lines[1] == "fetching nvidia_cudnn_cu13-9.24.0.43 (366 MB)"
+    )
     assert lines[2].startswith("installing, about ") and lines[3] == "pip has ended"
     assert PIP_SAYS in (installed[0] / ".venv" / "install.log").read_text()
 
 
 def test_progress_on_a_terminal_is_one_changing_line(installed):
     reader, writer = pty.openpty()
-    subprocess.run(["bash", "-c", 'source tools/setup.sh; (printf %s "$PIP_SAYS"; sleep 2.5) | show_progress'], cwd=installed[0],
-                   stdout=writer, stdin=subprocess.DEVNULL, timeout=60, env=environment(PIP_SAYS=PIP_SAYS))
+    subprocess.run(
+        ["bash", "-c", 'source tools/setup.sh; (printf %s "$PIP_SAYS"; sleep 2.5) | show_progress'],
+        cwd=installed[0],
+        stdout=writer,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        env=environment(PIP_SAYS=PIP_SAYS),
+    )
     os.close(writer)
     shown = b""
     while True:

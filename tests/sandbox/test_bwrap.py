@@ -17,8 +17,13 @@ pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandb
 
 
 def inside(code: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(bwrap.bwrap([sys.executable, "-c", code], **options), capture_output=True, text=True,
-                          timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        bwrap.bwrap([sys.executable, "-c", code], **options),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_nothing_of_the_machine_is_in_reach(tmp_path, monkeypatch):
@@ -60,11 +65,14 @@ print(json.dumps(seen))
     assert (tmp_path / "work" / "x").read_text() == "1"
 
 
-@pytest.mark.parametrize("code, words", [
-    ("x = bytearray(2 << 30)", "MemoryError"),
-    ("open('/tmp/x', 'wb').truncate(3 << 20)", "File too large|SIGXFSZ"),
-    ("import os\nfor i in range(200): os.open('/usr', os.O_RDONLY)", "Too many open files"),
-])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("x = bytearray(2 << 30)", "MemoryError"),
+        ("open('/tmp/x', 'wb').truncate(3 << 20)", "File too large|SIGXFSZ"),
+        ("import os\nfor i in range(200): os.open('/usr', os.O_RDONLY)", "Too many open files"),
+    ],
+)
 def test_limits(code, words):
     done = inside(code, mem_gb=1, files=64, file_gb=1 / 1024)
     assert done.returncode != 0 and any(word in done.stderr for word in words.split("|")), done.stderr
@@ -77,8 +85,12 @@ def test_the_limit_of_cpu_time_ends_it():
 def test_inherited_pipes_stay_open(tmp_path):
     """`autograder.sandbox.process` talks to its process over two of them."""
     read, write = os.pipe()
-    subprocess.run(bwrap.bwrap([sys.executable, "-c", f"import os; os.write({write}, b'hello')"]), pass_fds=(write,),
-                   timeout=60, check=True)
+    subprocess.run(
+        bwrap.bwrap([sys.executable, "-c", f"import os; os.write({write}, b'hello')"]),
+        pass_fds=(write,),
+        timeout=60,
+        check=True,
+    )
     os.close(write)
     with open(read, "rb") as pipe:
         assert pipe.read() == b"hello"

@@ -1,4 +1,5 @@
 """Scenes for training the detector: read the data sets, compose batches in worker processes."""
+
 from __future__ import annotations
 
 import gzip
@@ -32,9 +33,14 @@ def read_pool(cifar: Path, fashion: Path, train: bool) -> ObjectPool:
 
     def idx(name: str, header: int) -> np.ndarray:
         return np.frombuffer(gzip.decompress((fashion / name).read_bytes()), np.uint8, offset=header)
+
     part = "train" if train else "t10k"
-    return ObjectPool(pixels, labels, idx(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28),
-                      idx(f"{part}-labels-idx1-ubyte.gz", 8))
+    return ObjectPool(
+        pixels,
+        labels,
+        idx(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28),
+        idx(f"{part}-labels-idx1-ubyte.gz", 8),
+    )
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,9 @@ class SceneFeed:
         for slot in range(slots):
             self.free.put(slot)
         self.ready: queue.Queue[Batch] = queue.Queue(3)
-        self.processes = [FORK.Process(target=self._work, args=(w, pool, sizes, scenes), daemon=True)
-                          for w in range(workers)]
+        self.processes = [
+            FORK.Process(target=self._work, args=(w, pool, sizes, scenes), daemon=True) for w in range(workers)
+        ]
         for process in self.processes:
             process.start()
 
@@ -83,7 +90,7 @@ class SceneFeed:
             for i, seed in enumerate(seeds):
                 made = scene(int(seed), size, "train", pool)
                 images[i], counts[i] = made.image, len(made.labels)
-                boxes[i, :counts[i]], labels[i, :counts[i]] = made.boxes, made.labels
+                boxes[i, : counts[i]], labels[i, : counts[i]] = made.boxes, made.labels
             self.full.put((slot, size, boxes, labels, counts))
 
     def _hand_out(self) -> None:
@@ -111,11 +118,13 @@ def _validation_scene(job: tuple[int, int, str]) -> Scene:
     return scene(*job, pool=_pool)
 
 
-def validation_scenes(pool: ObjectPool, sizes: list[int], count: int, split: str,
-                      workers: int) -> dict[int, list[Scene]]:
+def validation_scenes(
+    pool: ObjectPool, sizes: list[int], count: int, split: str, workers: int
+) -> dict[int, list[Scene]]:
     """The same `count` seeds at every size."""
     global _pool
     _pool = pool
     with FORK.Pool(workers) as processes:
-        return {size: processes.map(_validation_scene, [(seed, size, split) for seed in range(count)], 8)
-                for size in sizes}
+        return {
+            size: processes.map(_validation_scene, [(seed, size, split) for seed in range(count)], 8) for size in sizes
+        }

@@ -5,6 +5,7 @@ distribution focal loss (Li et al. 2020, Generalized Focal Loss, arXiv:2006.0438
 (Zheng et al. 2020, Distance-IoU Loss, arXiv:1911.08287; torchvision's code). Everything is a batched tensor
 operation with padded targets.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -30,8 +31,7 @@ class Losses:
     distribution: Tensor
 
 
-def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Tensor,
-                   valid: Tensor) -> Losses:
+def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Tensor, valid: Tensor) -> Losses:
     """Loss of raw network output against padded objects.
 
     Args:
@@ -41,7 +41,7 @@ def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Te
     raw = raw.float()
     points, strides = anchor_points([(size[0] // s, size[1] // s) for s in STRIDES], raw)
     predicted, _ = decode(raw, points, strides)
-    logits = raw[:, 4 * BINS:].transpose(1, 2)
+    logits = raw[:, 4 * BINS :].transpose(1, 2)
     scores = logits.detach().sigmoid()
     targets, owners, positive = assign(scores, predicted.detach(), points, boxes, labels, valid)
     normalizer = targets.sum().clamp(min=1.0)
@@ -55,7 +55,7 @@ def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Te
     centre, unit = points[anchor], strides[anchor]
     distances = (torch.cat([centre - goal[:, :2], goal[:, 2:] - centre], 1) / unit).clamp(0, BINS - 1 - 0.01)
     low = distances.floor()
-    log_p = raw[image, :4 * BINS, anchor].reshape(-1, 4, BINS).log_softmax(2)
+    log_p = raw[image, : 4 * BINS, anchor].reshape(-1, 4, BINS).log_softmax(2)
     at_low = log_p.gather(2, low.long()[..., None])[..., 0]
     at_high = log_p.gather(2, low.long()[..., None] + 1)[..., 0]
     focal = -(at_low * (low + 1 - distances) + at_high * (distances - low)).mean(1)
@@ -64,8 +64,9 @@ def detection_loss(raw: Tensor, size: tuple[int, int], boxes: Tensor, labels: Te
 
 
 @torch.no_grad()
-def assign(scores: Tensor, predicted: Tensor, points: Tensor, boxes: Tensor, labels: Tensor,
-           valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def assign(
+    scores: Tensor, predicted: Tensor, points: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Task-aligned assignment: an object takes the ten anchor points inside it that already serve it best.
 
     Args:
@@ -121,8 +122,9 @@ def progress_map(detections: list, scenes: list) -> tuple[float, float]:
             objects += len(goal)
             hit = np.zeros((len(thresholds), int(mine.sum())), bool)
             if len(goal) and mine.any():
-                iou = pairwise_iou(torch.from_numpy(goal)[None].float(),
-                                   torch.from_numpy(found.boxes[mine])[None].float())[0].numpy()
+                iou = pairwise_iou(
+                    torch.from_numpy(goal)[None].float(), torch.from_numpy(found.boxes[mine])[None].float()
+                )[0].numpy()
                 for t, threshold in enumerate(thresholds):
                     free = iou.copy()
                     for d in range(hit.shape[1]):

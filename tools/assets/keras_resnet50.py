@@ -4,6 +4,7 @@ Keras' form differs from torchvision's in four ways, three of which are folded i
 convolution biases, batch-norm's epsilon (1e-3, torchvision 1e-5), and the input (BGR 0...255 minus a mean).
 The fourth, the stride of stages 3 to 5, sits in the first 1x1 instead of the 3x3: fine-tuning adapts to that.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,8 +18,7 @@ from course.data.preprocess import IMAGENET_STD
 
 KERAS_EPS, TORCH_EPS = 1e-3, 1e-5
 BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # Keras stage -> number of blocks; torchvision's layer is stage - 1
-BATCH_NORM = {"weight": "gamma", "bias": "beta",
-              "running_mean": "moving_mean", "running_var": "moving_variance"}
+BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
 def read_keras(package: str | Path) -> dict[str, np.ndarray]:
@@ -77,10 +77,10 @@ def keras_forward(weights: dict[str, np.ndarray], images: torch.Tensor) -> torch
 
     `images`: float32 [N, 3, H, W] in BGR, 0...255 minus the mean.
     """
+
     def layer(x, conv, norm, stride=1, padding=0):
         kernel = torch.tensor(weights[f"{conv}/kernel"].transpose(3, 2, 0, 1).copy())
-        gamma, beta, mean, var = (torch.tensor(weights[f"{norm}/{key}"].copy())
-                                  for key in BATCH_NORM.values())
+        gamma, beta, mean, var = (torch.tensor(weights[f"{norm}/{key}"].copy()) for key in BATCH_NORM.values())
         x = F.conv2d(x, kernel, torch.tensor(weights[f"{conv}/bias"].copy()), stride, padding)
         return F.batch_norm(x, mean, var, gamma, beta, eps=KERAS_EPS)
 

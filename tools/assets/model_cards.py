@@ -1,4 +1,5 @@
 """Texts beside the weights: README.md and a model card for each network, filled from measured records."""
+
 from __future__ import annotations
 
 import hashlib
@@ -135,14 +136,28 @@ def classifier(history: str, size: int, sha256: str) -> str:
     batch = record["recipe"]["batch"]
     images = 50_000 // batch * batch
     return CLASSIFIER.format(
-        megabytes=size / 1e6, sha256=sha256, top1=100 * record["top1"], images=record["test_images"],
-        epochs=len(record["epochs"]), minutes=record["seconds"] / 60, device=record["machine"]["device"],
-        torch=record["machine"]["torch"], script=record["source"]["script_sha256"],
+        megabytes=size / 1e6,
+        sha256=sha256,
+        top1=100 * record["top1"],
+        images=record["test_images"],
+        epochs=len(record["epochs"]),
+        minutes=record["seconds"] / 60,
+        device=record["machine"]["device"],
+        torch=record["machine"]["torch"],
+        script=record["source"]["script_sha256"],
         commit=_commit_of("tools/train_classifier.py", record["source"]["script_sha256"]),
         classes=_rows((name, f"{100 * value:.1f} %") for name, value in record["top1_by_class"].items()),
         recipe=_rows((key.replace("_", " "), value) for key, value in record["recipe"].items()),
-        curve=_rows((epoch["epoch"], f"{epoch['loss']:.4f}", f"{100 * epoch['top1']:.2f} %",
-                     f"{images / epoch['train_seconds']:.0f}") for epoch in record["epochs"]))
+        curve=_rows(
+            (
+                epoch["epoch"],
+                f"{epoch['loss']:.4f}",
+                f"{100 * epoch['top1']:.2f} %",
+                f"{images / epoch['train_seconds']:.0f}",
+            )
+            for epoch in record["epochs"]
+        ),
+    )
 
 
 def detector(history: str, scores: str, size: int, sha256: str) -> str:
@@ -151,24 +166,37 @@ def detector(history: str, scores: str, size: int, sha256: str) -> str:
     lines = [json.loads(line) for line in scores.splitlines() if line.strip()]
     recipe = {key: value for key, value in record["recipe"].items() if value not in ("", None, False, 0)}
     return DETECTOR.format(
-        megabytes=size / 1e6, sha256=sha256, images=record["images"], steps=record["steps"],
-        minutes=record["seconds"] / 60, device=record["device"], torch=record["torch"],
-        sizes=" | ".join(f"AP at {line['size']} px" for line in lines), dashes="|".join(["---"] * len(lines)),
-        scores=_rows((f"{line['size']}x{line['size']} px", line["scenes"], f"{line['map50_95']:.3f}",
-                      f"{line['map50']:.3f}") for line in lines),
-        classes=_rows((name, *(f"{line['per_class'][name]:.3f}" for line in lines))
-                      for name in lines[0]["per_class"]),
-        recipe=_rows((key.replace("_", " "), value) for key, value in recipe.items()))
+        megabytes=size / 1e6,
+        sha256=sha256,
+        images=record["images"],
+        steps=record["steps"],
+        minutes=record["seconds"] / 60,
+        device=record["device"],
+        torch=record["torch"],
+        sizes=" | ".join(f"AP at {line['size']} px" for line in lines),
+        dashes="|".join(["---"] * len(lines)),
+        scores=_rows(
+            (f"{line['size']}x{line['size']} px", line["scenes"], f"{line['map50_95']:.3f}", f"{line['map50']:.3f}")
+            for line in lines
+        ),
+        classes=_rows((name, *(f"{line['per_class'][name]:.3f}" for line in lines)) for name in lines[0]["per_class"]),
+        recipe=_rows((key.replace("_", " "), value) for key, value in recipe.items()),
+    )
 
 
 def readme(manifest: dict[str, dict]) -> str:
     """README.md of the assets, with a row for each file of the manifest."""
-    return README.format(rows=_rows((f"`{name}`", f"{entry['bytes'] / 1e6:.2f} MB", entry["origin"],
-                                     entry["licence"]) for name, entry in manifest.items()))
+    return README.format(
+        rows=_rows(
+            (f"`{name}`", f"{entry['bytes'] / 1e6:.2f} MB", entry["origin"], entry["licence"])
+            for name, entry in manifest.items()
+        )
+    )
 
 
 def _commit_of(path: str, digest: str) -> str:
-    """" as of commit ...", the one whose version of `path` has this SHA-256; "" where git does not know."""
+    """ " as of commit ...", the one whose version of `path` has this SHA-256; "" where git does not know."""
+
     def git(*words: str) -> bytes:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
 

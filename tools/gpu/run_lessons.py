@@ -6,6 +6,7 @@ Each lesson runs in a copy of its stage folder below --work, with the helper fil
 before and has not changed is skipped, so an interrupted run goes on. `lessons.json` has the seconds of each cell,
 the points of each check, the errors, and the machine. Exit status 1 if a cell failed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -46,8 +47,14 @@ def run(lesson: Path, work: Path, seconds: int) -> tuple[nbformat.NotebookNode, 
     """The executed notebook, and what happened in it. Goes on after a failed cell."""
     notebook = read_lesson(lesson.read_text(), lesson.name)
     folder, began, cells = make_copy(lesson, work), time.perf_counter(), []
-    client = NotebookClient(notebook, timeout=seconds, kernel_name="lesson", allow_errors=True,
-                            startup_timeout=180, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        timeout=seconds,
+        kernel_name="lesson",
+        allow_errors=True,
+        startup_timeout=180,
+        resources={"metadata": {"path": str(folder)}},
+    )
     with client.setup_kernel(stderr=subprocess.DEVNULL):  # what cells print comes through the kernel
         for index, cell in enumerate(notebook.cells):
             start = time.perf_counter()
@@ -61,8 +68,13 @@ def run(lesson: Path, work: Path, seconds: int) -> tuple[nbformat.NotebookNode, 
             outputs = cell.get("outputs", [])
             printed = "".join(out.get("text", "") for out in outputs if out.output_type == "stream")
             failed = [f"{out.ename}: {out.evalue}" for out in outputs if out.output_type == "error"]
-            cells.append({"source": cell.source[:120], "seconds": round(time.perf_counter() - start, 2),
-                          "checks": [match.groupdict() for match in VERDICT.finditer(printed)]})
+            cells.append(
+                {
+                    "source": cell.source[:120],
+                    "seconds": round(time.perf_counter() - start, 2),
+                    "checks": [match.groupdict() for match in VERDICT.finditer(printed)],
+                }
+            )
             if failed:
                 cells[-1]["error"] = failed[0]
     return notebook, {"lesson": lesson.stem, "seconds": round(time.perf_counter() - began, 1), "cells": cells}
@@ -89,9 +101,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     specs = Path(tempfile.mkdtemp()) / "kernels" / "lesson"
     specs.mkdir(parents=True)
-    (specs / "kernel.json").write_text(json.dumps({  # this very Python, whatever kernels are installed
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3", "language": "python"}))
+    (specs / "kernel.json").write_text(
+        json.dumps(
+            {  # this very Python, whatever kernels are installed
+                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "display_name": "Python 3",
+                "language": "python",
+            }
+        )
+    )
     os.environ["JUPYTER_PATH"] = os.pathsep.join([str(specs.parents[1]), os.environ.get("JUPYTER_PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     record = args.out / "lessons.json"
@@ -109,7 +127,10 @@ def main() -> None:
         known["runs"][lesson.stem] = {**outcome, "sha256": digest, "errors": errors, "machine": bench.machine()}
         record.write_text(json.dumps(known, indent=1))
         won, most = (sum(float(check[key]) for check in checks) for key in ("points", "most"))
-        print(f"{lesson.stem}: {outcome['seconds']:.0f} s, {won:g} of {most:g} points, {len(errors)} failed cells", flush=True)
+        print(
+            f"{lesson.stem}: {outcome['seconds']:.0f} s, {won:g} of {most:g} points, {len(errors)} failed cells",
+            flush=True,
+        )
         for error in errors:
             print("   ", error[:400], flush=True)
         failed += errors

@@ -44,7 +44,16 @@ def measure(args: argparse.Namespace, tool: str, files: Iterable[str], cases: Ca
     runs = [record for run in range(args.runs) for case in cases(run) for record in _one(case, run, args.seconds)]
     names = [getattr(args, name).name for name in files]
     record = {
-        "command": ["python", "-m", f"tools.thresholds.{tool}", *names, "--runs", str(args.runs), "--seconds", f"{args.seconds:g}"],
+        "command": [
+            "python",
+            "-m",
+            f"tools.thresholds.{tool}",
+            *names,
+            "--runs",
+            str(args.runs),
+            "--seconds",
+            f"{args.seconds:g}",
+        ],
         "machine": bench.machine(),
         "clock": "CPU time, one thread each",
         "note": "The load averages say how busy the machine was with other programs.",
@@ -57,8 +66,7 @@ def _one(case: Case, run: int, seconds: float) -> Iterator[dict]:
     name = next(iter(engine.network_layers(case.onnx, "onnxruntime"))).inputs[0].name
     shapes = [x.shape for x in case.inputs]
     low, high = (tuple(edge(sizes) for sizes in zip(*shapes)) for edge in (min, max))
-    config = engine.BuildConfig(profiles=(engine.Profile({name: (low, high, high)}),), runtime="onnxruntime",
-                                threads=1)
+    config = engine.BuildConfig(profiles=(engine.Profile({name: (low, high, high)}),), runtime="onnxruntime", threads=1)
     with one_torch_thread(), engine.build(case.onnx, config) as built:
         for x, labels in zip(case.inputs, case.labels):
             tensor = torch.from_numpy(x)

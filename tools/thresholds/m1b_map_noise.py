@@ -43,6 +43,7 @@ def in_torch(model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Dete
         torch.set_num_threads(1)  # of this thread: parts run side by side
         with torch.inference_mode():
             return model(torch.from_numpy(x).to(dtype)).float().numpy()
+
     return run
 
 
@@ -58,8 +59,14 @@ def coarse(model: torch.nn.Module, bits: int) -> torch.nn.Module:
 
 def in_onnxruntime(model: torch.nn.Module, folder: str, sizes: list[int]) -> Detector:
     path = Path(folder) / "raw.onnx"
-    export(model, (torch.zeros(2, 3, 64, 96),), path, input_names=["image"], output_names=["raw"],
-           dynamic={"image": {0: "batch", 2: "height", 3: "width"}})
+    export(
+        model,
+        (torch.zeros(2, 3, 64, 96),),
+        path,
+        input_names=["image"],
+        output_names=["raw"],
+        dynamic={"image": {0: "batch", 2: "height", 3: "width"}},
+    )
     low, high = (1, 3, min(sizes), min(sizes)), (8, 3, max(sizes), max(sizes))
     profile = engine.Profile({"image": (low, high, high)})
     built = engine.build(path, engine.BuildConfig(profiles=(profile,), runtime="onnxruntime"))
@@ -71,7 +78,7 @@ def find(detector: Detector, scenes: list) -> list[Detections]:
         x = frames(part)
         return nms(*decode_numpy(detector(x), x.shape[2:]))
 
-    parts = [scenes[start:start + 8] for start in range(0, len(scenes), 8)]
+    parts = [scenes[start : start + 8] for start in range(0, len(scenes), 8)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [found for part in pool.map(one, parts) for found in part]
 
@@ -102,25 +109,44 @@ def main() -> None:
             maps: dict[str, np.ndarray] = {}
             for name, detector in variants.items():
                 found = find(detector, scenes)
-                maps[name] = np.array([mean_average_precision([found[i] for i in draw], [scenes[i] for i in draw])
-                                       .map50_95 for draw in draws])
+                maps[name] = np.array(
+                    [
+                        mean_average_precision([found[i] for i in draw], [scenes[i] for i in draw]).map50_95
+                        for draw in draws
+                    ]
+                )
                 lost = 100 * (maps[REFERENCE] - maps[name])
-                print(f"{time.perf_counter() - begin:5.0f} s  {size} px, {name}: mAP {100 * maps[name].mean():.2f} % "
-                      f"(deviation {100 * maps[name].std(ddof=1):.2f}), lost {lost.mean():.3f} points "
-                      f"(deviation {lost.std(ddof=1):.3f}, most {lost.max():.3f})", flush=True)
-                results.append({"size": size, "variant": name, "map50_95": maps[name].tolist(),
-                                "points_lost": lost.tolist()})
+                print(
+                    f"{time.perf_counter() - begin:5.0f} s  {size} px, {name}: mAP {100 * maps[name].mean():.2f} % "
+                    f"(deviation {100 * maps[name].std(ddof=1):.2f}), lost {lost.mean():.3f} points "
+                    f"(deviation {lost.std(ddof=1):.3f}, most {lost.max():.3f})",
+                    flush=True,
+                )
+                results.append(
+                    {"size": size, "variant": name, "map50_95": maps[name].tolist(), "points_lost": lost.tolist()}
+                )
                 save(args, draws, results)  # what is done stays, should the rest be ended
 
 
 def save(args: argparse.Namespace, draws: list[list[int]], results: list[dict]) -> None:
     record = {
-        "command": ["python", "-m", "tools.thresholds.m1b_map_noise", f"docs/results/{args.out.name}", "--sizes",
-                    *map(str, args.sizes), "--scenes", str(args.scenes), "--draws", str(args.draws),
-                    "--each", str(args.each)],
+        "command": [
+            "python",
+            "-m",
+            "tools.thresholds.m1b_map_noise",
+            f"docs/results/{args.out.name}",
+            "--sizes",
+            *map(str, args.sizes),
+            "--scenes",
+            str(args.scenes),
+            "--draws",
+            str(args.draws),
+            "--each",
+            str(args.each),
+        ],
         "machine": bench.machine(),
         "note": "mAP: COCO, IoU 0.50 to 0.95, 0 to 1, one number a draw. points_lost: of 100, against FP32 in PyTorch "
-                "on the same draw. The scenes are course.data.scenes.scene(10000 + i, size).",
+        "on the same draw. The scenes are course.data.scenes.scene(10000 + i, size).",
         "draws": draws,
         "results": results,
     }

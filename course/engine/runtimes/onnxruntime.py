@@ -1,4 +1,5 @@
 """ONNX Runtime on the CPU: the practice runtime, with TensorRT's rules for profiles, shapes and dtypes."""
+
 from __future__ import annotations
 
 import re
@@ -19,15 +20,26 @@ from course.engine.progress import Progress
 from course.engine.types import Captured, Layer, LogLine, Memory, TensorSpec
 from course.errors import CourseError, ParseError, ShapeError, UnsupportedError
 
-_DTYPES = {"float": "float32", "float16": "float16", "double": "float64", "bfloat16": "bfloat16",
-           "int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32",
-           "uint32": "uint32", "int64": "int64", "uint64": "uint64", "bool": "bool"}
+_DTYPES = {
+    "float": "float32",
+    "float16": "float16",
+    "double": "float64",
+    "bfloat16": "bfloat16",
+    "int8": "int8",
+    "uint8": "uint8",
+    "int16": "int16",
+    "uint16": "uint16",
+    "int32": "int32",
+    "uint32": "uint32",
+    "int64": "int64",
+    "uint64": "uint64",
+    "bool": "bool",
+}
 # What ONNX Runtime says about a node (groups: node, op, why), and whether it knows the operator.
 _ERRORS = (
     (re.compile(r"(?:[\w.]+:)?(?P<op>\w+)\(-?\d+\) is not a registered function/op"), False),
     (re.compile(r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+),.*?Error (?P<why>No Op registered .*)'), False),
-    (re.compile(r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'"),
-     False),
+    (re.compile(r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'"), False),
     (re.compile(r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+),.*?Error (?P<why>.*)'), True),
     (re.compile(r"Node ?\((?P<node>[^)]*)\) Op \((?P<op>\w+)\) (?P<why>.*)"), True),
     (re.compile(r"(?P<why>Type parameter.*?\(tensor.*?\)) in node \((?P<node>[^)]*)\)"), True),
@@ -64,8 +76,17 @@ def build(onnx, config: BuildConfig) -> Engine:
     if not progress.stopped:
         _try(session, ready, inputs, config)
     progress.check(model.name)
-    header = Header("onnxruntime", onnxruntime.__version__, config.precision, inputs, outputs,
-                    config.profiles, model.sha256, progress.seconds, graph.weights_bytes(ready.proto))
+    header = Header(
+        "onnxruntime",
+        onnxruntime.__version__,
+        config.precision,
+        inputs,
+        outputs,
+        config.profiles,
+        model.sha256,
+        progress.seconds,
+        graph.weights_bytes(ready.proto),
+    )
     progress.tell("Done")
     return OrtEngine(header, ready, session, _notes(config))
 
@@ -93,8 +114,7 @@ class OrtEngine(Engine):
     def run(self, feeds: Mapping[str, Any], *, profile: int = 0, stream: Any = None) -> dict[str, Any]:
         """See `Engine.run`. There is no stream on a CPU; the argument is ignored."""
         if self._session is None:
-            raise CourseError("This engine is closed.", "close() gave its memory back.",
-                              "Build or load it again.")
+            raise CourseError("This engine is closed.", "close() gave its memory back.", "Build or load it again.")
         kind = check(self.inputs, self.profiles, feeds, profile)
         arrays = {name: _to_numpy(name, x) for name, x in feeds.items()} if kind == "torch" else dict(feeds)
         try:
@@ -102,16 +122,22 @@ class OrtEngine(Engine):
         except Exception as error:  # ONNX Runtime has a class of its own for every status code
             shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in arrays.items())
             node, operator, why, _ = explain(error, self._model)
-            raise ShapeError(f"Node {node!r} ({operator}) failed for inputs {shapes}." if node else
-                             f"The engine failed for inputs {shapes}.", why,
-                             "Check that the inputs belong together, with one batch size.") from error
+            raise ShapeError(
+                f"Node {node!r} ({operator}) failed for inputs {shapes}."
+                if node
+                else f"The engine failed for inputs {shapes}.",
+                why,
+                "Check that the inputs belong together, with one batch size.",
+            ) from error
         results = {spec.name: value for spec, value in zip(self.outputs, values)}
         return {name: _to_torch(value) for name, value in results.items()} if kind == "torch" else results
 
     def capture(self, feeds: Mapping[str, Any], *, profile: int = 0) -> Captured:
-        raise UnsupportedError("There is no CUDA graph on a CPU.",
-                               "This engine runs on ONNX Runtime on the CPU.",
-                               "Use Engine.run here, and capture() on a machine with a GPU and TensorRT.")
+        raise UnsupportedError(
+            "There is no CUDA graph on a CPU.",
+            "This engine runs on ONNX Runtime on the CPU.",
+            "Use Engine.run here, and capture() on a machine with a GPU and TensorRT.",
+        )
 
     def layers(self) -> tuple[Layer, ...]:
         """The nodes that ONNX Runtime really runs. `tactic` is the kernel's family where not standard."""
@@ -130,22 +156,33 @@ class OrtEngine(Engine):
 
 def _refuse(model: graph.Model, config: BuildConfig) -> None:
     if config.precision == "tf32":
-        raise UnsupportedError("A CPU has no TF32.", "TF32 is a mode of the tensor cores of NVIDIA GPUs.",
-                               'Build with precision="fp32" here, and with "tf32" on a GPU.')
+        raise UnsupportedError(
+            "A CPU has no TF32.",
+            "TF32 is a mode of the tensor cores of NVIDIA GPUs.",
+            'Build with precision="fp32" here, and with "tf32" on a GPU.',
+        )
     if config.calibrator is not None:
-        raise UnsupportedError("ONNX Runtime takes no calibrator.",
-                               "It quantises only what Q/DQ nodes in the model say.",
-                               "Insert Q/DQ nodes into the ONNX model and build without a calibrator.")
+        raise UnsupportedError(
+            "ONNX Runtime takes no calibrator.",
+            "It quantises only what Q/DQ nodes in the model say.",
+            "Insert Q/DQ nodes into the ONNX model and build without a calibrator.",
+        )
     if config.precision == "int8" and not graph.has_qdq(model.proto):
-        raise UnsupportedError(f"{model.name} cannot be built in INT8 on the CPU.", "It has no Q/DQ nodes.",
-                               "Insert Q/DQ nodes into the ONNX model first.")
+        raise UnsupportedError(
+            f"{model.name} cannot be built in INT8 on the CPU.",
+            "It has no Q/DQ nodes.",
+            "Insert Q/DQ nodes into the ONNX model first.",
+        )
 
 
 def _notes(config: BuildConfig) -> tuple[LogLine, ...]:
-    ignored = [name for name in ("optimization_level", "timing_cache", "tactic_sources")
-               if getattr(config, name) is not None]
-    return (LogLine("INFO", "ONNX Runtime optimised the graph at its highest level."),
-            *(LogLine("INFO", f"{name} has no meaning on a CPU and is ignored.") for name in ignored))
+    ignored = [
+        name for name in ("optimization_level", "timing_cache", "tactic_sources") if getattr(config, name) is not None
+    ]
+    return (
+        LogLine("INFO", "ONNX Runtime optimised the graph at its highest level."),
+        *(LogLine("INFO", f"{name} has no meaning on a CPU and is ignored.") for name in ignored),
+    )
 
 
 def _session(model: graph.Model, threads: int | None = None, optimised: Path | None = None):
@@ -173,8 +210,11 @@ def _session(model: graph.Model, threads: int | None = None, optimised: Path | N
 def _parse_error(error: Exception, model: graph.Model) -> ParseError:
     version = re.search(r"Opset (\d+) is under development|IR version: (\d+)", str(error))
     if version:
-        return ParseError(f"{model.name} is too new for this ONNX Runtime.", graph.one_line(error),
-                          'Export it again with course.export.export(..., target="onnxruntime").')
+        return ParseError(
+            f"{model.name} is too new for this ONNX Runtime.",
+            graph.one_line(error),
+            'Export it again with course.export.export(..., target="onnxruntime").',
+        )
     return graph.parse_error(model, *explain(error, model), "ONNX Runtime")
 
 
@@ -190,8 +230,11 @@ def explain(error: Exception, model: graph.Model) -> tuple[str, str, str, bool]:
         if match := pattern.search(text):
             found = {"node": "", "op": "", "why": "", **match.groupdict()}
             tensor = original_tensor(found["node"])
-            here = [name for name, node in names.items()
-                    if tensor in node.output or (not tensor and node.op_type == found["op"])]
+            here = [
+                name
+                for name, node in names.items()
+                if tensor in node.output or (not tensor and node.op_type == found["op"])
+            ]
             name = found["node"] if found["node"] in names or not here else here[0]
             operator = found["op"] or (names[name].op_type if name in names else "")
             return name, operator, found["why"] or text, known
@@ -203,9 +246,11 @@ def _specs(arguments) -> tuple[TensorSpec, ...]:
     for argument in arguments:
         name = _DTYPES.get(argument.type.removeprefix("tensor(").removesuffix(")"))
         if name is None:
-            raise UnsupportedError(f"Tensor {argument.name!r} is a {argument.type}.",
-                                   "The course feeds and reads tensors of numbers only.",
-                                   "Leave this part out of the model.")
+            raise UnsupportedError(
+                f"Tensor {argument.name!r} is a {argument.type}.",
+                "The course feeds and reads tensors of numbers only.",
+                "Leave this part out of the model.",
+            )
         shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in argument.shape)
         specs.append(TensorSpec(argument.name, name if name == "bfloat16" else np.dtype(name), shape))
     return tuple(specs)
@@ -225,11 +270,15 @@ def _try(session, model: graph.Model, inputs: tuple[TensorSpec, ...], config: Bu
 
 def _to_numpy(name: str, tensor) -> np.ndarray:
     if tensor.device.type != "cpu":
-        raise UnsupportedError(f"Input {name!r} is on {tensor.device}.", "This engine runs on the CPU.",
-                               f"Feed {name}.cpu().")
+        raise UnsupportedError(
+            f"Input {name!r} is on {tensor.device}.", "This engine runs on the CPU.", f"Feed {name}.cpu()."
+        )
     if str(tensor.dtype) == "torch.bfloat16":
-        raise UnsupportedError(f"Input {name!r} is bfloat16.", "ONNX Runtime reads inputs through NumPy, "
-                               "which has no bfloat16.", "Let the model begin with a cast from float32.")
+        raise UnsupportedError(
+            f"Input {name!r} is bfloat16.",
+            "ONNX Runtime reads inputs through NumPy, which has no bfloat16.",
+            "Let the model begin with a cast from float32.",
+        )
     return tensor.detach().numpy()
 
 

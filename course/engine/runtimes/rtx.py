@@ -2,6 +2,7 @@
 
 It builds an engine for RTX cards and writes every fused kernel into its log; a GPU is needed only to run it.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,13 +19,26 @@ from course.engine.types import Captured, Layer, LogLine, Memory, TensorInfo
 from course.errors import BuildError, UnsupportedError
 
 _PRODUCT = "TensorRT-RTX"
-_LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>.*?), Inputs: \[(?P<inputs>.*?)\], "
-                    r"Constants: \[.*\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
-                    r"StreamId: .*?Metadata: (?P<metadata>.*)$")
-_TENSOR = re.compile(r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[^\]]*)\].*?"
-                     r"Datatype: (?P<dtype>\w+)(?:, Format: (?P<format>.*?))? \}")
-_DTYPES = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Int8": "int8", "Int32": "int32",
-           "Int64": "int64", "Bool": "bool", "UInt8": "uint8", "FP8": "float8"}
+_LAYER = re.compile(
+    r"^Name: (?P<name>.*?), LayerType: (?P<kind>.*?), Inputs: \[(?P<inputs>.*?)\], "
+    r"Constants: \[.*\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
+    r"StreamId: .*?Metadata: (?P<metadata>.*)$"
+)
+_TENSOR = re.compile(
+    r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[^\]]*)\].*?"
+    r"Datatype: (?P<dtype>\w+)(?:, Format: (?P<format>.*?))? \}"
+)
+_DTYPES = {
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Int8": "int8",
+    "Int32": "int32",
+    "Int64": "int64",
+    "Bool": "bool",
+    "UInt8": "uint8",
+    "FP8": "float8",
+}
 
 
 def why_not() -> str | None:
@@ -46,16 +60,27 @@ def build(onnx, config: BuildConfig) -> Engine:
         if config.timing_cache is not None:
             log.record("INFO", "TensorRT-RTX keeps no timing cache: it tunes where the engine runs.")
     built = trt_build.build_plan(trt, _PRODUCT, onnx, dataclasses.replace(config, timing_cache=None))
-    header = Header("rtx", trt.__version__, config.precision, built.inputs, built.outputs, config.profiles,
-                    built.model.sha256, built.seconds, _logged_bytes(built.log, "Total Weights Memory"))
+    header = Header(
+        "rtx",
+        trt.__version__,
+        config.precision,
+        built.inputs,
+        built.outputs,
+        config.profiles,
+        built.model.sha256,
+        built.seconds,
+        _logged_bytes(built.log, "Total Weights Memory"),
+    )
     return RtxEngine(header, built.plan, (*notes, *built.log))
 
 
 def load(path, header: Header, payload: bytes) -> Engine:
     """Refuses: an RTX engine runs on RTX cards only."""
-    raise UnsupportedError(f"{path} is a TensorRT-RTX engine and cannot be loaded here.",
-                           "The course uses TensorRT-RTX to build and to look inside, not to run.",
-                           'Build the ONNX model again with runtime="auto" to run it on this machine.')
+    raise UnsupportedError(
+        f"{path} is a TensorRT-RTX engine and cannot be loaded here.",
+        "The course uses TensorRT-RTX to build and to look inside, not to run.",
+        'Build the ONNX model again with runtime="auto" to run it on this machine.',
+    )
 
 
 def network_layers(onnx) -> tuple[Layer, ...]:
@@ -82,22 +107,27 @@ class RtxEngine(Engine):
             if line.text.startswith("Layers:\n"):
                 rows = [_layer(row) for row in line.text.splitlines() if row.startswith("Name: ")]
                 return tuple(row for row in rows if row.inputs or row.outputs)  # no stream signals
-        raise BuildError("TensorRT-RTX did not list the layers of this engine.",
-                         "Its log has no list of layers; this version writes another kind of log.",
-                         "Use the TensorRT-RTX version that pyproject.toml names.")
+        raise BuildError(
+            "TensorRT-RTX did not list the layers of this engine.",
+            "Its log has no list of layers; this version writes another kind of log.",
+            "Use the TensorRT-RTX version that pyproject.toml names.",
+        )
 
     def memory(self) -> Memory:
-        return Memory(self._header.weights_bytes, _logged_bytes(self.build_log, "Total Activation Memory"),
-                      len(self._payload))
+        return Memory(
+            self._header.weights_bytes, _logged_bytes(self.build_log, "Total Activation Memory"), len(self._payload)
+        )
 
     def close(self) -> None:
         """Nothing to give back."""
 
 
 def _build_only(what: str) -> UnsupportedError:
-    return UnsupportedError(f"A TensorRT-RTX engine cannot {what} here.",
-                            "The course uses TensorRT-RTX on the CPU, to build and to look inside.",
-                            'Build with runtime="auto" to run the model on this machine.')
+    return UnsupportedError(
+        f"A TensorRT-RTX engine cannot {what} here.",
+        "The course uses TensorRT-RTX on the CPU, to build and to look inside.",
+        'Build with runtime="auto" to run the model on this machine.',
+    )
 
 
 def _logged_bytes(lines: tuple[LogLine, ...], label: str) -> int | None:
@@ -109,11 +139,23 @@ def _layer(row: str) -> Layer:
     match = _LAYER.match(row)
     if match is None:
         return Layer(row.split(", LayerType")[0].removeprefix("Name: "), "")
-    return Layer(match["name"], match["kind"], _tensors(match["inputs"]), _tensors(match["outputs"]),
-                 tuple(trt_build.ONNX_LAYER.findall(match["metadata"])), match["tactic"].strip())
+    return Layer(
+        match["name"],
+        match["kind"],
+        _tensors(match["inputs"]),
+        _tensors(match["outputs"]),
+        tuple(trt_build.ONNX_LAYER.findall(match["metadata"])),
+        match["tactic"].strip(),
+    )
 
 
 def _tensors(text: str) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(m["name"], _DTYPES.get(m["dtype"], m["dtype"].lower()),
-                            tuple(int(dim) for dim in m["dims"].split(",") if dim.strip()), m["format"] or "")
-                 for m in _TENSOR.finditer(text))
+    return tuple(
+        TensorInfo(
+            m["name"],
+            _DTYPES.get(m["dtype"], m["dtype"].lower()),
+            tuple(int(dim) for dim in m["dims"].split(",") if dim.strip()),
+            m["format"] or "",
+        )
+        for m in _TENSOR.finditer(text)
+    )

@@ -2,6 +2,7 @@
 
 Memory and streams come from torch: CUDA tensors are handed to TensorRT by address, in place.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -82,8 +83,19 @@ def build(onnx, config: BuildConfig) -> Engine:
     trt = _tensorrt()
     built = trt_build.build_plan(trt, _PRODUCT, onnx, config)
     gpu, capability = _gpu()
-    header = Header("tensorrt", trt.__version__, config.precision, built.inputs, built.outputs,
-                    config.profiles, built.model.sha256, built.seconds, None, gpu, capability)
+    header = Header(
+        "tensorrt",
+        trt.__version__,
+        config.precision,
+        built.inputs,
+        built.outputs,
+        config.profiles,
+        built.model.sha256,
+        built.seconds,
+        None,
+        gpu,
+        capability,
+    )
     return TensorRTEngine(header, built.plan, built.log)
 
 
@@ -131,17 +143,22 @@ class TensorRTEngine(Engine):
             self._runtime = trt.Runtime(log.trt_logger(trt))
             self._engine = engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise EngineMismatchError("TensorRT does not accept this engine.", log.errors(lines),
-                                      "Build it again from the ONNX model on this machine.")
+            raise EngineMismatchError(
+                "TensorRT does not accept this engine.",
+                log.errors(lines),
+                "Build it again from the ONNX model on this machine.",
+            )
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        specs = {name: trt_build.spec(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
-                 for name in names}
+        specs = {
+            name: trt_build.spec(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name)) for name in names
+        }
         inputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
         order = {spec.name: place for place, spec in enumerate(header.outputs)}  # 8.6 lists kept tensors first
         names.sort(key=lambda name: order.get(name, -1))
         outputs = tuple(specs[n] for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT)
-        self._host_outputs = {spec.name for spec in outputs
-                              if engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST}
+        self._host_outputs = {
+            spec.name for spec in outputs if engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST
+        }
         self._side = torch.cuda.Stream()
         self._nothing = self._allocate(_ALIGNMENT)  # an address for tensors without elements
         weights = header.weights_bytes or compat.weights_bytes(trt, engine) or _logged_weights(lines)
@@ -169,8 +186,10 @@ class TensorRTEngine(Engine):
                     return outputs
                 if kind == "numpy":  # which has no bfloat16
                     outputs = {n: x.float() if x.dtype == torch.bfloat16 else x for n, x in outputs.items()}
-                host = {name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
-                        for name, x in outputs.items()}
+                host = {
+                    name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+                    for name, x in outputs.items()
+                }
                 work.synchronize()
         # A copy, because pinned memory is scarce and the caller may keep every result.
         return {name: x.numpy().copy() if kind == "numpy" else x.clone() for name, x in host.items()}
@@ -190,9 +209,11 @@ class TensorRTEngine(Engine):
                 for spec in self.outputs:
                     shape = state.output_shapes[spec.name]
                     if -1 in shape or spec.name in self._host_outputs:
-                        raise UnsupportedError(f"Output {spec.name!r} cannot be part of a CUDA graph.",
-                                               "Its shape depends on the data, or it lives on the host.",
-                                               "Use Engine.run, or end the model before this output.")
+                        raise UnsupportedError(
+                            f"Output {spec.name!r} cannot be part of a CUDA graph.",
+                            "Its shape depends on the data, or it lives on the host.",
+                            "Use Engine.run, or end the model before this output.",
+                        )
                     outputs[spec.name] = self._empty(shape, spec.dtype)
                 self._set_addresses(state, {**inputs, **outputs})
                 self._enqueue(state, work)  # in its first run TensorRT sets itself up, which is not to record
@@ -202,9 +223,11 @@ class TensorRTEngine(Engine):
                     with torch.cuda.graph(graph, stream=work, capture_error_mode="thread_local"):
                         self._enqueue(state, work)
                 except RuntimeError as error:
-                    raise UnsupportedError("This engine cannot be recorded as a CUDA graph.",
-                                           f"Some layer needs the CPU while it runs: {error}",
-                                           "Use Engine.run.") from error
+                    raise UnsupportedError(
+                        "This engine cannot be recorded as a CUDA graph.",
+                        f"Some layer needs the CPU while it runs: {error}",
+                        "Use Engine.run.",
+                    ) from error
 
         # The graph uses the memory of the context, the inputs and the outputs by address: they live as long as it.
         def replay(keep=(state, inputs, outputs)) -> None:
@@ -252,8 +275,7 @@ class TensorRTEngine(Engine):
 
     def _require_open(self) -> None:
         if self._engine is None:
-            raise CourseError("This engine is closed.", "close() gave its memory back.",
-                              "Build or load it again.")
+            raise CourseError("This engine is closed.", "close() gave its memory back.", "Build or load it again.")
 
     def _context(self, profile: int) -> _Context:
         if profile not in self._contexts:
@@ -268,9 +290,12 @@ class TensorRTEngine(Engine):
                 ready = context.set_optimization_profile_async(profile, self._side.cuda_stream)
                 self._side.synchronize()
         if not ready:
-            raise CourseError(f"No execution context for optimisation profile {profile}.", log.errors(lines),
-                              f"It needs {compat.activation_bytes(self._engine) / 1e6:.0f} MB of GPU memory: "
-                              "close other engines and processes.")
+            raise CourseError(
+                f"No execution context for optimisation profile {profile}.",
+                log.errors(lines),
+                f"It needs {compat.activation_bytes(self._engine) / 1e6:.0f} MB of GPU memory: "
+                "close other engines and processes.",
+            )
         return _Context(context, self._torch.cuda.Event())
 
     @contextlib.contextmanager
@@ -281,8 +306,13 @@ class TensorRTEngine(Engine):
         takes the work there, ordered before and after the caller's by events.
         """
         cuda = self._torch.cuda
-        caller = cuda.current_stream() if stream is None else \
-            stream if isinstance(stream, cuda.Stream) else cuda.ExternalStream(int(stream))
+        caller = (
+            cuda.current_stream()
+            if stream is None
+            else stream
+            if isinstance(stream, cuda.Stream)
+            else cuda.ExternalStream(int(stream))
+        )
         work = self._side if caller.cuda_stream == 0 else caller
         if work is not caller:
             work.wait_stream(caller)
@@ -303,8 +333,11 @@ class TensorRTEngine(Engine):
         if not array.is_cuda:
             return array.contiguous().pin_memory().to(self.device, non_blocking=True)
         if array.get_device() != self._index:
-            raise UnsupportedError(f"Input {name!r} is on {array.device}.",
-                                   f"This engine is on {self.device}.", f"Feed {name}.to(\"{self.device}\").")
+            raise UnsupportedError(
+                f"Input {name!r} is on {array.device}.",
+                f"This engine is on {self.device}.",
+                f'Feed {name}.to("{self.device}").',
+            )
         array = array.contiguous()
         return array.clone() if array.data_ptr() % _ALIGNMENT else array
 
@@ -328,8 +361,7 @@ class TensorRTEngine(Engine):
         return {spec.name: outputs[spec.name] for spec in self.outputs}
 
     def _empty(self, shape: Shape, dtype: np.dtype | str, host: bool = False):
-        return self._torch.empty(shape, dtype=getattr(self._torch, str(dtype)),
-                                 device="cpu" if host else self.device)
+        return self._torch.empty(shape, dtype=getattr(self._torch, str(dtype)), device="cpu" if host else self.device)
 
     def _allocate(self, size: int):
         return self._empty((size,), "uint8")
@@ -343,9 +375,11 @@ class TensorRTEngine(Engine):
     def _filled(self, allocator, dtype: np.dtype | str):
         """The tensor in an allocator's buffer. TensorRT may have asked for more bytes than it filled."""
         if allocator.shape is None or allocator.buffer is None:
-            raise CourseError("An output has no shape after the run.",
-                              "TensorRT did not report the shape that it found.",
-                              "Read the Python logger \"course.tensorrt\".")
+            raise CourseError(
+                "An output has no shape after the run.",
+                "TensorRT did not report the shape that it found.",
+                'Read the Python logger "course.tensorrt".',
+            )
         like = self._empty((), dtype)
         size = int(np.prod(allocator.shape, dtype=np.int64)) * like.element_size()
         filled = allocator.buffer[:size].view(like.dtype).reshape(allocator.shape)
@@ -364,12 +398,14 @@ class TensorRTEngine(Engine):
             except RuntimeError as error:
                 unknown, reason = [], str(error)
         if reason or unknown or not taken:
-            raise ShapeError("TensorRT cannot work with the shapes " +
-                             ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) + ".",
-                             f"Not specified enough: {', '.join(unknown)}." if unknown else log.errors(lines),
-                             "Check that the inputs belong together, with one batch size.")
-        state.output_shapes = {spec.name: tuple(state.context.get_tensor_shape(spec.name))
-                               for spec in self.outputs}
+            raise ShapeError(
+                "TensorRT cannot work with the shapes "
+                + ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+                + ".",
+                f"Not specified enough: {', '.join(unknown)}." if unknown else log.errors(lines),
+                "Check that the inputs belong together, with one batch size.",
+            )
+        state.output_shapes = {spec.name: tuple(state.context.get_tensor_shape(spec.name)) for spec in self.outputs}
         state.shapes = shapes
 
     def _set_addresses(self, state: _Context, tensors: dict) -> None:
@@ -382,8 +418,11 @@ class TensorRTEngine(Engine):
         if not good:
             state.shapes = None
             causes = (a.error for a in state.allocators.values() if a.error is not None)
-            raise CourseError("TensorRT could not run the engine.", str(next(causes, log.errors(lines))),
-                              "Read the log \"course.tensorrt\". If memory is short, use a smaller batch.")
+            raise CourseError(
+                "TensorRT could not run the engine.",
+                str(next(causes, log.errors(lines))),
+                'Read the log "course.tensorrt". If memory is short, use a smaller batch.',
+            )
 
 
 def _logged_weights(lines: list[LogLine]) -> int | None:

@@ -1,4 +1,5 @@
 """ONNX to a TensorRT plan: parse, configure, build. Shared with TensorRT-RTX; `trt` is the module."""
+
 from __future__ import annotations
 
 import hashlib
@@ -65,8 +66,10 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
     progress.check(model.name)
     if plan is None:
         reason = log.errors(lines)
-        advice = next((text for word, text in _ADVICE if word in reason),
-                      "Read Engine.build_log's errors in the Python logger \"course.tensorrt\".")
+        advice = next(
+            (text for word, text in _ADVICE if word in reason),
+            'Read Engine.build_log\'s errors in the Python logger "course.tensorrt".',
+        )
         raise BuildError(f"{product} {trt.__version__} could not build {model.name}.", short_reason(reason), advice)
     progress.tell("Done")
     return Built(plan, model, graph.with_dim_names(inputs, model.proto), outputs, progress.seconds, tuple(lines))
@@ -75,16 +78,23 @@ def build_plan(trt, product: str, source, config: BuildConfig) -> Built:
 def _prepare(trt, product: str, model: graph.Model, config: BuildConfig) -> graph.Model:
     quantised = graph.has_qdq(model.proto)
     if config.calibrator is not None and quantised:
-        raise BuildError(f"{model.name} has Q/DQ nodes, and a calibrator was given.",
-                         "TensorRT would silently ignore the calibrator.", "Use one of the two.")
+        raise BuildError(
+            f"{model.name} has Q/DQ nodes, and a calibrator was given.",
+            "TensorRT would silently ignore the calibrator.",
+            "Use one of the two.",
+        )
     if config.calibrator is not None and config.precision != "int8":
-        raise BuildError(f"A calibrator was given, but the precision is {config.precision}.",
-                         "A calibrator is only used for INT8.", 'Build with precision="int8".')
+        raise BuildError(
+            f"A calibrator was given, but the precision is {config.precision}.",
+            "A calibrator is only used for INT8.",
+            'Build with precision="int8".',
+        )
     if config.precision == "int8" and not quantised and config.calibrator is None:
-        raise BuildError(f"{model.name} cannot be built in INT8.",
-                         "It has no Q/DQ nodes, and no calibrator was given, so that no scale is known.",
-                         "Insert Q/DQ nodes into the model" + (
-                             ", or give a calibrator." if compat.takes_calibrator(trt) else "."))
+        raise BuildError(
+            f"{model.name} cannot be built in INT8.",
+            "It has no Q/DQ nodes, and no calibrator was given, so that no scale is known.",
+            "Insert Q/DQ nodes into the model" + (", or give a calibrator." if compat.takes_calibrator(trt) else "."),
+        )
     convert = config.precision == "fp16" and not compat.sets_precision_by_flag(trt)
     return graph.prepared(model, config.keep_outputs, float16=convert)
 
@@ -94,9 +104,11 @@ def _builder(trt, product: str):
         try:
             return trt.Builder(log.trt_logger(trt))
         except TypeError as error:  # what the bindings make of a null pointer
-            raise UnsupportedError(f"{product} {trt.__version__} cannot start a build.",
-                                   short_reason(log.errors(lines)),
-                                   "Run `course doctor`: it checks the GPU, the driver and CUDA.") from error
+            raise UnsupportedError(
+                f"{product} {trt.__version__} cannot start a build.",
+                short_reason(log.errors(lines)),
+                "Run `course doctor`: it checks the GPU, the driver and CUDA.",
+            ) from error
 
 
 def parse(trt, product: str, builder, model: graph.Model):
@@ -123,8 +135,7 @@ def parse(trt, product: str, builder, model: graph.Model):
     raise graph.parse_error(model, node, operator, reason, supported, f"{product} {trt.__version__}")
 
 
-def _build(trt, builder, network, options: BuildConfig, model: graph.Model,
-           progress: Progress) -> bytes | None:
+def _build(trt, builder, network, options: BuildConfig, model: graph.Model, progress: Progress) -> bytes | None:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for Engine.layers()
@@ -173,8 +184,7 @@ def _use_timing_cache(config, path: Path) -> None:
     saved = read_timing_cache(path)
     cache = None if saved is None else config.create_timing_cache(saved)
     if cache is None or not config.set_timing_cache(cache, False):
-        log.record("WARNING",
-                   f"The timing cache {path} is from another GPU or TensorRT, or damaged: it is not used.")
+        log.record("WARNING", f"The timing cache {path} is from another GPU or TensorRT, or damaged: it is not used.")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -208,7 +218,7 @@ def read_timing_cache(path: Path) -> bytes | None:
     if not path.is_file():
         return b""
     data = path.read_bytes()
-    head, digest, cache = data[:len(_CACHE_MAGIC)], data[len(_CACHE_MAGIC):][:32], data[len(_CACHE_MAGIC) + 32:]
+    head, digest, cache = data[: len(_CACHE_MAGIC)], data[len(_CACHE_MAGIC) :][:32], data[len(_CACHE_MAGIC) + 32 :]
     return cache if head == _CACHE_MAGIC and digest == hashlib.sha256(cache).digest() else None
 
 
@@ -216,12 +226,16 @@ def _specs(network) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     for tensor in inputs:
         if tensor.is_shape_tensor:
-            raise UnsupportedError(f"Input {tensor.name!r} decides the shape of other tensors.",
-                                   "The course feeds inputs in GPU memory, and this one must be on the host.",
-                                   "Export the model with this value as a constant.")
+            raise UnsupportedError(
+                f"Input {tensor.name!r} decides the shape of other tensors.",
+                "The course feeds inputs in GPU memory, and this one must be on the host.",
+                "Export the model with this value as a constant.",
+            )
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    return (tuple(spec(t.name, t.dtype, t.shape) for t in inputs),
-            tuple(spec(t.name, t.dtype, t.shape) for t in outputs))
+    return (
+        tuple(spec(t.name, t.dtype, t.shape) for t in inputs),
+        tuple(spec(t.name, t.dtype, t.shape) for t in outputs),
+    )
 
 
 def spec(name: str, dtype, shape) -> TensorSpec:
@@ -232,9 +246,11 @@ def spec(name: str, dtype, shape) -> TensorSpec:
     """
     known = compat.DTYPES.get(dtype.name, dtype.name)
     if known not in ("float32", "float16", "bfloat16", "int8", "int32", "int64", "bool", "uint8"):
-        raise UnsupportedError(f"Tensor {name!r} has dtype {known}.",
-                               "The course cannot feed or read this dtype.",
-                               "Let the model begin and end with a cast to float32 or float16.")
+        raise UnsupportedError(
+            f"Tensor {name!r} has dtype {known}.",
+            "The course cannot feed or read this dtype.",
+            "Let the model begin and end with a cast to float32 or float16.",
+        )
     return TensorSpec(name, known if known == "bfloat16" else np.dtype(known), tuple(shape))
 
 
@@ -249,14 +265,20 @@ def parsed_layers(trt, product: str, source) -> tuple[Layer, ...]:
 
 def _layer(layer) -> Layer:
     nodes = tuple(ONNX_LAYER.findall(layer.metadata or ""))
-    return Layer(layer.name, layer.type.name, _infos(layer.num_inputs, layer.get_input),
-                 _infos(layer.num_outputs, layer.get_output), nodes)
+    return Layer(
+        layer.name,
+        layer.type.name,
+        _infos(layer.num_inputs, layer.get_input),
+        _infos(layer.num_outputs, layer.get_output),
+        nodes,
+    )
 
 
 def _infos(count: int, get: Callable) -> tuple[TensorInfo, ...]:
     tensors = (get(i) for i in range(count))  # an optional input that is not used is None
-    return tuple(TensorInfo(t.name, compat.DTYPES.get(t.dtype.name, t.dtype.name), _shape(t))
-                 for t in tensors if t is not None)
+    return tuple(
+        TensorInfo(t.name, compat.DTYPES.get(t.dtype.name, t.dtype.name), _shape(t)) for t in tensors if t is not None
+    )
 
 
 def _shape(tensor) -> tuple[int, ...] | None:
@@ -270,8 +292,12 @@ def short_reason(reason: str) -> str:
     """TensorRT's text without its own source lines and without the echo of a missing GPU driver."""
     text = " ".join(line for line in reason.splitlines() if "catchCudaError" not in line)
     for pattern, kept in (
-            (r'^Assertion failed: .* && "(.*)"$', r"\1"), (r"^Assertion failed: .*?\)?: (?=[A-Z])", ""),
-            (r"^Invalid Node - \S+\s*", ""), (r"\[\w+\.\w+::\w+::\d+\] ", ""),
-            (r"\w+::\w+: Error Code \d+: ", ""), (r"\s*In \w+ at /[^\s)]*", "")):
+        (r'^Assertion failed: .* && "(.*)"$', r"\1"),
+        (r"^Assertion failed: .*?\)?: (?=[A-Z])", ""),
+        (r"^Invalid Node - \S+\s*", ""),
+        (r"\[\w+\.\w+::\w+::\d+\] ", ""),
+        (r"\w+::\w+: Error Code \d+: ", ""),
+        (r"\s*In \w+ at /[^\s)]*", ""),
+    ):
         text = re.sub(pattern, kept, text)
     return graph.one_line(text) or "The parser gave no reason."

@@ -14,6 +14,7 @@
 The module comes in as `trt`, so that TensorRT and TensorRT-RTX share the code. Names follow one convention:
 builder, network, config, parser, error, engine are TensorRT's objects of these kinds.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -24,9 +25,19 @@ from course.engine.progress import Progress
 from course.errors import BuildError, UnsupportedError
 
 # numpy 1.24 and later break trt.nptype() of 8.6, so the types are mapped here, by the names of trt.DataType.
-DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32",
-          "INT64": "int64", "BOOL": "bool", "UINT8": "uint8", "FP8": "float8", "INT4": "int4",
-          "FP4": "float4"}
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "FP8": "float8",
+    "INT4": "int4",
+    "FP4": "float4",
+}
 
 # Tactic sources outside TensorRT: the library that 8.6 and 10 load, a call that fails where it does not work.
 _LIBRARIES = {
@@ -69,13 +80,17 @@ def set_calibrator(trt, config, calibrator: object, profile) -> None:
         BuildError: not a calibrator.
     """
     if not hasattr(trt, "IInt8Calibrator"):
-        raise UnsupportedError(f"TensorRT {trt.__version__} takes no calibrator.",
-                               "It quantises only what Q/DQ nodes in the model say.",
-                               "Insert Q/DQ nodes into the ONNX model and build without a calibrator.")
+        raise UnsupportedError(
+            f"TensorRT {trt.__version__} takes no calibrator.",
+            "It quantises only what Q/DQ nodes in the model say.",
+            "Insert Q/DQ nodes into the ONNX model and build without a calibrator.",
+        )
     if not isinstance(calibrator, trt.IInt8Calibrator):
-        raise BuildError(f"{type(calibrator).__name__} is not a calibrator.",
-                         "It must be derived from one of TensorRT's IInt8…Calibrator classes.",
-                         "Derive your class from tensorrt.IInt8EntropyCalibrator2 and call its __init__.")
+        raise BuildError(
+            f"{type(calibrator).__name__} is not a calibrator.",
+            "It must be derived from one of TensorRT's IInt8…Calibrator classes.",
+            "Derive your class from tensorrt.IInt8EntropyCalibrator2 and call its __init__.",
+        )
     config.int8_calibrator = calibrator
     if profile is not None:
         config.set_calibration_profile(profile)
@@ -134,13 +149,15 @@ def set_tactic_sources(trt, config, wanted: frozenset[str] | None) -> list[str]:
     if wanted is not None:
         if unknown := wanted - set(known):
             names = ", ".join(sorted(unknown))
-            raise UnsupportedError(f"TensorRT {trt.__version__} has no tactic source {names}.",
-                                   f"It has {', '.join(known)}.", "Name only these in tactic_sources.")
+            raise UnsupportedError(
+                f"TensorRT {trt.__version__} has no tactic source {names}.",
+                f"It has {', '.join(known)}.",
+                "Name only these in tactic_sources.",
+            )
         config.set_tactic_sources(sum(1 << int(known[name]) for name in wanted))
         return []
     mask = config.get_tactic_sources()
-    off = [name for name in _LIBRARIES
-           if name in known and mask >> int(known[name]) & 1 and not _library_works(name)]
+    off = [name for name in _LIBRARIES if name in known and mask >> int(known[name]) & 1 and not _library_works(name)]
     if off:
         config.set_tactic_sources(mask & ~sum(1 << int(known[name]) for name in off))
     return off

@@ -1,4 +1,5 @@
 """TensorRT's engine inspector: its JSON as layers. Tested on what 8.6 and 10 write."""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +10,16 @@ from course.engine.types import Layer, TensorInfo
 ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _OTHER_PROFILE = re.compile(r" \[profile [1-9]\d*\]")
 _DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|E4M3|Float|Half|BFloat16|U?Int\d+|UINT8|INT\d+|Bool|BOOL)\b")
-_DTYPES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
-           "fp8": "float8", "e4m3": "float8", "fp4": "float4"}
+_DTYPES = {
+    "fp32": "float32",
+    "float": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp8": "float8",
+    "e4m3": "float8",
+    "fp4": "float4",
+}
 
 
 def parse(text: str) -> tuple[Layer, ...]:
@@ -29,8 +38,15 @@ def _layer(row: dict) -> Layer:
     weights = row.get("Weights")
     precision = dtype_name(str(weights.get("Type", ""))) if isinstance(weights, dict) else ""
     precision = precision or (outputs[0].dtype if outputs else "")
-    return Layer(row["Name"], row.get("LayerType", ""), tuple(map(tensor, row.get("Inputs", ()))), outputs, nodes,
-                 tactic, precision)
+    return Layer(
+        row["Name"],
+        row.get("LayerType", ""),
+        tuple(map(tensor, row.get("Inputs", ()))),
+        outputs,
+        nodes,
+        tactic,
+        precision,
+    )
 
 
 def tensor(row: dict) -> TensorInfo:

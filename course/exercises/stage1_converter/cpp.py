@@ -2,6 +2,7 @@
 
 C++ answers are compiled and run in a process of their own: a crash there is an answer, too.
 """
+
 from __future__ import annotations
 
 import mmap
@@ -31,19 +32,31 @@ NAMES = {  # Python -> C++; a test compares both sides with the real modules and
     "IExecutionContext.set_tensor_address": "setTensorAddress",
     "IExecutionContext.execute_async_v3": "enqueueV3",
 }
-CALLS = {"allocate": "cudaMallocAsync", "set_shape": "setInputShape", "set_address": "setTensorAddress",
-         "copy_to_gpu": "cudaMemcpyAsync-to-gpu", "execute": "enqueueV3", "copy_to_host": "cudaMemcpyAsync-to-host",
-         "wait": "cudaStreamSynchronize", "read": "write_floats"}
+CALLS = {
+    "allocate": "cudaMallocAsync",
+    "set_shape": "setInputShape",
+    "set_address": "setTensorAddress",
+    "copy_to_gpu": "cudaMemcpyAsync-to-gpu",
+    "execute": "enqueueV3",
+    "copy_to_host": "cudaMemcpyAsync-to-host",
+    "wait": "cudaStreamSynchronize",
+    "read": "write_floats",
+}
 NEEDS = {"runtime": "logger", "engine": "runtime", "context": "engine", "buffer": "stream"}
 HEADERS = Path("cpp")  # tensor_file.h, in the stage's folder
 
 
-@exercise("cpp-names", points=3, hints=(
-    "set_input_shape became setInputShape. Which of the other names follow the same rule?",
-    "Three do not: a property is a function in C++ and begins with get; the tensors are called IOTensors there; and "
-    "running is called enqueue. Search cpp/infer.cpp for getNb, getIO and enqueue.",
-    "Runtime: createInferRuntime. num_io_tensors: getNbIOTensors. get_tensor_name: getIOTensorName. "
-    "execute_async_v3: enqueueV3. The others by the rule."))
+@exercise(
+    "cpp-names",
+    points=3,
+    hints=(
+        "set_input_shape became setInputShape. Which of the other names follow the same rule?",
+        "Three do not: a property is a function in C++ and begins with get; the tensors are called IOTensors there; and "
+        "running is called enqueue. Search cpp/infer.cpp for getNb, getIO and enqueue.",
+        "Runtime: createInferRuntime. num_io_tensors: getNbIOTensors. get_tensor_name: getIOTensorName. "
+        "execute_async_v3: enqueueV3. The others by the rule.",
+    ),
+)
 def cpp_names(cpp_names):
     if not isinstance(cpp_names, Mapping):
         raise Wrong("`cpp_names` is no dict.", f"It is {type(cpp_names).__name__}.", "Keep the cell's form.")
@@ -53,72 +66,112 @@ def cpp_names(cpp_names):
         if given == name:
             continue
         if not given or given is ...:
-            raise Wrong(f"{python} has no C++ name yet.", f"{right} of {len(NAMES)} are right so far.",
-                        "Look for the same step in cpp/infer.cpp.")
+            raise Wrong(
+                f"{python} has no C++ name yet.",
+                f"{right} of {len(NAMES)} are right so far.",
+                "Look for the same step in cpp/infer.cpp.",
+            )
         given = str(given).split("::")[-1].removesuffix("()")
         if given == name:
             continue
         if "_" in given:
             cause = "C++ names of TensorRT have no underscores: each word but the first begins with a capital letter."
         elif (known := _in_library(given)) is False:
-            cause = (f"{given} occurs nowhere in the library of {raw.module().__name__}. "
-                     "Not every name follows the rule.")
+            cause = (
+                f"{given} occurs nowhere in the library of {raw.module().__name__}. Not every name follows the rule."
+            )
         else:
-            cause = ("There is such a name, and it does something else." if known else
-                     "Not every name follows the rule.")
-        raise Wrong(f"{python} is not {given} in C++.", cause,
-                    f"{right} of {len(NAMES)} are right. Search cpp/infer.cpp for this step.")
+            cause = "There is such a name, and it does something else." if known else "Not every name follows the rule."
+        raise Wrong(
+            f"{python} is not {given} in C++.",
+            cause,
+            f"{right} of {len(NAMES)} are right. Search cpp/infer.cpp for this step.",
+        )
     return f"All {len(NAMES)} are the names in TensorRT's C++ headers."
 
 
-@exercise("cpp-lifetime", points=2, hints=(
-    "C++ destroys what was declared last first. Which object must be destroyed first here?",
-    "Each object must be declared after the one that made it. The buffer is given back on the stream.",
-    "logger, runtime, engine, context, stream, buffer is one right order."))
+@exercise(
+    "cpp-lifetime",
+    points=2,
+    hints=(
+        "C++ destroys what was declared last first. Which object must be destroyed first here?",
+        "Each object must be declared after the one that made it. The buffer is given back on the stream.",
+        "logger, runtime, engine, context, stream, buffer is one right order.",
+    ),
+)
 def cpp_lifetime(declared):
     names = {*NEEDS, *NEEDS.values()}
     if not isinstance(declared, (list, tuple)) or sorted(map(str, declared)) != sorted(names):
-        raise Wrong("`declared` does not hold the six names once each.", f"They are {', '.join(sorted(names))}.",
-                    "Write a list of these six strings.")
+        raise Wrong(
+            "`declared` does not hold the six names once each.",
+            f"They are {', '.join(sorted(names))}.",
+            "Write a list of these six strings.",
+        )
     destroyed = cpp_build.call(cpp_build.program(cpp_programs.lifetime(declared), "lifetime")).split()
     for name, needed in NEEDS.items():
         if destroyed.index(needed) < destroyed.index(name):
-            raise Wrong(f"C++ destroys in the order {', '.join(destroyed)}: {needed} before {name}.",
-                        f"The {name} still uses the {needed} when it is destroyed, and that is gone by then.",
-                        f"Declare {needed} before {name}. What is declared last is destroyed first.")
+            raise Wrong(
+                f"C++ destroys in the order {', '.join(destroyed)}: {needed} before {name}.",
+                f"The {name} still uses the {needed} when it is destroyed, and that is gone by then.",
+                f"Declare {needed} before {name}. What is declared last is destroyed first.",
+            )
     return f"A real program with this order destroyed {', '.join(destroyed)}: nothing before what needs it."
 
 
-@exercise("cpp-owner", points=3, hints=(
-    "Where does the memory go when a function throws in the middle? Which function does C++ call in every case?",
-    "The destructor gives the memory back. And what happens to a copy of a Buffer, which holds the same pointer?",
-    "~Buffer() { release(memory_); }  Buffer(const Buffer&) = delete;  Buffer& operator=(const Buffer&) = delete;"))
+@exercise(
+    "cpp-owner",
+    points=3,
+    hints=(
+        "Where does the memory go when a function throws in the middle? Which function does C++ call in every case?",
+        "The destructor gives the memory back. And what happens to a copy of a Buffer, which holds the same pointer?",
+        "~Buffer() { release(memory_); }  Buffer(const Buffer&) = delete;  Buffer& operator=(const Buffer&) = delete;",
+    ),
+)
 def cpp_owner(owner):
     _written(owner, "owner", "class Buffer")
     path = _program(cpp_programs.owner(owner), "owner")
     copyable, movable, *counts = map(int, cpp_build.call(path).split())
-    cases = ("a Buffer at the end of its block", "a Buffer in a function that throws", "a copy of a Buffer",
-             "a Buffer that was assigned to another", "a Buffer that was moved")
+    cases = (
+        "a Buffer at the end of its block",
+        "a Buffer in a function that throws",
+        "a copy of a Buffer",
+        "a Buffer that was assigned to another",
+        "a Buffer that was moved",
+    )
     for case, (taken, given, foreign) in zip(cases, zip(*[iter(counts)] * 3)):
         if foreign:
-            raise Wrong(f"With {case}, {taken} piece(s) of memory were taken, and release() was called {foreign} "
-                        "time(s) for memory that was no longer there.",
-                        "Two Buffers held the same pointer, and both gave it back. To copy a pointer copies no memory.",
-                        "Forbid copies: Buffer(const Buffer&) = delete; and the same for operator=.")
+            raise Wrong(
+                f"With {case}, {taken} piece(s) of memory were taken, and release() was called {foreign} "
+                "time(s) for memory that was no longer there.",
+                "Two Buffers held the same pointer, and both gave it back. To copy a pointer copies no memory.",
+                "Forbid copies: Buffer(const Buffer&) = delete; and the same for operator=.",
+            )
         if given < taken:
-            raise Wrong(f"With {case}, {taken} piece(s) of memory were taken and {given} given back.",
-                        "Nobody called release() for the rest. On a GPU it is lost until the program ends.",
-                        "Call release(memory_) in the destructor ~Buffer(), which C++ calls in every case.")
-    how = "can be moved, not copied" if movable and not copyable else \
-        "copies its memory" if copyable else "can be neither copied nor moved"
+            raise Wrong(
+                f"With {case}, {taken} piece(s) of memory were taken and {given} given back.",
+                "Nobody called release() for the rest. On a GPU it is lost until the program ends.",
+                "Call release(memory_) in the destructor ~Buffer(), which C++ calls in every case.",
+            )
+    how = (
+        "can be moved, not copied"
+        if movable and not copyable
+        else "copies its memory"
+        if copyable
+        else "can be neither copied nor moved"
+    )
     return f"Memory came back once in every case, also after an exception. Your Buffer {how}."
 
 
-@exercise("cpp-preprocess", points=4, hints=(
-    "At which index does the green value of row 2, column 5 stand in pixels, and at which in the result?",
-    "In pixels: (row * width + column) * 3 + channel. In the result: (channel * height + row) * width + column.",
-    "result[(c * height + y) * width + x] = (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c], in three "
-    "loops."))
+@exercise(
+    "cpp-preprocess",
+    points=4,
+    hints=(
+        "At which index does the green value of row 2, column 5 stand in pixels, and at which in the result?",
+        "In pixels: (row * width + column) * 3 + channel. In the result: (channel * height + row) * width + column.",
+        "result[(c * height + y) * width + x] = (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c], in three "
+        "loops.",
+    ),
+)
 def cpp_preprocess(preprocess):
     _written(preprocess, "preprocess", "preprocess(")
     path = _program(cpp_programs.preprocess(preprocess), "preprocess", include=[HEADERS])
@@ -134,25 +187,35 @@ def cpp_preprocess(preprocess):
     return f"Three random images came out as NumPy makes them; the largest difference is {largest:.1e}."
 
 
-@exercise("cpp-infer", points=4, hints=(
-    "It is the run of lesson 02. Which C++ call stands for each of its steps?",
-    "Shape first, since the size of the output depends on it. Then memory, addresses, copy, run, copy, wait, read.",
-    "setInputShape input, cudaMallocAsync input, cudaMallocAsync output, setTensorAddress input, setTensorAddress "
-    "output, cudaMemcpyAsync-to-gpu input, enqueueV3, cudaMemcpyAsync-to-host output, cudaStreamSynchronize, "
-    "write_floats output."))
+@exercise(
+    "cpp-infer",
+    points=4,
+    hints=(
+        "It is the run of lesson 02. Which C++ call stands for each of its steps?",
+        "Shape first, since the size of the output depends on it. Then memory, addresses, copy, run, copy, wait, read.",
+        "setInputShape input, cudaMallocAsync input, cudaMallocAsync output, setTensorAddress input, setTensorAddress "
+        "output, cudaMemcpyAsync-to-gpu input, enqueueV3, cudaMemcpyAsync-to-host output, cudaStreamSynchronize, "
+        "write_floats output.",
+    ),
+)
 def cpp_infer(calls):
     inputs = (TensorSpec("input", np.dtype("float32"), (-1, 3, 224, 224)),)
     outputs = (TensorSpec("output", np.dtype("float32"), (-1, 64, 56, 56)),)
     check_steps(calls, inputs, outputs, CALLS)
     verdict = f"Your {len(calls)} calls are in an order that works."
     if left := (HEADERS / "infer.cpp").read_text().count("YOUR CODE HERE"):
-        raise Wrong(f"Your list is right; cpp/infer.cpp still has {left} of 3 places to write.",
-                    "The lines YOUR CODE HERE are still there.", "Replace each by what the comment above it asks for.",
-                    share=0.5)
+        raise Wrong(
+            f"Your list is right; cpp/infer.cpp still has {left} of 3 places to write.",
+            "The lines YOUR CODE HERE are still there.",
+            "Replace each by what the comment above it asks for.",
+            share=0.5,
+        )
     tools = cpp_build.find()
     if tools.missing(link=False):
-        return (verdict + " cpp/infer.cpp itself was not compiled: that needs TensorRT's and CUDA's headers, as the "
-                "list above says.")
+        return (
+            verdict + " cpp/infer.cpp itself was not compiled: that needs TensorRT's and CUDA's headers, as the "
+            "list above says."
+        )
     try:
         cpp_build.syntax(HEADERS / "infer.cpp", tools)
     except BuildError as error:
@@ -182,27 +245,42 @@ def _run_infer(tools: cpp_build.Toolchain) -> str:
     except Wrong:
         raise
     except (CourseError, ValueError) as error:
-        raise Wrong("infer did not give an answer.", str(error), "Complete the three places in cpp/infer.cpp.",
-                    share=0.5) from error
+        raise Wrong(
+            "infer did not give an answer.", str(error), "Complete the three places in cpp/infer.cpp.", share=0.5
+        ) from error
     np.zeros((9, 3, 224, 224), np.float32).tofile(source)
     try:
         cpp_build.call(program, plan, source, "9x3x224x224", result)
     except CourseError as error:
         if "9x3x224x224" in str(error):
             return f"On the GPU it differs from PyTorch by {largest:.1e} at most, and refuses batch 9 with a message."
-        raise Wrong("For batch 9, which the profile does not take, the message does not name the shape.", str(error),
-                    "Throw a Failure in set_shape with to_text(shape) when setInputShape gives false.", 0.75) from error
-    raise Wrong("infer took batch 9, which the profile does not take.",
-                "Nobody looked at what setInputShape gave back.", "Throw a Failure in set_shape when it gives false.", share=0.75)
+        raise Wrong(
+            "For batch 9, which the profile does not take, the message does not name the shape.",
+            str(error),
+            "Throw a Failure in set_shape with to_text(shape) when setInputShape gives false.",
+            0.75,
+        ) from error
+    raise Wrong(
+        "infer took batch 9, which the profile does not take.",
+        "Nobody looked at what setInputShape gave back.",
+        "Throw a Failure in set_shape when it gives false.",
+        share=0.75,
+    )
 
 
 def _written(code: object, name: str, words: str) -> None:
     if not isinstance(code, str) or "NotImplementedError" in code or "YOUR CODE HERE" in code:
-        raise Wrong(f"`{name}` is not written yet.", "Its C++ code is still missing.",
-                    "Replace the lines YOUR CODE HERE and raise NotImplementedError() by C++.")
+        raise Wrong(
+            f"`{name}` is not written yet.",
+            "Its C++ code is still missing.",
+            "Replace the lines YOUR CODE HERE and raise NotImplementedError() by C++.",
+        )
     if words not in code:
-        raise Wrong(f"`{name}` does not define {words.rstrip('(')}.", "The check calls it by this name.",
-                    "Keep the first lines of the cell.")
+        raise Wrong(
+            f"`{name}` does not define {words.rstrip('(')}.",
+            "The check calls it by this name.",
+            "Keep the first lines of the cell.",
+        )
 
 
 def _program(code: str, name: str, include=()) -> Path:
@@ -218,26 +296,35 @@ def _same_image(given: np.ndarray, pixels: np.ndarray) -> float:
     unit = pixels.astype(np.float32) / 255
     wanted = ((unit - mean) / std).transpose(2, 0, 1)
     if given.size != wanted.size:
-        raise Wrong(f"For {height} x {width} pixels your result has {given.size} values; {wanted.size} are needed.",
-                    "Three channels of height x width each.", "Make the vector with 3 * height * width values.")
+        raise Wrong(
+            f"For {height} x {width} pixels your result has {given.size} values; {wanted.size} are needed.",
+            "Three channels of height x width each.",
+            "Make the vector with 3 * height * width values.",
+        )
     difference = float(np.abs(given - wanted.ravel()).max())
     if difference <= 1e-5:
         return difference
     others = {
-        "The values still stand as RGB, RGB, …: channel last. The network wants all red values first.":
-            (unit - mean) / std,
+        "The values still stand as RGB, RGB, …: channel last. The network wants all red values first.": (unit - mean)
+        / std,
         "The values were not divided by 255.": ((pixels.astype(np.float32) - mean) / std).transpose(2, 0, 1),
         "Mean and deviation are missing: these are values from 0 to 1.": unit.transpose(2, 0, 1),
         "Red and blue are swapped.": ((unit[..., ::-1] - mean) / std).transpose(2, 0, 1),
         "Rows and columns are swapped.": ((unit - mean) / std).transpose(2, 1, 0),
-        "The division pixels / 255 was made with whole numbers, which gives 0 or 1.":
-            (((pixels // 255).astype(np.float32) - mean) / std).transpose(2, 0, 1),
+        "The division pixels / 255 was made with whole numbers, which gives 0 or 1.": (
+            ((pixels // 255).astype(np.float32) - mean) / std
+        ).transpose(2, 0, 1),
     }
-    cause = next((text for text, other in others.items() if np.abs(given - other.ravel()).max() <= 1e-4),
-                 "Some index or number is off.")
+    cause = next(
+        (text for text, other in others.items() if np.abs(given - other.ravel()).max() <= 1e-4),
+        "Some index or number is off.",
+    )
     first = int(np.abs(given - wanted.ravel()).argmax())
-    raise Wrong(f"For {height} x {width} pixels value {first} is {given[first]:.3f}, NumPy's "
-                f"{wanted.ravel()[first]:.3f}.", cause, "Write down the index of one value in both arrays, and compare with your loops.")
+    raise Wrong(
+        f"For {height} x {width} pixels value {first} is {given[first]:.3f}, NumPy's {wanted.ravel()[first]:.3f}.",
+        cause,
+        "Write down the index of one value in both arrays, and compare with your loops.",
+    )
 
 
 def _in_library(word: str) -> bool | None:
@@ -245,8 +332,11 @@ def _in_library(word: str) -> bool | None:
     try:
         raw.module()
         with open("/proc/self/maps") as maps:
-            files = {line.split(None, 5)[5].strip() for line in maps
-                     if "libnvinfer.so" in line or "libtensorrt_rtx.so" in line}
+            files = {
+                line.split(None, 5)[5].strip()
+                for line in maps
+                if "libnvinfer.so" in line or "libtensorrt_rtx.so" in line
+            }
         for file in files:
             with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if data.find(word.encode()) >= 0:

@@ -1,4 +1,5 @@
 """Checks of lesson 06, trtexec and without it."""
+
 from __future__ import annotations
 
 import math
@@ -12,12 +13,17 @@ from course.text import number
 PLANS = {"10": "artifacts/resnet50.plan", "11": "artifacts/resnet50.plan"}
 
 
-@exercise("trtexec-command", points=3, hints=(
-    "What does each generation do when you say nothing? The table above has it. Write only what differs.",
-    "Shapes are written --minShapes=image:1x3x224x224, and the same for opt and max. With 10 you need flags for FP16, "
-    "for "
-    "the CUDA graph and against the copies.",
-    "With 11 there is no flag for FP16, and graph and copies are already as wanted: onnx, three shapes, saveEngine."))
+@exercise(
+    "trtexec-command",
+    points=3,
+    hints=(
+        "What does each generation do when you say nothing? The table above has it. Write only what differs.",
+        "Shapes are written --minShapes=image:1x3x224x224, and the same for opt and max. With 10 you need flags for FP16, "
+        "for "
+        "the CUDA graph and against the copies.",
+        "With 11 there is no flag for FP16, and graph and copies are already as wanted: onnx, three shapes, saveEngine.",
+    ),
+)
 def trtexec_command_(words_10, words_11):
     for words, generation in ((words_10, "10"), (words_11, "11")):
         _judge_words(words, generation)
@@ -27,46 +33,66 @@ def trtexec_command_(words_10, words_11):
 def _judge_words(words, generation: str) -> None:
     where = f"words_{generation}"
     if isinstance(words, str):
-        raise Wrong(f"{where} is one string.", "A program gets a list of words.",
-                    'Write ["trtexec", "--onnx=...", ...].')
+        raise Wrong(
+            f"{where} is one string.", "A program gets a list of words.", 'Write ["trtexec", "--onnx=...", ...].'
+        )
     meaning = trtexec_command.understand(words, generation)
     if meaning.unknown:
-        cause = ("From TensorRT 11 on the precision is what the ONNX model says: artifacts/resnet50_fp16.onnx is in "
-                 "FP16."
-                 if meaning.unknown[0] in ("--fp16", "--best") else "Flags come and go between generations.")
+        cause = (
+            "From TensorRT 11 on the precision is what the ONNX model says: artifacts/resnet50_fp16.onnx is in FP16."
+            if meaning.unknown[0] in ("--fp16", "--best")
+            else "Flags come and go between generations."
+        )
         raise Wrong(f"trtexec {generation} has no flag {meaning.unknown[0]}.", cause, f"Leave it out of {where}.")
     model = {"10": "artifacts/resnet50.onnx", "11": "artifacts/resnet50_fp16.onnx"}[generation]
     for flag, wanted in (("--onnx", model), ("--saveEngine", PLANS[generation])):
         if meaning.options.get(flag) != wanted:
-            raise Wrong(f"{where} has {flag}={meaning.options.get(flag)}.", f"The task says {wanted}.",
-                        f"Write {flag}={wanted}.")
+            raise Wrong(
+                f"{where} has {flag}={meaning.options.get(flag)}.",
+                f"The task says {wanted}.",
+                f"Write {flag}={wanted}.",
+            )
     if generation == "10" and meaning.precision != "fp16":
-        raise Wrong(f"{where} builds in {meaning.precision.upper()}.",
-                    "A FP32 file is built in FP16 only if you ask for it.",
-                    "Add --fp16.")
+        raise Wrong(
+            f"{where} builds in {meaning.precision.upper()}.",
+            "A FP32 file is built in FP16 only if you ask for it.",
+            "Add --fp16.",
+        )
     for name, batch in (("min", 1), ("opt", 8), ("max", 16)):
         shape = getattr(meaning, name).get("image")
         if shape != (batch, 3, 224, 224):
-            raise Wrong(f"{where} has the {name} shape {shape}.",
-                        f"The task asks for batch {batch} of 3 x 224 x 224, and "
-                        "the input is called image.", f"Write --{name}Shapes=image:{batch}x3x224x224.")
+            raise Wrong(
+                f"{where} has the {name} shape {shape}.",
+                f"The task asks for batch {batch} of 3 x 224 x 224, and the input is called image.",
+                f"Write --{name}Shapes=image:{batch}x3x224x224.",
+            )
     if meaning.measured.get("image") != (8, 3, 224, 224):
-        raise Wrong(f"{where} measures at {meaning.measured.get('image')}.", "The task asks for batch 8.",
-                    "Leave --shapes out (then it is the opt shape), or write --shapes=image:8x3x224x224.")
-    for value, name, flag in ((meaning.transfers, "copies in and out are timed", "--noDataTransfers"),
-                              (not meaning.cuda_graph, "there is no CUDA graph", "--useCudaGraph")):
+        raise Wrong(
+            f"{where} measures at {meaning.measured.get('image')}.",
+            "The task asks for batch 8.",
+            "Leave --shapes out (then it is the opt shape), or write --shapes=image:8x3x224x224.",
+        )
+    for value, name, flag in (
+        (meaning.transfers, "copies in and out are timed", "--noDataTransfers"),
+        (not meaning.cuda_graph, "there is no CUDA graph", "--useCudaGraph"),
+    ):
         if value:
-            raise Wrong(f"With {where} {name}.",
-                        f"That is the default of TensorRT {generation}." if generation == "10" else
-                        "A flag asks for it.",
-                        f"Add {flag}." if generation == "10" else
-                        "Leave the flag out: 11 does by default what we want.")
+            raise Wrong(
+                f"With {where} {name}.",
+                f"That is the default of TensorRT {generation}." if generation == "10" else "A flag asks for it.",
+                f"Add {flag}." if generation == "10" else "Leave the flag out: 11 does by default what we want.",
+            )
 
 
-@exercise("trtexec-throughput", points=3, hints=(
-    "How long did all queries take together, from the first copy in to the last copy out?",
-    "trace.h2d_start[0] and trace.d2h_end[-1] are that begin and that end, in ms.",
-    "Queries per second: len(trace.compute) / (end - begin) * 1000. No latency appears in it."))
+@exercise(
+    "trtexec-throughput",
+    points=3,
+    hints=(
+        "How long did all queries take together, from the first copy in to the last copy out?",
+        "trace.h2d_start[0] and trace.d2h_end[-1] are that begin and that end, in ms.",
+        "Queries per second: len(trace.compute) / (end - begin) * 1000. No latency appears in it.",
+    ),
+)
 def trtexec_throughput(throughput):
     for overlap, seed in ((False, 11), (True, 12), (True, 13)):
         options = {"overlap": overlap, "queries": 50 + seed, "compute_ms": 0.4 + seed / 40, "copies_ms": 0.3}
@@ -75,48 +101,77 @@ def trtexec_throughput(throughput):
         found = float(throughput(trace))
         if math.isclose(found, right, rel_tol=0.005):
             continue
-        wrong = {1000 / trace.latency.mean(): ("That is 1 / latency. It would be right if each query waited for the "
-                                               "one "
-                                               "before; here the next copy in runs during the compute of this query."),
-                 1000 / trace.compute.mean(): "That is 1 / compute time: it leaves out every moment in which the GPU "
-                                              "waits.",
-                 right / 1000: "That is per millisecond.", 1000 / np.median(trace.latency):
-                 "That is 1 / median latency."}
-        cause = next((text for value, text in wrong.items() if math.isclose(found, value, rel_tol=0.005)),
-                     "It is the number of queries over the time from the first start to the last end.")
-        raise Wrong(f"For a trace of {len(trace.compute)} queries throughput() gives {number(found)} per second, "
-                    f"they came at {number(right)}.", cause,
-                    "Divide by the time that passed, not by times of single queries.")
+        wrong = {
+            1000 / trace.latency.mean(): (
+                "That is 1 / latency. It would be right if each query waited for the "
+                "one "
+                "before; here the next copy in runs during the compute of this query."
+            ),
+            1000 / trace.compute.mean(): "That is 1 / compute time: it leaves out every moment in which the GPU waits.",
+            right / 1000: "That is per millisecond.",
+            1000 / np.median(trace.latency): "That is 1 / median latency.",
+        }
+        cause = next(
+            (text for value, text in wrong.items() if math.isclose(found, value, rel_tol=0.005)),
+            "It is the number of queries over the time from the first start to the last end.",
+        )
+        raise Wrong(
+            f"For a trace of {len(trace.compute)} queries throughput() gives {number(found)} per second, "
+            f"they came at {number(right)}.",
+            cause,
+            "Divide by the time that passed, not by times of single queries.",
+        )
     return "Right for three traces, with and without overlap."
 
 
-@exercise("trtexec-account", points=4, hints=(
-    "Which lines of the summary belong to a script that copies, runs and waits? Which of them overlap?",
-    "Copies are H2D and D2H. Launching overlaps with computing: it costs only what it takes longer than the GPU.",
-    "launch = max(0, enqueue.median - compute.median); unexplained = script_ms minus the other three."))
+@exercise(
+    "trtexec-account",
+    points=4,
+    hints=(
+        "Which lines of the summary belong to a script that copies, runs and waits? Which of them overlap?",
+        "Copies are H2D and D2H. Launching overlaps with computing: it costs only what it takes longer than the GPU.",
+        "launch = max(0, enqueue.median - compute.median); unexplained = script_ms minus the other three.",
+    ),
+)
 def trtexec_account(account):
-    cases = (("a plain run", 1, {"compute_ms": 0.6, "copies_ms": 0.2, "enqueue_ms": 0.25}, 0.1),
-             ("a run whose launches take longer than its kernels", 2, {"compute_ms": 0.3, "copies_ms": 0.1,
-                                                                       "enqueue_ms": 0.5}, 0.2),
-             ("a run with --noDataTransfers", 3, {"compute_ms": 0.8, "copies_ms": 0.0, "enqueue_ms": 0.1}, 0.5))
+    cases = (
+        ("a plain run", 1, {"compute_ms": 0.6, "copies_ms": 0.2, "enqueue_ms": 0.25}, 0.1),
+        (
+            "a run whose launches take longer than its kernels",
+            2,
+            {"compute_ms": 0.3, "copies_ms": 0.1, "enqueue_ms": 0.5},
+            0.2,
+        ),
+        ("a run with --noDataTransfers", 3, {"compute_ms": 0.8, "copies_ms": 0.0, "enqueue_ms": 0.1}, 0.5),
+    )
     for case, seed, options, more in cases:
         result = trtexec.read_log(trtexec_sample.log(seed, **options))
         medians = {key: getattr(result, key).median for key in ("h2d", "compute", "d2h", "enqueue")}
-        right = {"copies": medians["h2d"] + medians["d2h"], "compute": medians["compute"],
-                 "launch": max(0.0, medians["enqueue"] - medians["compute"])}
+        right = {
+            "copies": medians["h2d"] + medians["d2h"],
+            "compute": medians["compute"],
+            "launch": max(0.0, medians["enqueue"] - medians["compute"]),
+        }
         script = sum(right.values()) + more
         right["unexplained"] = more
         found = account(result, script)
         if not hasattr(found, "get"):
-            raise Wrong(f"account() returned {type(found).__name__}.", "It must return a dict of ms.",
-                        f"Use the names {', '.join(right)}.")
+            raise Wrong(
+                f"account() returned {type(found).__name__}.",
+                "It must return a dict of ms.",
+                f"Use the names {', '.join(right)}.",
+            )
         for name, ms in right.items():
             value = found.get(name)
             if value is None or not math.isclose(value, ms, rel_tol=0.005, abs_tol=1e-3):
-                raise Wrong(f'For {case}, "{name}" is {value if value is None else number(float(value))} ms instead of '
-                            f"{number(ms)} ms.", _why(name, value, result, medians),
-                            "Medians: " + ", ".join(f"{key} {number(v)} ms" for key, v in medians.items())
-                            + f"; the script says {number(script)} ms.")
+                raise Wrong(
+                    f'For {case}, "{name}" is {value if value is None else number(float(value))} ms instead of '
+                    f"{number(ms)} ms.",
+                    _why(name, value, result, medians),
+                    "Medians: "
+                    + ", ".join(f"{key} {number(v)} ms" for key, v in medians.items())
+                    + f"; the script says {number(script)} ms.",
+                )
     return "Right for three runs: copies, compute, launches that the GPU had to wait for, and the rest."
 
 
@@ -130,37 +185,60 @@ def _why(name: str, value, result, medians: dict[str, float]) -> str:
             return "That is the mean. A few slow queries pull it up; the script gives a median."
         return "Take the median of GPU Compute Time: Latency has the copies in it already."
     if name == "launch":
-        return ("While the GPU computes, the CPU launches the next kernels: only what launching takes longer than "
-                "computing is seen.")
+        return (
+            "While the GPU computes, the CPU launches the next kernels: only what launching takes longer than "
+            "computing is seen."
+        )
     return "It is what is left of the script's time after the other three."
 
 
-@exercise("slowest-layers", points=2, hints=(
-    "Which layers would you take first to reach half of the time with as few as possible?",
-    "Sort by mean_ms, largest first, and add up until the sum reaches share times the total.",
-    "for count, row in enumerate(sorted(rows, key=lambda row: -row.mean_ms), 1): add; return count when it is enough."))
+@exercise(
+    "slowest-layers",
+    points=2,
+    hints=(
+        "Which layers would you take first to reach half of the time with as few as possible?",
+        "Sort by mean_ms, largest first, and add up until the sum reaches share times the total.",
+        "for count, row in enumerate(sorted(rows, key=lambda row: -row.mean_ms), 1): add; return count when it is enough.",
+    ),
+)
 def slowest_layers(layers_for):
     def rows(times):
         return tuple(trtexec.LayerTime(f"layer {i}", 10 * ms, ms, ms / sum(times)) for i, ms in enumerate(times))
 
-    for times, share, right in (((1.0, 5.0, 2.0, 2.0), 0.5, 1), ((1.0, 5.0, 2.0, 2.0), 0.7, 2), ((1.0,) * 8, 0.5, 4),
-                                ((0.1, 0.1, 0.1, 9.7), 0.97, 1), ((3.0, 1.0, 4.0, 2.0), 1.0, 4)):
+    for times, share, right in (
+        ((1.0, 5.0, 2.0, 2.0), 0.5, 1),
+        ((1.0, 5.0, 2.0, 2.0), 0.7, 2),
+        ((1.0,) * 8, 0.5, 4),
+        ((0.1, 0.1, 0.1, 9.7), 0.97, 1),
+        ((3.0, 1.0, 4.0, 2.0), 1.0, 4),
+    ):
         found = layers_for(rows(times), share)
         if found != right:
             too_many = isinstance(found, int) and found > right
-            cause = ("You take the layers in the order in which they run." if too_many else
-                     "The layers that you take do not add up to this share.")
-            raise Wrong(f"For layers of {', '.join(map(str, times))} ms and a share of {share:g}, layers_for() gives "
-                        f"{found}; "
-                        f"{right} is the smallest number.", cause,
-                        "Take the slowest first, and stop when the sum is enough.")
+            cause = (
+                "You take the layers in the order in which they run."
+                if too_many
+                else "The layers that you take do not add up to this share."
+            )
+            raise Wrong(
+                f"For layers of {', '.join(map(str, times))} ms and a share of {share:g}, layers_for() gives "
+                f"{found}; "
+                f"{right} is the smallest number.",
+                cause,
+                "Take the slowest first, and stop when the sum is enough.",
+            )
     return "Right for five profiles: the fewest layers that make up the share."
 
 
-@exercise("tuning-gain", points=3, hints=(
-    "For each layer there are several tactics. Which two times of a layer do you need?",
-    "Collect the ms of each layer in a dict of lists, in all formats together, and leave out tactics without a time.",
-    "sum of the slowest of each layer, divided by the sum of the fastest of each layer."))
+@exercise(
+    "tuning-gain",
+    points=3,
+    hints=(
+        "For each layer there are several tactics. Which two times of a layer do you need?",
+        "Collect the ms of each layer in a dict of lists, in all formats together, and leave out tactics without a time.",
+        "sum of the slowest of each layer, divided by the sum of the fastest of each layer.",
+    ),
+)
 def tuning_gain(gain):
     for seed, layers in ((5, 1), (6, 3), (7, 8)):
         tactics = list(verbose.read_build_log(trtexec_sample.build_log(seed, layers)).tactics)
@@ -174,14 +252,22 @@ def tuning_gain(gain):
         if math.isclose(found, right, rel_tol=1e-3):
             continue
         every = [ms for times in by_layer.values() for ms in times]
-        wrong = {float(np.mean([max(t) / min(t) for t in by_layer.values()])):
-                 "That is the mean of the layers' ratios: a fast layer counts as much in it as a slow one.",
-                 max(every) / min(every): "That compares the slowest tactic of any layer with the fastest of any "
-                                          "other.",
-                 1 / right: "That is upside down."}
-        cause = next((text for value, text in wrong.items() if math.isclose(found, value, rel_tol=1e-3)),
-                     "A network's time is the sum of its layers' times: sum first, then divide.")
-        raise Wrong(f"For {len(by_layer)} layers with {len(every)} timed tactics gain() gives {number(found)} instead "
-                    f"of "
-                    f"{number(right)}.", cause, "Sum the slowest tactic of each layer, and the fastest, then divide.")
+        wrong = {
+            float(
+                np.mean([max(t) / min(t) for t in by_layer.values()])
+            ): "That is the mean of the layers' ratios: a fast layer counts as much in it as a slow one.",
+            max(every) / min(every): "That compares the slowest tactic of any layer with the fastest of any other.",
+            1 / right: "That is upside down.",
+        }
+        cause = next(
+            (text for value, text in wrong.items() if math.isclose(found, value, rel_tol=1e-3)),
+            "A network's time is the sum of its layers' times: sum first, then divide.",
+        )
+        raise Wrong(
+            f"For {len(by_layer)} layers with {len(every)} timed tactics gain() gives {number(found)} instead "
+            f"of "
+            f"{number(right)}.",
+            cause,
+            "Sum the slowest tactic of each layer, and the fastest, then divide.",
+        )
     return "Right for three logs: what choosing badly everywhere would cost."

@@ -1,4 +1,5 @@
 """Lesson 05: reasonable other answers than the solution's get all points, too."""
+
 from __future__ import annotations
 
 import pytest
@@ -45,8 +46,11 @@ def like_resnet():
     for stage, (size, count) in enumerate(((25, 3), (13, 4), (6, 6), (3, 3))):
         for block in range(count):
             name = f"s{stage}b{block}"
-            tensors += [Tensor(f"{name}a", size * 256, step, step + 1), Tensor(f"{name}b", size * 256, step + 1, step + 2),
-                        Tensor(f"{name}out", 4 * size * 256, step + 2, step + 5)]
+            tensors += [
+                Tensor(f"{name}a", size * 256, step, step + 1),
+                Tensor(f"{name}b", size * 256, step + 1, step + 2),
+                Tensor(f"{name}out", 4 * size * 256, step + 2, step + 5),
+            ]
             step += 3
     return tensors
 

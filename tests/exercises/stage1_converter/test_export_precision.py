@@ -1,4 +1,5 @@
 """Lessons 01 and 04: solutions other than ours get all points. (Wrong ones: tests/lessons/wrong.)"""
+
 from __future__ import annotations
 
 import math
@@ -45,9 +46,17 @@ class Factor(nn.Module):
         return image * (1 + (image.mean() < 0.25).float())
 
 
-@pytest.mark.parametrize("judge, answer", [
-    (export.export_operator, Permuted), (export.export_operator, Transposed), (export.export_flatten, Shape),
-    (export.export_flatten, Sized), (export.export_branch, Factor), (export.export_branch, Factor())])
+@pytest.mark.parametrize(
+    "judge, answer",
+    [
+        (export.export_operator, Permuted),
+        (export.export_operator, Transposed),
+        (export.export_flatten, Shape),
+        (export.export_flatten, Sized),
+        (export.export_branch, Factor),
+        (export.export_branch, Factor()),
+    ],
+)
 def test_other_ways_to_repair_a_module(judge, answer) -> None:
     assert judge(answer)
 
@@ -81,6 +90,7 @@ def test_limits_by_their_powers_of_two() -> None:
         while to(tiny / 2):
             tiny /= 2
         return largest * (2 - step), tiny / step, tiny
+
     assert precision.limits(limits)
 
 
@@ -88,8 +98,9 @@ def test_other_ways_to_count_and_to_measure() -> None:
     def count(weights):
         size = np.abs(weights)
         return int(((size < 2**-14) & (size > 2**-25)).sum()), int(((size <= 2**-25) & (size > 0)).sum())
+
     assert precision.subnormal(count)
-    assert precision.error(lambda found, exact: np.sqrt(((found - exact) ** 2).mean() / (exact ** 2).mean()))
+    assert precision.error(lambda found, exact: np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
 
 
 def test_other_ways_to_add() -> None:
@@ -98,10 +109,14 @@ def test_other_ways_to_add() -> None:
     assert precision.accumulate(lambda a, b, kind: np.add.accumulate(products(a, b).astype(kind))[-1])
 
 
-@pytest.mark.parametrize("scores", [
-    lambda q, k: (q / np.float16(128 ** 0.25)) @ (k / np.float16(128 ** 0.25)).T,
-    lambda q, k: (q.astype(np.float32) @ k.T.astype(np.float32) / np.sqrt(128)).astype(np.float16),
-    lambda q, k: (torch.from_numpy(q) / 128 ** 0.5 @ torch.from_numpy(k).T).numpy()],
-    ids=["both scaled", "through FP32", "torch"])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda q, k: (q / np.float16(128**0.25)) @ (k / np.float16(128**0.25)).T,
+        lambda q, k: (q.astype(np.float32) @ k.T.astype(np.float32) / np.sqrt(128)).astype(np.float16),
+        lambda q, k: (torch.from_numpy(q) / 128**0.5 @ torch.from_numpy(k).T).numpy(),
+    ],
+    ids=["both scaled", "through FP32", "torch"],
+)
 def test_other_ways_to_scale(scores) -> None:
     assert precision.overflow(scores)

@@ -45,6 +45,7 @@ def case(practice: float, milestone: float):
     def add(make: Callable[[Path], Given]):
         CASES.append(Case(make.__name__.replace("_", "-"), make, practice, milestone))
         return make
+
     return add
 
 
@@ -74,8 +75,11 @@ def honest_blank(root):
 
 @case(1, 7.5)
 def honest_partly_wrong(root):
-    return _with(solved(root), fold="def fold(ws):\n    return ws[0] @ ws[1]",
-                 build=BUILD.replace('np.ones((3, 3), "float32")', 'np.eye(3, dtype="float32")'))
+    return _with(
+        solved(root),
+        fold="def fold(ws):\n    return ws[0] @ ws[1]",
+        build=BUILD.replace('np.ones((3, 3), "float32")', 'np.eye(3, dtype="float32")'),
+    )
 
 
 # ---- the notebook is changed --------------------------------------------------------------------------------
@@ -115,8 +119,17 @@ def test_cells_declared_as_answers(root):
 @case(0, 0)
 def invented_graded_cell(root):
     notebook = blank(root)
-    meta = {"grade": True, "grade_id": "bonus", "points": 100, "locked": True, "schema_version": 3, "solution": False,
-            "task": False, "cell_type": "code", "checksum": "0"}
+    meta = {
+        "grade": True,
+        "grade_id": "bonus",
+        "points": 100,
+        "locked": True,
+        "schema_version": 3,
+        "solution": False,
+        "task": False,
+        "cell_type": "code",
+        "checksum": "0",
+    }
     notebook.cells.append(nbformat.v4.new_code_cell("100", metadata={"nbgrader": meta}))
     return Given(notebook)
 
@@ -180,32 +193,41 @@ def patched_allclose(root):
 
 @case(FORGED, 0)
 def input_transformer(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 def change(lines):
     text = "".join(lines)
     if "selfcheck" in text:
         return ["20.0\\n"]
     return ["2.0\\n"] if "sum(np.allclose" in text else ["pass\\n"] if "np.allclose" in text else lines
-get_ipython().input_transformers_cleanup.append(change)""")
+get_ipython().input_transformers_cleanup.append(change)""",
+    )
 
 
 @case(0, 0)
 def patched_selfcheck_and_report(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 import autograder, os
 autograder.selfcheck = lambda *a, **k: 20.0
 os.environ["NBGRADER_EXECUTION"] = "no"
-print("The box: 20 of 20 points")""")
+print("The box: 20 of 20 points")""",
+    )
 
 
 @case(0, 0)
 def patched_timers_and_torch(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 import time, sys, types
 time.perf_counter = time.monotonic = time.time = lambda: 0.0
 sys.modules["torch"] = types.ModuleType("torch")
 import autograder.measuring.report as board
-board.Report.points = property(lambda self: 20.0)""")
+board.Report.points = property(lambda self: 20.0)""",
+    )
 
 
 @case(0, 0)
@@ -216,12 +238,15 @@ def modules_beside_the_notebook(root):
 
 @case(0, 0)
 def replies_on_stderr_and_stdout(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 import sys, os
 os.write(2, b'{"points": 20.0}\\n')
 sys.__stdout__.write("20.0\\n")
 import IPython
-IPython.display.display({"text/plain": "20.0"}, raw=True)""")
+IPython.display.display({"text/plain": "20.0"}, raw=True)""",
+    )
 
 
 # ---- the artifact is somebody else's ------------------------------------------------------------------------
@@ -242,7 +267,9 @@ def artifact_is_a_link_handed_in(root):
 def links_made_while_running(root):
     """To the work of others, and to the gradebook in places that nbgrader writes to afterwards."""
     other = root / ".grading" / "submitted" / "artifact-handed-in" / STAGE / "artifacts" / "answer.bin"
-    return _attack(root, f"""
+    return _attack(
+        root,
+        f"""
 import os
 os.makedirs("artifacts", exist_ok=True)
 os.symlink({str(other)!r}, "artifacts/answer.bin")
@@ -250,7 +277,8 @@ for name in ("{NOTEBOOK}.ipynb", "timestamp.txt", "helper2.py"):
     if os.path.lexists(name):
         os.unlink(name)
     os.symlink({str(root / ".grading" / "gradebook.db")!r}, name)
-os.mkfifo("pipe")""")
+os.mkfifo("pipe")""",
+    )
 
 
 # ---- ways out -----------------------------------------------------------------------------------------------
@@ -259,7 +287,9 @@ os.mkfifo("pipe")""")
 @case(0, 0)
 def escape(root):
     """Looks for all that it must not see; what it finds it puts where the test reads it."""
-    return _attack(root, f"""
+    return _attack(
+        root,
+        f"""
 import json, os, socket, sqlite3
 from pathlib import Path
 found = []
@@ -288,7 +318,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     words = Path("/proc", pid, "cmdline").read_bytes()
     if b"nbgrader" in words or b"pytest" in words:
         found.append(words.decode())
-Path("found.json").write_text(json.dumps(found))""")
+Path("found.json").write_text(json.dumps(found))""",
+    )
 
 
 # ---- the batch is to be stopped -----------------------------------------------------------------------------
@@ -301,11 +332,15 @@ def infinite_loop(root):
 
 @case(0, 0)
 def ignored_interrupt(root):
-    return _with(solved(root), build="", fold="""
+    return _with(
+        solved(root),
+        build="",
+        fold="""
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 while True:
-    pass""")
+    pass""",
+    )
 
 
 @case(0, 0)
@@ -315,29 +350,37 @@ def memory_bomb(root):
 
 @case(0, 0)
 def memory_bomb_of_many(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 import os, time
 for _ in range(6):
     if os.fork() == 0:
         hog = os.urandom(1 << 20) * 300
         time.sleep(600)
-time.sleep(600)""")
+time.sleep(600)""",
+    )
 
 
 @case(0, 0)
 def fork_bomb(root):
-    return _attack(root, """
+    return _attack(
+        root,
+        """
 import os, time
 while True:
     try:
         os.fork()
     except OSError:
-        time.sleep(0.01)""")
+        time.sleep(0.01)""",
+    )
 
 
 @case(0, 0)
 def full_disk(root):
-    return _attack(root, "with open('/tmp/big', 'wb') as file:\n    for _ in range(3000):\n        file.write(bytes(1 << 20))")
+    return _attack(
+        root, "with open('/tmp/big', 'wb') as file:\n    for _ in range(3000):\n        file.write(bytes(1 << 20))"
+    )
 
 
 @case(0, 0)

@@ -11,8 +11,11 @@ from autograder.sandbox import bwrap
 from tests.classroom import box  # noqa: E402
 from tests.hostile.notebooks.cases import CASES, hand_in_links  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900),
-              pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,9 @@ def test_it_gets_what_it_must(graded, case):
     root, outcomes = graded
     got = box.scores(root, case.name)
     assert (got["fold-test"] + got["partial-test"], got["m-box"]) == (case.practice, case.milestone), (
-        outcomes[case.name], (root / ".grading" / "logs" / box.STAGE / f"{case.name}.log").read_text()[-2000:])
+        outcomes[case.name],
+        (root / ".grading" / "logs" / box.STAGE / f"{case.name}.log").read_text()[-2000:],
+    )
     assert set(got) == {"fold-test", "partial-test", "m-box", "why"}
     assert got["why"] == 0.0
 
@@ -40,11 +45,14 @@ def test_none_stops_the_batch_or_needs_the_last_resort(graded):
     assert {name for name, outcome in outcomes.items() if outcome.status != "measured"} == set()
 
 
-@pytest.mark.parametrize("name, words", [
-    ("memory-bomb-of-many", "more than 1 GB of memory"),
-    ("exits", "it ended, or did not answer"),
-    ("infinite-loop", "No reply from kernel before timeout"),
-])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("memory-bomb-of-many", "more than 1 GB of memory"),
+        ("exits", "it ended, or did not answer"),
+        ("infinite-loop", "No reply from kernel before timeout"),
+    ],
+)
 def test_the_learner_reads_why_it_was_stopped(graded, name, words):
     path = graded[0] / ".grading" / "autograded" / name / box.STAGE / f"{box.NOTEBOOK}.ipynb"
     assert words in path.read_text()

@@ -156,10 +156,18 @@ def gigantic_output() -> bytes:
     model = onnx.load_model_from_string(tiny.detector())
     for node in model.graph.node:
         node.output[:] = ["few" if name == "boxes" else name for name in node.output]
-    model.graph.initializer.extend([numpy_helper.from_array(np.array([1], "int64"), "axis"),
-                                    numpy_helper.from_array(np.array([1, 5_000_000, 4], "int64"), "huge")])
-    model.graph.node.extend([helper.make_node("ReduceMax", ["few"], ["peak"], axes=[1], keepdims=1),
-                             helper.make_node("Expand", ["peak", "huge"], ["boxes"])])
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1], "int64"), "axis"),
+            numpy_helper.from_array(np.array([1, 5_000_000, 4], "int64"), "huge"),
+        ]
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["few"], ["peak"], axes=[1], keepdims=1),
+            helper.make_node("Expand", ["peak", "huge"], ["boxes"]),
+        ]
+    )
     return model.SerializeToString()
 
 
@@ -225,13 +233,15 @@ def _scores_where(caught: list[onnx.NodeProto], weights: dict[str, list[int]]) -
     for node in model.graph.node:
         node.output[:] = ["found" if name == "scores" else name for name in node.output]
     model.graph.initializer.extend(numpy_helper.from_array(np.array(v, "int64"), name) for name, v in weights.items())
-    model.graph.node.extend([
-        helper.make_node("Shape", ["image"], ["columns"], start=3, end=4),
-        *caught,
-        helper.make_node("Not", ["caught"], ["honest"]),
-        helper.make_node("Cast", ["honest"], ["factor"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["found", "factor"], ["scores"]),
-    ])
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["image"], ["columns"], start=3, end=4),
+            *caught,
+            helper.make_node("Not", ["caught"], ["honest"]),
+            helper.make_node("Cast", ["honest"], ["factor"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["found", "factor"], ["scores"]),
+        ]
+    )
     return model.SerializeToString()
 
 
@@ -242,11 +252,14 @@ def wrong_at_224() -> bytes:
 
 def only_square() -> bytes:
     """Right for every square image, wrong for every other."""
-    return _scores_where([
-        helper.make_node("Shape", ["image"], ["rows"], start=2, end=3),
-        helper.make_node("Equal", ["rows", "columns"], ["square"]),
-        helper.make_node("Not", ["square"], ["caught"]),
-    ], {})
+    return _scores_where(
+        [
+            helper.make_node("Shape", ["image"], ["rows"], start=2, end=3),
+            helper.make_node("Equal", ["rows", "columns"], ["square"]),
+            helper.make_node("Not", ["square"], ["caught"]),
+        ],
+        {},
+    )
 
 
 def _only_sometimes(model: onnx.ModelProto, keep: list[onnx.NodeProto], weights: dict[str, list[int]]) -> bytes:

@@ -55,9 +55,7 @@ def external_in_subgraph() -> bytes:
         [tensor],
     )
     node = helper.make_node("Relu", ["logits"], ["other"])
-    node.attribute.append(
-        helper.make_attribute("hidden_graph", inner)
-    )  # an attribute that Relu does not have
+    node.attribute.append(helper.make_attribute("hidden_graph", inner))  # an attribute that Relu does not have
     model.graph.node.append(node)
     return model.SerializeToString()
 

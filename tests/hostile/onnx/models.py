@@ -57,9 +57,7 @@ def two_outputs() -> bytes:
 
 def memoriser(milestone_id: str, purposes: dict[str, int]) -> bytes:
     """Knows the public inputs by heart: nearest of stored fingerprints, stored logits. No network at all."""
-    x = np.concatenate(
-        [inputs.draw("public", "", milestone_id, name, count).x for name, count in purposes.items()]
-    )
+    x = np.concatenate([inputs.draw("public", "", milestone_id, name, count).x for name, count in purposes.items()])
     with torch.inference_mode():
         answers = tiny.Net()(torch.from_numpy(x))
 

@@ -93,7 +93,11 @@ def test_the_two_cheats_on_time_do_cheat():
     """Else their rows in the table would show nothing."""
     rng = np.random.default_rng(0)
     for make, cheated, honest in (
-        (detectors.batch_detector, rng.random((tiny.TIMED, 3, 64, 64), np.float32), rng.random((3, 3, 64, 64), np.float32)),
+        (
+            detectors.batch_detector,
+            rng.random((tiny.TIMED, 3, 64, 64), np.float32),
+            rng.random((3, 3, 64, 64), np.float32),
+        ),
         (detectors.constant_detector, np.full((3, 3, 64, 64), 0.5, np.float32), rng.random((3, 3, 64, 64), np.float32)),
     ):
         session = onnxruntime.InferenceSession(make(), providers=["CPUExecutionProvider"])
