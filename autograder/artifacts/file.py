@@ -1,4 +1,4 @@
-"""Taking a learner's file: one plain file, without following any link, copied to where nobody else writes."""
+"""Taking what a learner handed in: plain files, without following any link, copied to where nobody else writes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+from autograder.artifacts.base import Taken
 from autograder.rejected import Rejected
 
 _ENGINES = (".engine", ".plan", ".trt", ".ort", ".pte", ".eng")
@@ -29,21 +30,11 @@ _MAGIC = (
 )
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A private copy: `path`, its SHA-256 and size in bytes. `name` is the learner's path, for messages."""
-
-    name: str
-    path: Path
-    sha256: str
-    bytes: int
-
-
-def take(workdir: str | Path, name: str, folder: Path, max_mb: float) -> Snapshot:
+def take(workdir: str | Path, name: str, folder: Path, max_mb: float, *, refuse: Callable[[str, bytes], None]) -> Taken:
     """Copy `workdir/name` to `folder`.
 
     No component of the path below `workdir` may be a link; the file must be a regular one with one name, and
-    no larger than `max_mb` (10^6 bytes).
+    no larger than `max_mb` (10^6 bytes). `refuse(name, data)` may raise Rejected for what it finds in it.
 
     Raises:
         Rejected: it is not; says what was found and what to do.
@@ -55,7 +46,7 @@ def take(workdir: str | Path, name: str, folder: Path, max_mb: float) -> Snapsho
             raise Rejected(
                 f"{name} is {_kind(info.st_mode)}.",
                 "Only a plain file is opened.",
-                "Save the model to this path, and hand it in again.",
+                "Save it as a file at this path, and hand it in again.",
             )
         if info.st_nlink > 1:
             raise Rejected(
@@ -66,11 +57,74 @@ def take(workdir: str | Path, name: str, folder: Path, max_mb: float) -> Snapsho
         data = _read(descriptor, name, int(max_mb * 1e6))
     finally:
         os.close(descriptor)
-    _refuse_other_formats(name, data)
+    refuse(name, data)
     target = folder / Path(name).name
     with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
         file.write(data)
-    return Snapshot(name, target, hashlib.sha256(data).hexdigest(), len(data))
+    return Taken(name, target, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def take_folder(workdir: str | Path, name: str, to: Path, max_mb: float, max_files: int = 200) -> Taken:
+    """Copy the folder `workdir/name` with all that is in it to `to`.
+
+    It may hold folders and regular files with one name each, `max_files` and `max_mb` (10^6 bytes) at most.
+
+    Raises:
+        Rejected: it is missing, is no folder, or holds anything else or more; says what and where.
+    """
+    target, digest = to / Path(name).name, hashlib.sha256()
+    room = int(max_mb * 1e6)
+    files = 0
+    queue = [(name, _open(Path(workdir), name), target)]
+    if not stat.S_ISDIR(os.fstat(queue[0][1]).st_mode):
+        os.close(queue[0][1])
+        raise Rejected(f"{name} is no folder.", "A folder is handed in here.", f"Put your files into {name}/.")
+    try:
+        while queue:
+            shown, folder, copy = queue.pop()
+            try:
+                copy.mkdir()
+                for entry in sorted(os.listdir(folder)):
+                    place = f"{shown}/{entry}"
+                    if entry in ("__pycache__", ".ipynb_checkpoints"):
+                        continue
+                    descriptor = _open_entry(folder, entry, place)
+                    info = os.fstat(descriptor)
+                    if stat.S_ISDIR(info.st_mode):
+                        queue.append((place, descriptor, copy / entry))
+                        continue
+                    try:
+                        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+                            kind = "a file with a second name" if stat.S_ISREG(info.st_mode) else _kind(info.st_mode)
+                            raise Rejected(f"{place} is {kind}.", "Plain files are taken only.", f"Replace {place}.")
+                        files += 1
+                        if files > max_files:
+                            raise Rejected(
+                                f"{name} holds more than {max_files} files.",
+                                "Far fewer are needed.",
+                                "Remove the rest.",
+                            )
+                        data = _read(descriptor, place, room) if info.st_size else b""
+                    finally:
+                        os.close(descriptor)
+                    room -= len(data)
+                    with open(os.open(copy / entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
+                        file.write(data)
+                    digest.update(f"{place}\0{len(data)}\0".encode(errors="surrogateescape") + data)
+            finally:
+                os.close(folder)
+    except BaseException:
+        for _, descriptor, _ in queue:
+            os.close(descriptor)
+        raise
+    return Taken(name, target, digest.hexdigest(), int(max_mb * 1e6) - room)
+
+
+def _open_entry(folder: int, entry: str, place: str) -> int:
+    try:
+        return os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        raise _not_opened(place, place, entry, folder, error) from error
 
 
 def _open(workdir: Path, name: str) -> int:
@@ -113,7 +167,7 @@ def _not_opened(name: str, so_far: str, part: str, folder: int, error: OSError) 
         engines = [
             entry for entry in _names(folder) if entry.endswith(_ENGINES) and (entry.startswith(stem) or "/" in name)
         ]
-        if engines:
+        if engines and name.endswith(".onnx"):
             return Rejected(
                 f"{name} is missing, but there is {engines[0]}.",
                 "A ready engine is program code, so the grader builds engines itself, from ONNX.",
@@ -146,14 +200,14 @@ def _read(descriptor: int, name: str, limit: int) -> bytes:
         raise Rejected(
             f"{name} has {max(size, len(data)) / 1e6:,.0f} MB.",
             f"At most {limit / 1e6:,.0f} MB are read for this milestone.",
-            "Export the given network only, with its weights once.",
+            "Hand in what is asked for only; a network holds its weights once.",
         )
     if not data:
         raise Rejected(f"{name} is empty.", "It has 0 bytes.", "Run the cell that writes it to its end.")
     return data
 
 
-def _refuse_other_formats(name: str, data: bytes) -> None:
+def refuse_other_than_onnx(name: str, data: bytes) -> None:
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             engine = "engine" in kind

@@ -1,7 +1,6 @@
 """The process that holds an artifact: inspects it, builds its engine, runs it, times it beside the reference.
 
-`autograder.sandbox.process` starts it, in the sandbox where there is one, and talks to it through two pipes
-(`autograder.sandbox.messages`). It is ours; the artifact in it is data. It knows no labels, no points, no secret.
+`autograder.sandbox.process` starts it, in bubblewrap where there is one, and talks to it through two pipes. It is ours; the artifact in it is data. It knows no labels, no points, no secret.
 Whatever a library prints goes to the log, never into the pipes.
 """
 
@@ -11,20 +10,18 @@ import contextlib
 import importlib
 import os
 import random
-import resource
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from autograder.artifacts import onnx
+from autograder.artifacts import onnx_guard
 from autograder.rejected import Rejected
 from autograder.sandbox import messages
+from autograder.sandbox.serve import limit, serve
 from course.bench.clocks import CpuTime, one_torch_thread
-from course.errors import CourseError
 
 MOST_KEPT, MOST_KEPT_BYTES = 4096, 192_000_000
 """Answers of timed calls that are kept; of more calls a random choice."""
@@ -32,39 +29,12 @@ MOST_ANSWER_BYTES, MOST_TIMED_BYTES = 60_000_000, 96_000_000
 """Of one run, asked for or timed. The detector's raw output has 9.5 MB for 8 images of 416 px, and 76 MB for 64."""
 
 
-def main(read_fd: int, write_fd: int, model_path: str, memory_bytes: int, cpu_seconds: int) -> None:
+def main(read_fd: int, write_fd: int, memory_bytes: int, cpu_seconds: int, model_path: str) -> None:
     """Answer requests until the pipe closes."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 30, 2 << 30))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    limit(memory_bytes, cpu_seconds)
     state = State(Path(model_path).read_bytes())
     commands = {"inspect": state.inspect, "build": state.build, "run": state.run, "time": state.time}
-    messages.send(write_fd, {"ready": True, "pid": os.getpid()})
-    while True:
-        try:
-            head, arrays = messages.receive(read_fd)
-        except messages.WireError:
-            return
-        try:
-            answer, results = commands[head.pop("command")](*arrays, **head)
-        except MemoryError:
-            answer, results = {"refused": _out_of_memory(memory_bytes)}, []
-        except CourseError as error:
-            grown = "bad_alloc" in error.cause or "Failed to allocate memory" in error.cause
-            answer = {"refused": _out_of_memory(memory_bytes) if grown else [error.what, error.cause, error.next_step]}
-            results = []
-        except Exception:
-            answer, results = {"bug": traceback.format_exc()}, []
-        messages.send(write_fd, answer, results)
-
-
-def _out_of_memory(limit: int) -> list[str]:
-    return [
-        "The model needs too much memory.",
-        f"The limit is {limit / 2**30:.1f} GB.",
-        "Look for a tensor that is far larger than the network needs.",
-    ]
+    serve(commands, read_fd, write_fd, memory_bytes, "Look for a tensor that is far larger than the network needs.")
 
 
 class State:
@@ -76,7 +46,7 @@ class State:
         self.references: dict[str, Callable] = {}
 
     def inspect(self, *, name: str, max_nodes: int, max_elements: int, allow_ops: list[str]):
-        facts = onnx.inspect(
+        facts = onnx_guard.inspect(
             self.data, name, max_nodes=max_nodes, max_elements=max_elements, allow_ops=tuple(allow_ops)
         )
         return vars(facts), []
@@ -237,12 +207,12 @@ class State:
     def _reference(self, where: str, options: Mapping[str, object], cuda: bool) -> Callable:
         key = f"{where} {sorted(options.items())}"
         if key not in self.references:
-            self.references[key] = load_reference(where, **options).to("cuda" if cuda else "cpu")
+            self.references[key] = _load(where, **options).to("cuda" if cuda else "cpu")
         return self.references[key]
 
 
-def load_reference(where: str, **options):
-    """The PyTorch module that "module:function" makes."""
+def _load(where: str, **options):
+    """The PyTorch module that "module:function" makes, in eval mode."""
     module, function = where.split(":")
     return getattr(importlib.import_module(module), function)(**options).eval()
 
@@ -291,4 +261,4 @@ def _float16_part(built) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    main(*map(int, sys.argv[1:5]), sys.argv[5])

@@ -1,50 +1,182 @@
-"""What the checks of one measurement share: the engines that were built, the inputs, the reference's answers."""
+"""A kind of check is one class in a module of this folder: its parameters, its words, its rules, its measurement.
+
+A milestone declares which it wants (`autograder.milestones`), `autograder.measuring` calls `measure` with a `Bench`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import math
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
+from autograder.artifacts.base import Artifact, Taken
+from autograder.sandbox.process import Box
+from autograder.tasks.base import Task
+from course.paths import ROOT
 
-from autograder.milestones import Accuracy, DynamicBatch, DynamicShape, Milestone, Params, Speed
-from autograder.rejected import Rejected
-from autograder.sandbox.process import Runner
-
-MOST_FIXED = 64
 TELL_EVERY_S = 10.0
 """So often a long step says that it still runs."""
 Outcome = tuple[float, str, str, dict]
 """Of a check: the part of the points, the measurement in words, what to say about lost points, the numbers."""
+Problem = tuple[str, str]
+"""Of a declaration: what is wrong, and what it must be like."""
+CPU_S = 7200
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """Which part of the points a measured value earns: none at `zero`, all at `full`, linear between.
+
+    `zero` above `full` means that less is better (an error). `dead_band`, in the unit of the value, is what
+    noise may cost: the value is moved in the learner's favour to the end of its confidence interval, but by
+    no more than that.
+    """
+
+    zero: float
+    full: float
+    dead_band: float = 0.0
+
+    def share(self, value: float, low: float | None = None, high: float | None = None) -> float:
+        """0 to 1; NaN earns 0. `low`, `high`: the interval of `value`; without one it is taken as it is."""
+        if math.isnan(value):
+            return 0.0
+        sign = 1 if self.full > self.zero else -1
+        best = high if sign > 0 else low
+        room = 0.0 if best is None or math.isnan(best) else min(max(0.0, sign * (best - value)), self.dead_band)
+        share = (value + sign * room - self.zero) / (self.full - self.zero)
+        return min(1.0, max(0.0, share))
+
+    def text(self, unit: str = "", scale: float = 1.0) -> str:
+        word = "at least" if self.full > self.zero else "at most"
+        way = "up from" if self.full > self.zero else "below"
+        return f"all points for {word} {self.full * scale:.4g}{unit}, some {way} {self.zero * scale:.4g}{unit}"
+
+    def problems(self, place: str) -> Iterator[Problem]:
+        numbers = (self.zero, self.full, self.dead_band)
+        if not all(map(math.isfinite, numbers)) or self.zero == self.full or self.dead_band < 0:
+            yield (
+                f"{place}={self} is no ramp.",
+                "zero and full must differ, dead_band must be 0 or more, all of them finite.",
+            )
+        elif self.dead_band > abs(self.full - self.zero):
+            yield (
+                f"{place} has too wide a dead band.",
+                "It must not exceed the ramp, or noise alone would earn all points.",
+            )
+
+
+class Measure(ABC):
+    """A kind of check. Subclasses are frozen dataclasses: their fields are the parameters.
+
+    judges: the kind of artifact that it looks at. tasks: the kinds of task that it can judge.
+    """
+
+    judges: ClassVar[type[Artifact]]
+    tasks: ClassVar[tuple[type[Task], ...]] = (Task,)
+
+    def problems(self, task: Task) -> Iterator[Problem]:
+        """What is wrong with these parameters for this task."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            for ramp in value.values() if isinstance(value, Mapping) else (value,):
+                if isinstance(ramp, Ramp):
+                    yield from ramp.problems(entry.name)
+
+    @abstractmethod
+    def wanted(self) -> str:
+        """What earns the points, in words."""
+
+    def open(self, at: Bench) -> None:
+        """What must work before any check of this artifact counts.
+
+        Raises:
+            Rejected: it does not; no check of the artifact gives points.
+        """
+
+    @abstractmethod
+    def measure(self, at: Bench) -> Outcome:
+        """Measure.
+
+        Raises:
+            Rejected: what was handed in cannot be measured; the check gives no points.
+        """
 
 
 @dataclass
-class Context:
-    """What the checks of one measurement share.
+class Bench:
+    """What the checks of one measurement share, and which of them is at work: `check` (its id), `path` (the artifact
+    that it judges).
 
-    draw(purpose, count) -> `inputs.Drawn`; for a detector draw(purpose, count, size) -> `inputs.DrawnScenes`.
-    answers(x) -> the reference's: logits, float32 [N, classes], or (boxes, scores); computed here, never in the
-    artifact's process. weights() -> how many the reference has. facts: of `onnx_guard`. engines: what was built
-    already.
+    draw(purpose, count, size) -> labelled inputs of the task. taken: every artifact that could be taken. measures: all
+    checks of this lane, each with the path of its artifact. limits_s: "build" and "run". memory_gb: of a box.
     """
 
-    milestone: Milestone
+    task: Task
     lane: str
     mode: str
-    runner: Runner
-    facts: dict
-    draw: Callable
-    answers: Callable[[np.ndarray], Any]
-    weights: Callable[[], int]
+    taken: Mapping[str, Taken]
+    artifacts: Mapping[str, Artifact]
+    measures: Sequence[tuple[str, Measure]]
+    limits_s: Mapping[str, float]
+    memory_gb: float
+    draw: Callable[..., Any]
     say: Callable[[str], None]
-    engines: dict[str, dict] = field(default_factory=dict)
+    boxes: contextlib.ExitStack
+    check: str = ""
+    path: str = ""
+    notes: dict[str, None] = field(default_factory=dict)
+    shared: dict[object, object] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.draw = functools.lru_cache(maxsize=2)(self.draw)  # a detector's scenes of two sizes serve two checks
+    @property
+    def artifact(self) -> Artifact:
+        """The declaration of the artifact that is judged."""
+        return self.artifacts[self.path]
+
+    def box(self, path: str = "", *arguments: str, sees: Sequence[str | Path] = (), inside: str = "", **limits) -> Box:
+        """A new box with one of the artifacts; it ends with the measurement, if not before.
+
+        Args:
+            path: of the artifact, as declared; the judged one if left out.
+            arguments: for our module in it, after the path of the artifact's copy.
+            sees: what it may read besides the artifact and its harness; "course" is the course.
+            inside: our module in it, if not the one of the artifact's kind.
+            limits: memory_gb, cpu_s of `Box`, over those of the milestone.
+        """
+        artifact, taken = self.artifacts[path or self.path], self.taken[path or self.path]
+        gpu = self.lane == "gpu"
+        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, **limits}
+        box = Box(
+            inside or artifact.inside,
+            str(taken.path),
+            *arguments,
+            sees=(*(ROOT / name for name in artifact.harness), taken.path.parent, *(ROOT / name for name in sees)),
+            words=artifact.words,
+            gpu=gpu,
+            confined=artifact.confined and self.mode == "hidden",
+            **options,
+        )
+        if box.why_open and self.mode == "hidden":
+            self.notes[
+                f"The {artifact.words.thing} ran in a process of its own, but in no sandbox: {box.why_open}."
+            ] = None
+        return self.boxes.enter_context(box)
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """What `make` gave for this key, made once for all checks; an exception is raised again."""
+        if key not in self.shared:
+            try:
+                self.shared[key] = (make(), None)
+            except Exception as error:
+                self.shared[key] = (None, error)
+        made, error = self.shared[key]
+        if error is not None:
+            raise error
+        return made
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -65,123 +197,3 @@ class Context:
         finally:
             done.set()
             teller.join()
-
-    def engine(self, precision: str, runtime: str, timed: bool = False) -> str:
-        """Key of an engine; built once, for all shapes that this milestone needs of it. On a CPU the timed one is
-        another, on one thread.
-        """
-        runtime = self.runtime(runtime)
-        alone = timed and runtime == "onnxruntime"
-        key = f"{precision}/{runtime}{' alone' if alone else ''}"
-        if key not in self.engines:
-            words = " on one thread, to be timed" if alone else ""
-            with self.step(f"building the {precision.upper()} engine{words}"):
-                self.engines[key], _ = self.runner.ask(
-                    "build",
-                    key=key,
-                    precision=precision,
-                    runtime=runtime,
-                    largest=self.largest(precision, runtime),
-                    ranges=self.ranges(precision, runtime),
-                    alone=alone,
-                    level=self.milestone.optimization_level,
-                    seconds=self.milestone.limits_s["build"],
-                )
-        return key
-
-    def run(self, key: str, x: np.ndarray) -> list[np.ndarray]:
-        """The engine's outputs."""
-        return self.runner.ask("run", [x], key=key, seconds=self.milestone.limits_s["run"])[1]
-
-    def run_all(self, key: str, x: np.ndarray, batch: int) -> list[np.ndarray]:
-        """The outputs for all images; a model with a fixed batch size gets batches of that size, the last one filled
-        up.
-        """
-        ((_, shape),) = self.facts["inputs"].values()
-        fixed = shape[0] if shape and isinstance(shape[0], int) and shape[0] > 0 else 0
-        if fixed > MOST_FIXED:
-            raise Rejected(
-                f"The batch size is fixed at {fixed}.",
-                f"At most {MOST_FIXED} images are run at once.",
-                "Export with an open batch size.",
-            )
-        batch, parts = fixed or batch, []
-        for start in range(0, len(x), batch):
-            part = x[start : start + batch]
-            outputs = self.run(key, np.resize(part, (batch, *x.shape[1:])) if fixed else part)
-            parts.append([array[: len(part)] if array.ndim else array[None] for array in outputs])
-        for arrays in zip(*parts):
-            if len(shapes := {array.shape[1:] for array in arrays}) > 1:
-                raise Rejected(
-                    "The output changes its shape.",
-                    f"{sorted(shapes)[:3]} for batches of one size.",
-                    "Export again.",
-                )
-        return [np.concatenate(arrays) for arrays in zip(*parts)]
-
-    def runtime(self, name: str) -> str:
-        return {"cpu": "onnxruntime", "gpu": "tensorrt"}[self.lane] if name == "auto" else name
-
-    def largest(self, precision: str, runtime: str) -> int:
-        """The largest batch that any check of this milestone needs of this engine: so one engine serves them
-        all.
-        """
-        sizes = [1]
-        for params in self._users(precision, runtime):
-            if isinstance(params, DynamicBatch):
-                sizes += [*params.batches, params.largest]
-            elif isinstance(params, Accuracy):
-                sizes.append(params.batch)
-            elif isinstance(params, Speed):
-                sizes += params.batches
-        return max(sizes)
-
-    def ranges(self, precision: str, runtime: str) -> list[tuple[tuple[int, ...], ...]]:
-        """Smallest, usual and largest shape of each optimisation profile that a detector's engine needs: one for the
-        shapes that are judged, tuned for the largest of them, and a wide one where any shape may come.
-
-        A profile for each size of image would be tuned better, but each takes long to build: at level 0 an H100 took
-        69 s with one profile (docs/results/h100/m1b/raw_1.log) and 109 s with two (h100/stage1/08_yolo.html).
-        """
-        counts, sides, wide = set(), set(), []
-        for params in self._users(precision, runtime):
-            if isinstance(params, DynamicShape):
-                any_side = [params.lowest, params.highest, *(n for shape in params.shapes for n in shape[1:])]
-                most_at_once = max(params.largest, *(shape[0] for shape in params.shapes))
-                most = (most_at_once, 3, max(any_side), max(any_side))
-                wide.append(((1, 3, min(any_side), min(any_side)), most, most))
-            elif sizes := getattr(params, "sizes", ()):
-                sides.update(sizes)
-                counts.update(params.batches if isinstance(params, Speed) else (params.batch,))
-        if not sides:
-            return wide
-        most = (max(counts), 3, max(sides), max(sides))
-        return [((min(counts), 3, min(sides), min(sides)), most, most), *wide]
-
-    def _users(self, precision: str, runtime: str) -> Iterator[Params]:
-        """What the checks of this lane say that use this engine."""
-        for check in self.milestone.checks:
-            params = check.lanes.get(self.lane)
-            if params is None:
-                continue
-            wanted = getattr(params, "precision", "fp32")
-            if (wanted, self.runtime(params.runtime)) == (precision, runtime):
-                yield params
-
-
-def engine_words(built: dict) -> str:
-    """Such as "TensorRT 8.6.0 on the GPU"."""
-    name = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}.get(built["runtime"], built["runtime"])
-    return f"{name} {built['version']} on {'the CPU' if built['device'] == 'cpu' else 'the GPU'}"
-
-
-def float16_share(built: dict, least: float) -> tuple[dict[str, float], str, str]:
-    """Of an FP16 engine: a share of the points where too few layers are in FP16, words for the measurement, and a
-    message. All empty where the runtime does not choose precisions.
-    """
-    if built["float16"] < 0:
-        return {}, "", ""
-    words = f"; {100 * built['float16']:.0f} % of the layers in FP16"
-    if built["float16"] >= least:
-        return {}, words, ""
-    return {"float16": built["float16"] / least}, words, "Too many layers stay in FP32."

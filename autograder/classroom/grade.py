@@ -40,7 +40,7 @@ from course.paths import ROOT
 
 UNPROTECTED = "--i-accept-running-student-code-unprotected"
 MEASURE = (sys.executable, "-m", "autograder", "measure")
-_LIMIT_S, _MEASURE_S = 3600.0, 1800.0
+_LIMIT_S = 3600.0
 
 
 @dataclass
@@ -282,7 +282,7 @@ def _measure(
                 encoding="utf-8",
                 errors="replace",
                 env=_environment(),
-                timeout=_MEASURE_S,
+                timeout=milestone.limits_s["all"],
                 stdin=subprocess.DEVNULL,
             )
             report = Report.from_json(path.read_text())
@@ -291,7 +291,7 @@ def _measure(
             )
         except (subprocess.TimeoutExpired, OSError, CourseError) as error:
             words = (
-                f"took longer than {_MEASURE_S:.0f} s"
+                f"took longer than {milestone.limits_s['all']:.0f} s"
                 if isinstance(error, subprocess.TimeoutExpired)
                 else f"ended without a report: {_last_words(done.stderr or done.stdout)}"
             )

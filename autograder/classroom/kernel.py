@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from course.paths import ROOT
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
+MOST_LOG = 64 << 10
 
 
 class _Watch(threading.Thread):
@@ -55,6 +57,28 @@ class _Watch(threading.Thread):
         self._over.set()
 
 
+class _Log(threading.Thread):
+    """Passes on what a kernel's process itself prints, the beginning of it: to stderr, as plain text."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self._read_end, self.write_end = os.pipe()
+
+    def begin(self) -> None:
+        """The process has its end of the pipe; ours is closed, so that reading ends with it."""
+        os.close(self.write_end)
+        self.start()
+
+    def run(self) -> None:
+        room = MOST_LOG
+        while chunk := os.read(self._read_end, 1 << 16):
+            if room > 0:
+                text = chunk[:room].decode(errors="replace")
+                print("".join(c if c.isprintable() or c == "\n" else "?" for c in text), end="", file=sys.stderr)
+            room -= len(chunk)
+        os.close(self._read_end)
+
+
 def _bytes(family: list[psutil.Process], shared: bool = False) -> int:
     """Memory of all together. `shared` counts shared pages once per process: too much, but quick."""
     total = 0
@@ -68,8 +92,10 @@ class BoxedKernelManager(AsyncKernelManager):
     """A kernel in bubblewrap. ZeroMQ goes over unix sockets, for the sandbox has not even a loopback network."""
 
     limits: dict = {}
+    hide: tuple[str, ...] = ()
     protected = True
     watch: _Watch | None = None
+    _printed: _Log | None = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -91,7 +117,12 @@ class BoxedKernelManager(AsyncKernelManager):
 
     async def _async_pre_start_kernel(self, **kwargs):
         self._folder = kwargs.get("cwd") or os.getcwd()
-        return await super()._async_pre_start_kernel(**kwargs)
+        command, options = await super()._async_pre_start_kernel(**kwargs)
+        if self.protected:
+            # What is inside can read bubblewrap's environment and open its files: neither is the grader's own.
+            self._printed = _Log()
+            options |= {"env": {}, "stdout": self._printed.write_end, "stderr": self._printed.write_end}
+        return command, options
 
     def format_kernel_cmd(self, extra_arguments=None):
         command = super().format_kernel_cmd(extra_arguments)
@@ -104,12 +135,15 @@ class BoxedKernelManager(AsyncKernelManager):
             ro=(ROOT / "course", ROOT / "autograder"),
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
+            hide=self.hide,
             **limits,
             env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
         )
 
     async def _async_post_start_kernel(self, **kwargs):
         await super()._async_post_start_kernel(**kwargs)
+        if self._printed:
+            self._printed.begin()
         self.watch = _Watch(
             self.provisioner.pid, self.limits["mem_gb"], self.limits["processes"], self.limits["total_s"]
         )
@@ -148,6 +182,8 @@ class SandboxedExecute(Execute):
         manager = super().create_kernel_manager()
         manager.limits = {name: getattr(self, name) for name in ("mem_gb", "cpu_s", "processes", "total_s")}
         manager.protected = not getattr(self, UNPROTECTED)
+        exchange = self.config.get("Exchange", {}).get("root")
+        manager.hide = (str(exchange),) if exchange else ()
         self._manager = manager
         return manager
 

@@ -66,7 +66,7 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
     cells: dict[str, list[str]] = {}
     for milestone in all_milestones() if milestones is None else milestones:
         place = f"{milestone.stage}/{milestone.notebook}"
-        artifacts.setdefault(place, []).extend(artifact.path for artifact in milestone.artifacts)
+        artifacts.setdefault(place, []).extend(artifact.path for artifact in milestone.artifacts if artifact.built)
         cells.setdefault(place, []).append(milestone.grade_id)
     c.FreshArtifacts.paths, c.PendingMilestones.cells = artifacts, cells
 

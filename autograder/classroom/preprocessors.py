@@ -84,12 +84,12 @@ class RestoreMaster(NbGraderPreprocessor):
 
 
 class FreshArtifacts(NbGraderPreprocessor):
-    """Before a notebook runs: remove its milestones' artifacts, so that only what it builds here counts.
+    """Before a notebook runs: remove the artifacts that it is to make, so that only what it builds here counts.
 
-    An artifact that came with the submission might be anybody's.
+    One that came with the submission might be anybody's. What is written by hand (`Artifact.built` says no) stays.
     """
 
-    paths = Dict(help="'STAGE/NAME' -> the artifacts of that notebook").tag(config=True)
+    paths = Dict(help="'STAGE/NAME' -> the artifacts that this notebook makes").tag(config=True)
 
     def preprocess(self, nb, resources):
         names, folder = resources["nbgrader"], Path(resources["metadata"]["path"])

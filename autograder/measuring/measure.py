@@ -7,9 +7,9 @@ python -m autograder measure s1.m1 --workdir SUBMISSION --mode hidden --who STUD
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
-import hashlib
 import logging
 import math
 import sys
@@ -17,19 +17,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
-from autograder.artifacts.file import take
-from autograder.checks import accuracy
+from autograder.artifacts.base import Taken
+from autograder.checks.base import Bench
 from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import LANES, Check, Milestone, get
 from autograder.rejected import Rejected
-from autograder.sandbox.process import Runner
 from autograder.tasks import inputs
-from autograder.tasks.detector import Answer
+from autograder.tasks.base import Seeds
 from course.errors import CourseError
 from course.files import atomic_write
 
@@ -103,74 +99,82 @@ def machine_lane() -> str:
 def _measure(
     milestone: Milestone, workdir: Path, key: bytes | None, say: Callable, *, mode: str, who: str, lane: str
 ) -> dict:
-    artifact = milestone.artifacts[0]
-    with tempfile.TemporaryDirectory(prefix="grader-") as folder:
+    seeds, sources = Seeds(mode, who, milestone.id, key), {}
+
+    @functools.lru_cache(maxsize=2)  # a detector's scenes of two sizes serve two checks
+    def draw(purpose: str, count: int, size: int | tuple[int, int] | None = None):
+        drawn = milestone.task.draw(seeds, purpose, count, size)
+        sources[f"{milestone.task.drawn}: {drawn.source}."] = None
+        return drawn
+
+    with tempfile.TemporaryDirectory(prefix="grader-") as folder, contextlib.ExitStack() as boxes:
+        taken, refused = _take(milestone, workdir, Path(folder), say)
+        measures = [
+            (check.judged(milestone.artifacts).path, check.lanes[lane])
+            for check in milestone.checks
+            if lane in check.lanes
+        ]
+        bench = Bench(
+            task=milestone.task,
+            lane=lane,
+            mode=mode,
+            taken=taken,
+            artifacts={artifact.path: artifact for artifact in milestone.artifacts},
+            measures=measures,
+            limits_s=milestone.limits_s,
+            memory_gb=milestone.memory_gb,
+            draw=draw,
+            say=say,
+            boxes=boxes,
+        )
+        for path, measure in measures:
+            if path not in refused:
+                try:
+                    measure.open(dataclasses.replace(bench, path=path))
+                except Rejected as error:
+                    refused[path] = error
+        record = {"artifacts": {path: copy.sha256 for path, copy in taken.items()}}
+        if len(refused) == len(milestone.artifacts):
+            return record | _rejected(milestone, lane, next(iter(refused.values())))
+        results: list[CheckResult] = []
+        for check in milestone.checks:
+            path = check.judged(milestone.artifacts).path
+            results.append(_one(dataclasses.replace(bench, check=check.id, path=path), check, results, refused))
+        return record | {"status": "measured", "checks": tuple(results), "notes": (*sources, *bench.notes)}
+
+
+def _take(
+    milestone: Milestone, workdir: Path, folder: Path, say: Callable
+) -> tuple[dict[str, Taken], dict[str, Rejected]]:
+    """Private copies of the artifacts, and what was refused."""
+    taken, refused = {}, {}
+    for number, artifact in enumerate(milestone.artifacts):
+        say(f"reading {artifact.path}")
+        place = folder / str(number)  # each alone in its folder: a box sees no other
+        place.mkdir()
         try:
-            say(f"reading {artifact.path}")
-            copy = take(workdir, artifact.path, Path(folder), artifact.max_mb)
+            taken[artifact.path] = artifact.take(workdir, place)
         except Rejected as error:
-            return _rejected(milestone, lane, error)
-        record = {"artifacts": {artifact.path: copy.sha256}}
-        with Runner(
-            copy.path,
-            memory_gb=milestone.memory_gb * (4 if lane == "gpu" else 1),
-            cpu_s=7200,
-            gpu=lane == "gpu",
-            package=milestone.reference.split(".")[0],
-        ) as runner:
-            try:
-                facts, _ = runner.ask(
-                    "inspect",
-                    seconds=120,
-                    name=artifact.path,
-                    max_nodes=artifact.max_nodes,
-                    max_elements=artifact.max_elements,
-                    allow_ops=list(artifact.allow_ops),
-                )
-            except Rejected as error:
-                return record | _rejected(milestone, lane, error)
-            sources: dict[str, None] = {}
-
-            def draw(purpose: str, count: int, *size) -> inputs.Drawn | inputs.DrawnScenes:
-                make = inputs.draw_scenes if size else inputs.draw
-                drawn = make(mode, who, milestone.id, purpose, count, *size, key=key)
-                sources[drawn.source] = None
-                return drawn
-
-            context = accuracy.Context(
-                milestone,
-                lane,
-                mode,
-                runner,
-                facts,
-                draw,
-                functools.partial(reference_answers, milestone.reference),
-                functools.partial(_weights, milestone.reference),
-                say,
-            )
-            results: list[CheckResult] = []
-            for check in milestone.checks:
-                results.append(_one(context, check, results))
-            notes = tuple(f"{'Scenes' if milestone.task == 'detector' else 'Images'}: {source}." for source in sources)
-            if runner.why_open and mode == "hidden":
-                notes += (f"The model ran in a process of its own, but in no sandbox: {runner.why_open}.",)
-            return record | {"status": "measured", "checks": tuple(results), "notes": notes}
+            refused[artifact.path] = error
+    return taken, refused
 
 
-def _one(context: accuracy.Context, check: Check, before: list[CheckResult]) -> CheckResult:
+def _one(bench: Bench, check: Check, before: list[CheckResult], refused: dict[str, Rejected]) -> CheckResult:
     """Measure one check; an artifact's failure is the check's result, a failure of ours is raised."""
-    params = check.lanes.get(context.lane)
-    if params is None:
+    measure = check.lanes.get(bench.lane)
+    if measure is None:
         return _open(check)
     missing = [result.title for result in before if result.id in check.needs and result.points == 0]
     if missing:
-        result = _result(check, 0.0, "not measured", "", {}, context.lane)
+        result = _result(check, 0.0, "not measured", "", {}, bench.lane)
         return dataclasses.replace(result, message=f"It waits for: {'; '.join(missing)}. Repair that first.", hint="")
     try:
-        share, measured, message, values = accuracy.MEASURE[type(params)](context, check, params)
+        if bench.path in refused:
+            raise refused[bench.path]
+        share, measured, message, values = measure.measure(bench)
     except Rejected as error:
         share, measured, message, values = 0.0, "could not be measured", f"{error.what} {error.cause}", {}
-    return _result(check, share, measured, message, values, context.lane)
+    return _result(check, share, measured, message, values, bench.lane)
 
 
 def _result(check: Check, share: float, measured: str, message: str, values: dict, lane: str) -> CheckResult:
@@ -192,7 +196,7 @@ def _result(check: Check, share: float, measured: str, message: str, values: dic
         points,
         check.points,
         measured,
-        accuracy.threshold(check.lanes[lane]),
+        check.lanes[lane].wanted(),
         message,
         hint,
         values,
@@ -208,7 +212,7 @@ def _open(check: Check) -> CheckResult:
         0.0,
         check.points,
         "not measured",
-        accuracy.threshold(check.lanes[lane]),
+        check.lanes[lane].wanted(),
         NO_GPU,
     )
 
@@ -228,73 +232,10 @@ def _all_failed(milestone: Milestone, lane: str) -> tuple[CheckResult, ...]:
             0.0,
             check.points,
             "not measured",
-            accuracy.threshold(check.lanes[lane]),
+            check.lanes[lane].wanted(),
         )
         for check in milestone.checks
     )
-
-
-MOST_REMEMBERED = 1_000_000_000
-"""Bytes of the reference's answers."""
-_answers: dict[tuple[str, bytes], np.ndarray | Answer] = {}
-
-
-def reference_answers(reference: str, x: np.ndarray) -> np.ndarray | Answer:
-    """The reference's answers to images, computed in this process on the CPU; remembered per input.
-
-    Logits, float32 [N, classes]; of a detector its boxes and scores.
-    """
-    import torch
-
-    digest = (reference, hashlib.sha256(np.ascontiguousarray(x)).digest())
-    if digest not in _answers:
-        parts = _in_parallel(_reference(reference), np.array_split(x, math.ceil(len(x) / 8)))
-        if isinstance(parts[0], tuple):
-            answer = Answer(*(torch.cat(part).float().numpy() for part in zip(*parts)))
-        else:
-            answer = torch.cat(parts).float().numpy()
-        if len(_answers) > 256 or sum(map(_bytes, _answers.values())) > MOST_REMEMBERED:
-            _answers.clear()
-        _answers[digest] = answer
-    return _answers[digest]
-
-
-def _in_parallel(model, parts: list[np.ndarray]) -> list:
-    """The module's answers to each part, every part on one thread of its own.
-
-    Threads that share the work of one small convolution wait for each other: on two busy cores (load 5) 64 scenes of
-    320 px took PyTorch 17 and 28 s in that way, and 5 and 7 s in this one.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-
-    def one(part: np.ndarray):
-        torch.set_num_threads(1)  # a setting of the thread, in part
-        with torch.inference_mode():
-            return model(torch.from_numpy(part))
-
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(one, parts))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _bytes(answer: np.ndarray | Answer) -> int:
-    return answer.boxes.nbytes + answer.scores.nbytes if isinstance(answer, Answer) else answer.nbytes
-
-
-def _weights(reference: str) -> int:
-    """How many numbers the reference has learned."""
-    return sum(value.numel() for value in _reference(reference).parameters())
-
-
-@functools.lru_cache(maxsize=2)
-def _reference(reference: str):
-    from autograder.artifacts.onnx_inside import load_reference
-
-    return load_reference(reference)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -57,11 +57,15 @@ def bwrap(
     cpu_s: int = 600,
     env: Mapping[str, str] | None = None,
     *,
+    hide: Sequence[str | Path] = (),
     processes: int = 256,
     files: int = 4096,
     file_gb: float = 2.0,
 ) -> list[str]:
     """The command line that runs `argv` inside.
+
+    Start it with an empty environment, and with pipes or /dev/null as its streams: what is inside finds bubblewrap
+    itself as process 1, with its environment and its open files.
 
     Args:
         argv: the command; its program must be visible inside.
@@ -74,13 +78,15 @@ def bwrap(
             the address space would break CUDA. All processes together are watched by `autograder.classroom.kernel`.
         cpu_s: CPU seconds per process.
         env: its environment, over a few safe defaults; nothing else is inherited.
+        hide: folders of the system that are empty inside, such as nbgrader's exchange. /usr/local/share, where it lies
+            by default, always is.
         processes, files: how many of this user's processes may run (not enforced by Linux if the user is root), and
             how many files each may have open.
         file_gb: GiB that one file may have.
     """
-    size = ["--size", str(int(mem_gb * 2**30))] if _sized_tmpfs() else []
+    size = ["--size", str(int(mem_gb * 2**30))] if _knows("--size") else []  # bubblewrap 0.7 and newer
     line = [
-        "bwrap",
+        shutil.which("bwrap") or "bwrap",
         "--die-with-parent",
         "--new-session",
         "--unshare-user",
@@ -89,6 +95,7 @@ def bwrap(
         "--unshare-uts",
         "--unshare-net",
         "--unshare-cgroup-try",
+        *(["--disable-userns"] if _can_end_userns() else []),
         "--cap-drop",
         "ALL",
         "--clearenv",
@@ -104,6 +111,9 @@ def bwrap(
         elif os.path.isdir(name):
             line += ["--ro-bind", name, name]
     line += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
+    for path in filter(os.path.isdir, map(str, ("/usr/local/share", *hide))):
+        if any(Path(path).is_relative_to(shown) for shown in ("/usr", *_SYSTEM)):
+            line += ["--tmpfs", path]
     line += [*size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
     for path in (*filter(os.path.exists, _ETC), *_python(), *ro):
         line += ["--ro-bind", str(path), str(path)]
@@ -161,6 +171,7 @@ def available() -> str | None:
             errors="replace",
             timeout=60,
             stdin=subprocess.DEVNULL,
+            env={},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not start: {error}"
@@ -187,11 +198,21 @@ def require() -> None:
         )
 
 
-@functools.lru_cache(maxsize=1)
-def _sized_tmpfs() -> bool:
-    """bubblewrap before 0.7 cannot limit the size of /tmp."""
+@functools.cache
+def _can_end_userns() -> bool:
+    """Whether user namespaces inside the sandbox can be switched off: bubblewrap 0.8, and a kernel that lets it."""
+    line = ["bwrap", "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
     try:
-        return b"--size" in subprocess.run(["bwrap", "--help"], capture_output=True, timeout=20).stdout
+        return subprocess.run(line, capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@functools.cache
+def _knows(option: str) -> bool:
+    """Whether this bubblewrap has an option."""
+    try:
+        return option.encode() in subprocess.run(["bwrap", "--help"], capture_output=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
 

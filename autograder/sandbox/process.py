@@ -1,25 +1,28 @@
-"""Starting, asking and ending the process that holds an artifact (`autograder.artifacts.onnx_inside`)."""
+"""A box: a process with limits, in bubblewrap where there is one, that answers requests over two pipes."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from autograder.rejected import Rejected
-from autograder.sandbox import messages
+from autograder.sandbox import bwrap, messages
 from course.paths import ROOT
 
 START_S = 180.0
+MOST_LOG = 64 << 10
 _KEPT_VARIABLES = (
     "PATH",
     "LANG",
@@ -33,51 +36,82 @@ _KEPT_VARIABLES = (
 )
 
 
-class RunnerBroke(Exception):
-    """The measuring process failed for a reason of its own: no fault of the artifact. Holds the process's
-    log.
+class BoxBroke(Exception):
+    """The box failed for a reason of its own: no fault of what is in it. Holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a learner is told what happened in a box.
+
+    thing: what is in it, such as "model". slow, died: next steps.
     """
 
+    thing: str
+    slow: str
+    died: str
 
-class Runner:
+
+class Box:
     """The process. Use it in a `with` block; it is dead afterwards, with everything it started.
 
     Args:
-        model: the private copy of the artifact, the only file in its folder.
+        inside: our module that runs in it (`python -m`); it gets the two pipes' numbers, the limits on memory (bytes)
+            and CPU time (seconds), then `arguments`.
+        sees: files and folders that it may read, besides the system's and Python's packages. Everything else of this
+            machine is out of its sight.
+        words: for the learner.
         memory_gb: what the process may allocate.
         cpu_s: CPU seconds (all threads together) after which the kernel ends it.
         gpu: whether the GPU's devices are passed into the sandbox.
-        package: top-level package of the reference, which the sandbox shows beside the course.
+        confined: whether it must not run without bubblewrap, since it runs code that somebody handed in.
 
-    `sandboxed` says whether bubblewrap holds it; `why_open` the reason if not.
+    `why_open` is None in bubblewrap, else the reason why there is none.
+
+    Raises:
+        NoSandboxError: it must be confined, and there is no bubblewrap.
+        BoxBroke: it does not start.
     """
 
-    def __init__(self, model: Path, *, memory_gb: float, cpu_s: int, gpu: bool, package: str = "course"):
+    def __init__(
+        self,
+        inside: str,
+        *arguments: str,
+        sees: Sequence[str | Path],
+        words: Words,
+        memory_gb: float,
+        cpu_s: int,
+        gpu: bool = False,
+        confined: bool = False,
+    ):
+        self.words, self._memory_gb, self._dead = words, memory_gb, None
+        self.why_open = bwrap.available()
+        if confined:
+            bwrap.require()
         self._home = tempfile.TemporaryDirectory(prefix="grader-run-")
-        self._log = tempfile.TemporaryFile()
-        self._memory_gb = memory_gb
-        self._dead: Rejected | None = None
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         os.set_blocking(self._write, False)
-        argv = [
-            sys.executable,
-            "-m",
-            "autograder.artifacts.onnx_inside",
-            str(to_read),
-            str(to_write),
-            str(model),
-            str(int(memory_gb * 2**30)),
-            str(cpu_s),
-        ]
+        limits = (str(int(memory_gb * 2**30)), str(cpu_s))
+        argv = [sys.executable, "-m", inside, str(to_read), str(to_write), *limits, *arguments]
         env = _environment(self._home.name)
-        argv, self.why_open = boxed(argv, model.parent, self._home.name, env, memory_gb, cpu_s, gpu, package)
-        self.sandboxed = self.why_open is None
+        if self.why_open is None:
+            argv = bwrap.bwrap(
+                argv,
+                rw=(self._home.name,),
+                ro=(*sees, *_libraries()),
+                cwd=self._home.name,
+                gpu=gpu,
+                mem_gb=memory_gb,
+                cpu_s=cpu_s,
+                env=env,
+            )
+            env = {}  # what is inside can read bubblewrap's own
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd=self._home.name,
             env=env,
             pass_fds=(to_read, to_write),
@@ -85,13 +119,16 @@ class Runner:
         )
         os.close(to_read)
         os.close(to_write)
+        self._log = bytearray()
+        self._reader = threading.Thread(target=self._keep_log, daemon=True)
+        self._reader.start()
         try:
             head, _ = messages.receive(self._read, deadline=time.monotonic() + START_S, most_body=0)
             if head.get("ready") is not True:
                 raise messages.WireError(f"its first message was {str(head)[:200]}")
         except messages.WireError as error:
             self.close()
-            raise RunnerBroke(f"The measuring process did not start: {error}\n{self.log()}") from error
+            raise BoxBroke(f"The box did not start: {error}\n{self.log()}") from error
 
     def ask(
         self,
@@ -105,8 +142,8 @@ class Runner:
         """Send a request and wait for its answer, `seconds` at most.
 
         Raises:
-            Rejected: the artifact was refused, took too long, or ended the process, now or at an earlier request.
-            RunnerBroke: our own code in the process failed.
+            Rejected: what is in the box was refused, took too long, or ended the process, now or at an earlier request.
+            BoxBroke: our own code in the process failed.
         """
         if self._dead is not None:
             raise self._dead
@@ -117,19 +154,34 @@ class Runner:
         except messages.WireTimeout:
             self.close()
             self._dead = Rejected(
-                "The model took too long.",
-                f"{command} was ended after {seconds:.0f} s.",
-                "Export the given network only; it needs a fraction of this time.",
+                f"The {self.words.thing} took too long.", f"{command} was ended after {seconds:.0f} s.", self.words.slow
             )
             raise self._dead from None
         except messages.WireError as error:
             self._dead = self._died(command, error)
             raise self._dead from error
         if "bug" in answer:
-            raise RunnerBroke(f"{command}: {answer['bug']}")
+            raise BoxBroke(f"{command}: {answer['bug']}")
         if "refused" in answer:
-            raise Rejected(*(str(part)[:1000] for part in answer["refused"]))
+            refused = answer["refused"]
+            whole = isinstance(refused, list) and len(refused) == 3
+            raise Rejected(*(str(part)[:1000] for part in (refused if whole else (str(refused), "", self.words.died))))
         return answer, results
+
+    def pause(self) -> None:
+        """Stop every process in it, so that it takes no time from another one that is being timed."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self._process.pid)
+            inside = first.children(recursive=True) if self.why_open is None else [first, *first.children(True)]
+            for process in inside:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
     def _died(self, command: str, error: messages.WireError) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -140,15 +192,20 @@ class Runner:
         )
         self.close()
         return Rejected(
-            "The model ended the process that ran it.",
+            f"The {self.words.thing} ended the process that ran it.",
             f"During {command!r}: {error} ({end}). Its memory is limited to {self._memory_gb:g} GB.",
-            "Build the file with course.engine.build on your machine and watch the memory.",
+            self.words.died,
         )
+
+    def _keep_log(self) -> None:
+        """Only the end of what it prints is kept: it may print without end."""
+        while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
+            self._log += chunk
+            del self._log[:-MOST_LOG]
 
     def log(self) -> str:
         """The end of what the process and its libraries printed."""
-        self._log.seek(max(0, os.fstat(self._log.fileno()).st_size - 4000))
-        return self._log.read().decode(errors="replace")
+        return bytes(self._log[-4000:]).decode(errors="replace")
 
     def close(self) -> None:
         """End the process and all that it started. Calling it twice is fine."""
@@ -159,41 +216,15 @@ class Runner:
             if getattr(self, name) is not None:
                 os.close(getattr(self, name))
                 setattr(self, name, None)
+        self._reader.join(5)
         self._home.cleanup()
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Box:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._log.close()
-
-
-def boxed(
-    argv: list[str],
-    model_folder: Path,
-    home: str,
-    env: dict[str, str],
-    memory_gb: float,
-    cpu_s: int,
-    gpu: bool,
-    package: str,
-) -> tuple[list[str], str | None]:
-    """The command line inside bubblewrap, and None; or the plain one, and the reason why there is no sandbox.
-
-    Without it the artifact is still only data, in a process of its own with limits; a flaw in ONNX Runtime or
-    TensorRT would be a way out.
-    """
-    try:
-        sandbox = importlib.import_module("autograder.sandbox.bwrap")
-    except ModuleNotFoundError:
-        return argv, "this copy of the grader has no sandbox module"
-    if reason := sandbox.available():
-        return argv, reason
-    ours = (*(ROOT / name for name in sorted({"course", "autograder", package})), *_libraries())
-    return sandbox.bwrap(
-        argv, rw=(home,), ro=(*ours, model_folder), cwd=home, gpu=gpu, mem_gb=memory_gb, cpu_s=cpu_s, env=env
-    ), None
+        self._process.stdout.close()
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -223,7 +254,5 @@ def _cores() -> int:
     """Physical cores that this process may use: what ONNX Runtime takes by itself, and PyTorch gets as
     well.
     """
-    import psutil
-
     allowed = len(os.sched_getaffinity(0))
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))

@@ -1,172 +1,93 @@
-"""A detector's answers: in which form they come, and how far they are from the reference's.
-
-A file may end before the decoding (one output, raw) or after it (two outputs, boxes and scores). Both become boxes
-and scores before anything is compared, so that both are judged alike.
-"""
+"""Scene -> boxes and scores: composed scenes, and the reference's answers to them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from autograder.rejected import Rejected
-from course.data.metrics import mean_average_precision
-from course.data.scenes import CLASSES, Scene
-from course.models.suppression import Detections
-from course.models.yolo import BINS, STRIDES, decode_numpy
-
-CHANNELS = 4 * BINS + len(CLASSES)
-"""Of the raw output, for each anchor point: the logits of four distances, then of the classes."""
-GROUPS = 8
-FORMS = {
-    "raw": "raw output; PyTorch eager gave raw output, too: no decoding on either side",
-    "decoded": "decoded boxes; PyTorch eager decoded them, too",
-}
-_WANTED = (
-    f"either one output [batch, {CHANNELS}, A] (raw), or boxes [batch, A, 4] and scores [batch, A, {len(CLASSES)}]"
-)
+from autograder.tasks import answers
+from autograder.tasks.base import Seeds, Task
+from autograder.tasks.detector_answers import Answer, error_of, form_of, read
+from autograder.tasks.detector_mistakes import why_wrong
+from course.data.scenes import Scene
+from course.errors import MissingFileError
 
 
 @dataclass(frozen=True)
-class Answer:
-    """boxes: float32 [N, A, 4], x1 y1 x2 y2 in pixels of the input; scores: float32 [N, A, 20], 0 to 1."""
+class DrawnScenes:
+    """`x`: float32 [N, 3, H, W], 0 to 1; `scenes`: the N scenes with their boxes; `source`: in words."""
 
-    boxes: np.ndarray
-    scores: np.ndarray
-
-    def __getitem__(self, part: slice) -> Answer:
-        """The answer for some of the images."""
-        return Answer(self.boxes[part], self.scores[part])
-
-    @property
-    def finite(self) -> bool:
-        return bool(np.isfinite(self.boxes).all() and np.isfinite(self.scores).all())
+    x: np.ndarray
+    scenes: tuple[Scene, ...]
+    source: str
 
 
 @dataclass(frozen=True)
-class Error:
-    """Root mean squares of the differences: boxes relative to the reference's widths and heights, scores to the
-    reference's scores around their mean. Infinite for another shape, NaN or infinity."""
+class Detector(Task):
+    """One scene, float32 [3, H, W] from 0 to 1, gives boxes and scores, or raw output.
 
-    boxes: float
-    scores: float
-
-    @property
-    def worst(self) -> float:
-        return max(self.boxes, self.scores)
-
-    def __str__(self) -> str:
-        boxes, scores = (
-            f"{100 * part:.2g} %" if part >= 1e-4 else "below 0.01 %" for part in (self.boxes, self.scores)
-        )
-        return f"boxes {boxes}, scores {scores}"
-
-
-def form_of(facts: Mapping) -> str:
-    """ "raw" or "decoded": what the file's outputs say (`facts` of `onnx_guard`).
-
-    Raises:
-        Rejected: it is neither.
+    Called with decode=False the reference gives the module with raw output.
     """
-    if "NonMaxSuppression" in facts["operators"]:
-        raise Rejected(
-            "Non-maximum suppression is inside the graph.",
-            "The grader suppresses boxes itself, in the same way for everyone.",
-            "Export course.models.yolo() itself, without WithNMS.",
-        )
-    if len(facts["outputs"]) not in (1, 2):
-        raise Rejected(
-            f"The file has {len(facts['outputs'])} outputs: {', '.join(facts['outputs'])[:200]}.",
-            f"A detector has {_WANTED}.",
-            "Export course.models.yolo() with decode=True or decode=False, and nothing more.",
-        )
-    return ("raw", "decoded")[len(facts["outputs"]) - 1]
+
+    reference: str = "course.models:yolo"
+    name: ClassVar[str] = "detector"
+    drawn: ClassVar[str] = "Scenes"
+    sized: ClassVar[bool] = True
+
+    def draw(self, seeds: Seeds, purpose: str, count: int, size: int | tuple[int, int] | None = None) -> DrawnScenes:
+        return draw(seeds, purpose, count, size)
+
+    def answers(self, x: np.ndarray) -> Answer:
+        return Answer(*answers.reference_answers(self.reference, x))
+
+    def form(self, facts: Mapping) -> str:
+        return form_of(facts)
+
+    def options(self, form: str) -> dict[str, object]:
+        return {"decode": form == "decoded"}
+
+    def why_wrong(
+        self,
+        runs: Sequence[tuple[slice, Sequence[np.ndarray]]],
+        wanted: Answer,
+        x: np.ndarray,
+        limits: Any,
+        facts: Mapping,
+    ) -> str:
+        for part, outputs in runs:
+            images = x[part]
+            answer = read(outputs, len(images), images.shape[2:])
+            if not error_of(answer, wanted[part]).worst <= limits.max_error:
+                numbers = (facts["elements"], self.weights())
+                return "An answer of a timed run is wrong. " + why_wrong(
+                    answer, wanted[part], images, self.answers, numbers
+                )
+        return ""
 
 
-def anchors(size: tuple[int, int]) -> int:
-    """Boxes before suppression of an input of (height, width) pixels."""
-    return sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
+def draw(seeds: Seeds, purpose: str, count: int, size: int | tuple[int, int]) -> DrawnScenes:
+    """`count` composed scenes of `size` px (side, or height and width) for one purpose; the same arguments give the
+    same scenes, and no two sizes share one.
 
-
-def read(outputs: Sequence[np.ndarray], images: int, size: tuple[int, int]) -> Answer:
-    """The answer in a run's outputs, which are known by their shapes: their names and order do not matter.
-
-    Args:
-        outputs: of a run on `images` images of `size` (height, width) pixels.
-
-    Raises:
-        Rejected: the shapes are those of no detector's output; says which one was wanted.
+    Composed from the public objects; in hidden mode the CIFAR-10 ones come from the hidden pool, where the
+    instructor has fetched it. Objects, places, scales, angles and background all follow the seed.
     """
-    count, shapes = anchors(size), [tuple(array.shape) for array in outputs]
-    with np.errstate(over="ignore"):
-        outputs = [np.asarray(array, np.float32) for array in outputs]
-    if shapes == [(images, CHANNELS, count)]:
-        (raw,) = outputs
-        if not np.isfinite(raw).all():  # decoding would hide some of them
-            raw = np.full_like(raw, np.nan)
-        return Answer(*decode_numpy(raw, size))
-    by_shape = dict(zip(shapes, outputs))
-    boxes, scores = (images, count, 4), (images, count, len(CLASSES))
-    if len(outputs) == 2 and set(shapes) == {boxes, scores}:
-        return Answer(by_shape[boxes], by_shape[scores])
-    shown = " and ".join(str(list(shape)) for shape in shapes) or "nothing"
-    raise Rejected(
-        f"For {images} images of {size[0]}x{size[1]} px the file answers {shown}.",
-        f"Wanted is {_WANTED}, with A = {count} here. {_why(shapes, images, count)}".strip(),
-        "Export course.models.yolo() with decode=True or decode=False, and nothing more.",
-    )
+    from course.data import cifar10, scenes
 
-
-def _why(shapes: list[tuple[int, ...]], images: int, count: int) -> str:
-    """The mistake that these shapes point to."""
-    classes = len(CLASSES)
-    if any(0 in shape for shape in shapes):
-        return "An output is empty."
-    if any(shape[:1] != (images,) for shape in shapes):
-        return f"The batch size of an output is not the {images} of the input."
-    turned = {(images, count, CHANNELS), (images, 4, count), (images, classes, count)}
-    if any(shape in turned for shape in shapes):
-        return "The last two dimensions are the wrong way round."
-    if shapes in ([(images, count, 4 + classes)], [(images, 4 + classes, count)]):
-        return "Boxes and scores are joined in one output."
-    if all(len(shape) == 3 and shape[-1] in (4, classes) for shape in shapes):
-        return f"There are {' and '.join(str(shape[1]) for shape in shapes)} boxes for each image, not {count}."
-    return ""
-
-
-def error_of(answer: Answer, wanted: Answer) -> Error:
-    """How far an answer is from the reference's."""
-    if answer.boxes.shape != wanted.boxes.shape or answer.scores.shape != wanted.scores.shape or not answer.finite:
-        return Error(math.inf, math.inf)
-    sides = wanted.boxes[..., 2:] - wanted.boxes[..., :2]
-    with np.errstate(over="ignore"):  # a difference too large for float32 is an infinite error
-        return Error(
-            _rms(answer.boxes - wanted.boxes) / max(_rms(sides), 1e-9),
-            _rms(answer.scores - wanted.scores) / max(_rms(wanted.scores - wanted.scores.mean()), 1e-9),
-        )
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
-def noise_of_drop(answer: Sequence[Detections], wanted: Sequence[Detections], scenes: Sequence[Scene]) -> float:
-    """Half of the 95 % interval of the mAP lost, paired by scene: a jackknife that leaves out one of eight groups at
-    a time (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 11), with Student's t for seven degrees
-    of freedom. mAP is no mean over scenes, so the interval of a mean would not do.
-
-    Infinite with fewer than two scenes a group, or where a part holds no object.
-    """
-    if len(scenes) < 2 * GROUPS:
-        return math.inf
-    member, lost = np.arange(len(scenes)) % GROUPS, []
-    for group in range(GROUPS):
-        kept = np.flatnonzero(member != group)
-        part = [scenes[i] for i in kept]
-        ours, theirs = (mean_average_precision([found[i] for i in kept], part).map50_95 for found in (answer, wanted))
-        lost.append(theirs - ours)
-    spread = float(np.std(lost))
-    return math.inf if math.isnan(spread) else 2.365 * math.sqrt(GROUPS - 1) * spread
+    height, width = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng(seeds(f"{purpose} {height}x{width}"))
+    pool, source = scenes.shipped_pool("public"), "scenes composed at random from public objects"
+    if seeds.mode == "hidden":
+        try:
+            hidden = cifar10.images("hidden")
+            pool = scenes.ObjectPool(hidden.pixels, hidden.labels, pool.fashion, pool.fashion_labels)
+            source = "scenes composed at random from hidden CIFAR-10 objects and public garments"
+        except MissingFileError:
+            source += ", with a hidden seed (the hidden pool is not on this machine: `course data fetch`)"
+    seeds = rng.integers(0, 2**63, count).tolist()
+    made = tuple(scenes.scene(number, (height, width), "public", pool) for number in seeds)
+    x = np.stack([scene.image for scene in made]).transpose(0, 3, 1, 2).astype(np.float32, order="C") / 255
+    return DrawnScenes(x, made, source)

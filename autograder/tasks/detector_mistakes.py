@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autograder.tasks.detector import Answer, error_of
+from autograder.tasks.detector_answers import Answer, error_of
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 CLOSE = 0.05

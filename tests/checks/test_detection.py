@@ -13,40 +13,60 @@ import pytest
 import torch
 
 from autograder.artifacts import onnx_inside
+from autograder.artifacts.onnx import Onnx
 from autograder.artifacts.onnx_inside import State
-from autograder.checks.base import Context, float16_share
-from autograder.checks.speed import speed
-from autograder.measuring.measure import _in_parallel, measure, reference_answers
-from autograder.milestones import Accuracy, Detection, DynamicShape, Milestone, Ramp, Speed
+from autograder.checks.accuracy import Accuracy
+from autograder.checks.base import Ramp
+from autograder.checks.detection import Detection
+from autograder.checks.dynamic_shape import DynamicShape
+from autograder.checks.engines import Engines, float16_share
+from autograder.checks.speed import Speed
+from autograder.measuring.measure import measure
+from autograder.milestones import Milestone
 from autograder.milestones.stage1 import MAP_DROP, RESNET50_FP16, YOLO
 from autograder.rejected import Rejected
-from autograder.sandbox.process import Runner
-from autograder.tasks import detector, inputs
-from autograder.tasks.detector import CHANNELS, Answer, Error
+from autograder.sandbox.process import Box
+from autograder.tasks import detector_answers as detector
+from autograder.tasks import inputs
+from autograder.tasks.answers import in_parallel
+from autograder.tasks.base import Seeds
+from autograder.tasks.classifier import Classifier
+from autograder.tasks.detector import Detector, DrawnScenes, draw
+from autograder.tasks.detector_answers import CHANNELS, Answer, Error
 from autograder.tasks.detector_mistakes import INPUTS, mistake, why_wrong
 from course.data import cifar10, scenes
 from course.data.metrics import mean_average_precision
 from course.errors import CourseError, MissingFileError
 from course.models import nms
+from course.paths import ROOT
+from tests.checks.benches import bench
 from tests.hostile.onnx import detectors
 from tests.measuring import tiny_detector as tiny
 
 SIZE = (192, 192)
+TASK = Detector()
+PUBLIC = Seeds("public", "", "test")
+
+
+def hidden(who: str) -> Seeds:
+    return Seeds("hidden", who, "test", b"k" * 32)
+
+
 SECRET = "a secret of thirty-two characters"
 
 
 @pytest.fixture(scope="module")
-def drawn() -> inputs.DrawnScenes:
-    return inputs.draw_scenes("public", "", "test", "units", 16, SIZE)
+def drawn() -> DrawnScenes:
+    return draw(PUBLIC, "units", 16, SIZE)
 
 
 @pytest.fixture(scope="module")
 def wanted(drawn) -> Answer:
-    return reference_answers("course.models:yolo", drawn.x)
+    return TASK.answers(drawn.x)
 
 
 def answers(x: np.ndarray) -> Answer:
-    return reference_answers("course.models:yolo", x)
+    return TASK.answers(x)
 
 
 # Declarations
@@ -66,11 +86,11 @@ def declared(params, **changes) -> Milestone:
         (Detection("fp32", Ramp(0.01, 0.01), MAP_DROP), {}, "is no ramp"),
         (Accuracy("fp32", MAP_DROP, MAP_DROP, MAP_DROP), {}, "cannot judge a detector"),
         (Speed("fp32", (1,), Ramp(1.0, 2.0)), {}, "one size or more"),
-        (Speed("fp32", (1,), Ramp(1.0, 2.0), sizes=(320,)), {"task": "classifier"}, "has its own"),
+        (Speed("fp32", (1,), Ramp(1.0, 2.0), sizes=(320,)), {"task": Classifier()}, "has its own"),
         (Speed("fp32", (1, 8), {1: Ramp(1.0, 2.0)}, sizes=(320,)), {}, "ramps for batch \\[1\\], timed at \\[1, 8\\]"),
         (Speed("fp32", (1,), {1: Ramp(1.0, 1.0)}, sizes=(320,)), {}, "is no ramp"),
-        (DynamicShape(), {"optimization_level": 6}, "knows 0 to 5"),
-        (DynamicShape(), {"task": "classifier"}, "cannot judge a classifier"),
+        (DynamicShape(), {"artifacts": (Onnx("a.onnx", optimization_level=6),)}, "knows 0 to 5"),
+        (DynamicShape(), {"task": Classifier()}, "cannot judge a classifier"),
         (DynamicShape(), {"task": "poet"}, "'poet'"),
     ],
 )
@@ -82,10 +102,7 @@ def test_a_wrong_declaration_is_named(params, changes, says):
 def test_one_profile_for_both_sizes_and_a_gpu_builds_one_engine():
     """On a GPU one FP16 engine serves the accuracy check and both speeds; one more profile costs 40 s of building."""
 
-    def context(lane: str) -> Context:
-        return Context(YOLO, lane, "public", None, {}, lambda *_: None, None, None, print)
-
-    gpu, cpu = context("gpu"), context("cpu")
+    gpu, cpu = (Engines(bench(YOLO, lane, lambda *_, **__: ({}, []))) for lane in ("gpu", "cpu"))
     assert gpu.ranges("fp16", "tensorrt") == [((8, 3, 320, 320), (64, 3, 416, 416), (64, 3, 416, 416))]
     assert gpu.ranges("fp32", "tensorrt") == [], "FP32 is checked by ONNX Runtime: no build for it"
     judged = ((1, 3, 320, 320), (8, 3, 416, 416), (8, 3, 416, 416))
@@ -97,17 +114,17 @@ def test_each_milestone_is_built_at_its_own_level(monkeypatch):
     """A detector's engine takes minutes at the classifier's level."""
     asked, used = [], []
 
-    class Asked:
-        def ask(self, command, **head):
+    def ask(command, **head):
+        if command == "build":
             asked.append(head["level"])
-            return {}, []
+        return {}, []
 
     def remember(data, config):
         used.append(config.optimization_level)
         raise InterruptedError
 
     for milestone in (YOLO, RESNET50_FP16):
-        Context(milestone, "gpu", "public", Asked(), {}, lambda *_: None, None, None, print).engine("fp16", "tensorrt")
+        Engines(bench(milestone, "gpu", ask)).engine("fp16", "tensorrt")
     assert asked == [0, 2]
     monkeypatch.setattr("course.engine.build", remember)
     state = State(tiny.detector())
@@ -164,20 +181,20 @@ def test_too_few_layers_in_fp16_cost_points_and_an_unknown_part_costs_none():
 
 
 def test_the_same_seed_gives_the_same_scenes_and_each_size_and_student_others(drawn):
-    again = inputs.draw_scenes("public", "", "test", "units", 16, SIZE)
+    again = draw(PUBLIC, "units", 16, SIZE)
     assert np.array_equal(drawn.x, again.x) and drawn.x.dtype == np.float32 and drawn.x.shape == (16, 3, 192, 192)
     assert 0 <= drawn.x.min() < 0.2 and 0.8 < drawn.x.max() <= 1 and drawn.x.flags.c_contiguous
-    ada, bob = (inputs.draw_scenes("hidden", who, "test", "units", 2, SIZE, b"k" * 32) for who in ("ada", "bob"))
-    wide = inputs.draw_scenes("hidden", "ada", "test", "units", 2, (192, 224), b"k" * 32)
+    ada, bob = (draw(hidden(who), "units", 2, SIZE) for who in ("ada", "bob"))
+    wide = draw(hidden("ada"), "units", 2, (192, 224))
     assert not np.array_equal(ada.x, bob.x) and wide.x.shape == (2, 3, 192, 224)
     assert not np.array_equal(ada.scenes[0].boxes, wide.scenes[0].boxes)
 
 
 def test_hidden_scenes_use_the_hidden_pool_where_it_is_and_say_so_where_not(monkeypatch):
-    public, hidden = cifar10.images("public"), cifar10.images("calibration")
+    public, others = cifar10.images("public"), cifar10.images("calibration")
 
     def there(split):
-        return hidden if split == "hidden" else public
+        return others if split == "hidden" else public
 
     def missing(split):
         if split == "hidden":
@@ -185,12 +202,12 @@ def test_hidden_scenes_use_the_hidden_pool_where_it_is_and_say_so_where_not(monk
         return public
 
     monkeypatch.setattr(cifar10, "images", there)
-    from_hidden = inputs.draw_scenes("hidden", "ada", "test", "p", 2, SIZE, b"k" * 32)
+    from_hidden = draw(hidden("ada"), "p", 2, SIZE)
     monkeypatch.setattr(cifar10, "images", missing)
-    from_public = inputs.draw_scenes("hidden", "ada", "test", "p", 2, SIZE, b"k" * 32)
+    from_public = draw(hidden("ada"), "p", 2, SIZE)
     assert "hidden CIFAR-10 objects" in from_hidden.source and "course data fetch" in from_public.source
     assert not np.array_equal(from_hidden.x, from_public.x)
-    assert "hidden" not in inputs.draw_scenes("public", "", "test", "p", 1, SIZE).source
+    assert "hidden" not in draw(PUBLIC, "p", 1, SIZE).source
 
 
 # Forms
@@ -361,14 +378,22 @@ def test_answers_in_parallel_are_the_modules_own_and_leave_the_threads_as_they_w
 
     before = torch.get_num_threads()
     parts = [np.full((2, 3), n, np.float32) for n in range(5)]
-    found = _in_parallel(lambda x: x * 2 + torch.get_num_threads(), parts)
+    found = in_parallel(lambda x: x * 2 + torch.get_num_threads(), parts)
     assert [part[0, 0].item() for part in found] == [1, 3, 5, 7, 9] and torch.get_num_threads() == before
 
 
 def test_after_its_end_the_process_is_asked_no_more_and_says_why(tmp_path):
     path = tmp_path / "yolo.onnx"
     path.write_bytes(tiny.detector())
-    with Runner(path, memory_gb=4, cpu_s=600, gpu=False, package="tests") as runner:
+    taken = tiny.milestone().artifacts[0]
+    with Box(
+        taken.inside,
+        str(path),
+        sees=(ROOT / "course", ROOT / "autograder", ROOT / "tests", tmp_path),
+        words=taken.words,
+        memory_gb=4,
+        cpu_s=600,
+    ) as runner:
         with pytest.raises(Rejected, match="took too long"):
             runner.ask(
                 "build",
@@ -392,25 +417,15 @@ class Asked(Exception):
 def test_pytorch_is_timed_in_the_form_of_the_file(outputs, decodes):
     """A file without decoding must not win time against a PyTorch that decodes."""
 
-    class Process:
-        def ask(self, command, arrays=(), **head):
-            if command == "build":
-                return {"device": "cpu"}, []
-            raise Asked(head)
+    def ask(command, arrays=(), **head):
+        if command == "inspect":
+            return facts(outputs), []
+        if command == "build":
+            return {"device": "cpu"}, []
+        raise Asked(head)
 
-    context = Context(
-        YOLO,
-        "cpu",
-        "public",
-        Process(),
-        facts(outputs),
-        lambda *_: inputs.draw_scenes("public", "", "test", "p", 8, 64),
-        lambda x: None,
-        None,
-        lambda text: None,
-    )
     with pytest.raises(Asked) as asked:
-        speed(context, YOLO.checks[3], YOLO.checks[3].lanes["cpu"])
+        YOLO.checks[3].lanes["cpu"].measure(bench(YOLO, "cpu", ask, draw=lambda *_: draw(PUBLIC, "p", 8, 64)))
     options, reference = asked.value.args[0]["options"], asked.value.args[0]["reference"]
     assert options == {"decode": decodes}
     assert State(b"")._reference(reference, options, cuda=False).decode is decodes
@@ -452,16 +467,11 @@ def test_the_shipped_detector_gets_full_marks_at_320_and_416_px(tmp_path):
     assert report.points == 20, report.text()
 
 
-def test_a_long_step_says_that_it_goes_on_and_scenes_are_composed_once(monkeypatch):
+def test_a_long_step_says_that_it_goes_on(monkeypatch):
     monkeypatch.setattr("autograder.checks.base.TELL_EVERY_S", 0.02)
-    said, drawn = [], []
-    context = Context(YOLO, "cpu", "public", None, {}, lambda *what: drawn.append(what), None, None, said.append)
-    with context.step("waiting"):
+    said = []
+    with bench(YOLO, "cpu", None, say=said.append).step("waiting"):
         time.sleep(0.2)
     count = len(said)
     time.sleep(0.1)
     assert said[:2] == ["waiting", "  still waiting (0 s)"] and len(said) == count
-    for _ in range(2):
-        for size in (320, 416):
-            context.draw("accuracy 64", 64, size)
-    assert drawn == [("accuracy 64", 64, 320), ("accuracy 64", 64, 416)]

@@ -16,9 +16,9 @@ import nbformat
 from nbgrader.api import Gradebook
 from rich.console import Console
 
+from autograder.artifacts.onnx import Onnx
 from autograder.authoring.release import build
 from autograder.classroom.grade import Outcome, grade
-from autograder.milestones import Artifact
 from autograder.milestones.stage1 import RESNET50_FP16
 from course.paths import ROOT
 
@@ -31,7 +31,7 @@ MILESTONE = dataclasses.replace(
     notebook=NOTEBOOK,
     grade_id="m-box",
     title="The box",
-    artifacts=(Artifact("artifacts/answer.bin"),),
+    artifacts=(Onnx("artifacts/answer.bin"),),
 )
 CONFIG = """
 import sys

@@ -23,7 +23,7 @@ def main() -> int:
     points, reason = 0.0, ""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            data = take(args.workdir, "artifacts/answer.bin", Path(folder), 1).path.read_bytes()
+            data = take(args.workdir, "artifacts/answer.bin", Path(folder), 1, refuse=lambda *_: None).path.read_bytes()
             points = 20.0 if data == RIGHT else 7.5 if data[:4] == RIGHT[:4] else 0.0
             if data == b"break the grader":
                 return 3

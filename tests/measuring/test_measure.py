@@ -15,16 +15,22 @@ import numpy as np
 import pytest
 
 from autograder import milestones
+from autograder.artifacts.onnx import Onnx
 from autograder.artifacts.onnx_inside import _float16_part
+from autograder.checks.accuracy import Accuracy
+from autograder.checks.base import Ramp
+from autograder.checks.dynamic_batch import DynamicBatch
+from autograder.checks.speed import Speed
 from autograder.measuring.measure import measure
 from autograder.measuring.report import CheckResult, Report
-from autograder.milestones import Accuracy, Artifact, Check, DynamicBatch, Ramp, Speed
+from autograder.milestones import Check
 from autograder.rejected import Rejected
 from autograder.sandbox import messages
-from autograder.sandbox.process import Runner, RunnerBroke
+from autograder.sandbox.process import Box, BoxBroke
 from autograder.selfcheck import selfcheck
 from autograder.tasks import inputs
-from autograder.tasks.classifier import wilson
+from autograder.tasks.base import Seeds
+from autograder.tasks.classifier import Classifier, alter, draw, wilson
 from course.engine import Layer
 from course.errors import CourseError
 from course.paths import ROOT
@@ -99,7 +105,7 @@ def test_a_wrong_declaration_is_named(changes, says):
 
 def test_ids_artifacts_and_grade_cells_are_checked():
     with pytest.raises(CourseError, match="no plain path"):
-        tiny.milestone(artifacts=(Artifact("../secret.onnx"),))
+        tiny.milestone(artifacts=(Onnx("../secret.onnx"),))
     with pytest.raises(CourseError, match="declared twice"):
         tiny.milestone(checks=tiny.milestone().checks[:1] * 2)
     with pytest.raises(CourseError, match="same id"):
@@ -137,12 +143,12 @@ def test_hidden_inputs_depend_on_secret_student_milestone_and_purpose_and_on_not
 def test_the_same_seed_gives_the_same_images_and_none_as_it_was_shipped():
     from course.data import cifar10
 
-    drawn = inputs.draw("hidden", "ada", "s1.m1", "p", 8, b"k" * 32)
-    again = inputs.draw("hidden", "ada", "s1.m1", "p", 8, b"k" * 32)
+    drawn = draw(Seeds("hidden", "ada", "s1.m1", b"k" * 32), "p", 8)
+    again = draw(Seeds("hidden", "ada", "s1.m1", b"k" * 32), "p", 8)
     assert drawn.x.shape == (8, 3, 224, 224) and drawn.x.dtype == np.float32 and drawn.labels.shape == (8,)
     assert np.array_equal(drawn.x, again.x) and np.array_equal(drawn.labels, again.labels)
     pixels = cifar10.images("public").pixels[:200]
-    altered = inputs.alter(pixels, np.random.default_rng(0))
+    altered = alter(pixels, np.random.default_rng(0))
     changed = np.abs(altered.astype(int) - pixels).mean((1, 2, 3))
     assert altered.dtype == np.uint8 and altered.shape == pixels.shape and changed.min() > 1.0
 
@@ -211,16 +217,22 @@ def test_a_silent_sender_is_not_waited_for():
 # The runner
 
 
+def box(path: Path) -> Box:
+    """As the checks of an ONNX file start it."""
+    sees = (ROOT / "course", ROOT / "autograder", ROOT / "tests", path.parent)
+    return Box(Onnx.inside, str(path), sees=sees, words=Onnx.words, memory_gb=4, cpu_s=600)
+
+
 @pytest.fixture
 def runner(work):
-    with Runner(work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False, package="tests") as runner:
+    with box(work / "artifacts" / "resnet50.onnx") as runner:
         yield runner
 
 
 def test_the_runner_gets_no_secret_and_leaves_nothing_running(work, monkeypatch):
     monkeypatch.setenv(inputs.SECRET_VARIABLE, SECRET)
     monkeypatch.setenv("PYTHONSTARTUP", "/nowhere")
-    with Runner(work / "artifacts" / "resnet50.onnx", memory_gb=4, cpu_s=600, gpu=False) as runner:
+    with box(work / "artifacts" / "resnet50.onnx") as runner:
         environment = Path(f"/proc/{runner._process.pid}/environ").read_bytes()
         pid = runner._process.pid
     assert SECRET.encode() not in environment and b"PYTHONSTARTUP" not in environment
@@ -242,7 +254,7 @@ def test_a_death_is_told_in_words(runner):
 
 
 def test_a_mistake_of_ours_is_not_called_the_learners(runner):
-    with pytest.raises(RunnerBroke, match="KeyError"):
+    with pytest.raises(BoxBroke, match="KeyError"):
         runner.ask("run", [np.zeros((1, 3, 4, 4), "float32")], key="never built", seconds=20)
 
 
@@ -313,7 +325,7 @@ def test_the_right_file_gets_all_that_a_cpu_can_show_in_grading_too(work, monkey
 
 
 def test_a_failure_of_the_grader_gives_zeros_and_asks_for_a_person(work, caplog):
-    broken = tiny.milestone(reference="tests.measuring.tiny:not_there")
+    broken = tiny.milestone(task=Classifier("tests.measuring.tiny:not_there"))
     report = measure(broken, work, lane="cpu")
     assert (report.status, report.points, report.needs_manual) == ("error", 0, True)
     assert "not_there" in report.problem and "not_there" in caplog.text

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from autograder.milestones import Speed, get
+from autograder.checks.speed import Speed
+from autograder.milestones import get
 from course.bench import RESOLUTION, ratio_interval
 from course.paths import ROOT
 

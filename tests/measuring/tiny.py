@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autograder.milestones import Milestone, Ramp, Speed
+from autograder.checks.base import Ramp
+from autograder.checks.speed import Speed
+from autograder.milestones import Milestone
 from autograder.milestones.stage1 import RESNET50_FP16
+from autograder.tasks.classifier import Classifier
 
 
 class Net(nn.Module):
@@ -87,7 +90,7 @@ def milestone(**changes) -> Milestone:
         RESNET50_FP16,
         **{
             "id": "test.tiny",
-            "reference": "tests.measuring.tiny:reference",
+            "task": Classifier("tests.measuring.tiny:reference"),
             "checks": tuple(checks),
             "memory_gb": 4.0,
             **changes,

@@ -15,8 +15,13 @@ import onnx
 import torch
 from torch import nn
 
-from autograder.milestones import Detection, DynamicShape, Milestone, Ramp, Speed
+from autograder.checks.base import Ramp
+from autograder.checks.detection import Detection
+from autograder.checks.dynamic_shape import DynamicShape
+from autograder.checks.speed import Speed
+from autograder.milestones import Milestone
 from autograder.milestones.stage1 import YOLO
+from autograder.tasks.detector import Detector
 from course.models import yolo
 
 SIZES = (192, 224)
@@ -68,7 +73,7 @@ def milestone(speed: bool = False, **changes) -> Milestone:
         YOLO,
         **{
             "id": "test.detector",
-            "reference": "tests.measuring.tiny_detector:reference",
+            "task": Detector("tests.measuring.tiny_detector:reference"),
             "checks": tuple(checks),
             "memory_gb": 4.0,
             **changes,
