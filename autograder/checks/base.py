@@ -166,6 +166,15 @@ class Bench:
             ] = None
         return self.boxes.enter_context(box)
 
+    def peer(self, source: Path, **limits) -> Box:
+        """A box like the judged artifact's, with a file of ours in it: the reference that it is timed against."""
+        artifact = self.artifact
+        options = {"memory_gb": self.memory_gb, "cpu_s": CPU_S, **limits}
+        sees = (*(ROOT / name for name in artifact.harness), source)
+        return self.boxes.enter_context(
+            Box(artifact.inside, str(source), sees=sees, words=artifact.words, gpu=self.lane == "gpu", **options)
+        )
+
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gave for this key, made once for all checks; an exception is raised again."""
         if key not in self.shared:

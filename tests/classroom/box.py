@@ -38,7 +38,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{repository!r}]
 from autograder.classroom.nbgrader_settings import configure
-from tests.classroom.box import MILESTONE
+from {milestone} import MILESTONE
 c = get_config()
 configure(c, Path(__file__).resolve().parent, [MILESTONE])
 c.SandboxedExecute.timeout = 6
@@ -56,10 +56,10 @@ SOLVED = bytes.fromhex("00008040") * 9
 """The artifact that earns all points."""
 
 
-def make_course(root: Path) -> Path:
-    """A released course in `root`."""
+def make_course(root: Path, milestone: str = "tests.classroom.box") -> Path:
+    """A released course in `root`; `milestone`: module that declares its MILESTONE."""
     shutil.copytree(COURSE, root)
-    (root / "nbgrader_config.py").write_text(CONFIG.format(repository=str(ROOT)))
+    (root / "nbgrader_config.py").write_text(CONFIG.format(repository=str(ROOT), milestone=milestone))
     build(root)
     return root
 

@@ -1,0 +1,127 @@
+"""Every script gets the points that cases.py says, and none hangs the judge or leaves anything running."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+
+import psutil
+import pytest
+
+from autograder.artifacts.script import Script
+from autograder.measuring.measure import measure
+from autograder.sandbox import bwrap
+from autograder.sandbox.process import Box
+from autograder.tasks import inputs
+from course.paths import ROOT
+from tests.hostile.script.cases import CASES, HONEST
+from tests.hostile.script.function import MILESTONE
+
+pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
+SECRET = "0123456789abcdef-secret"
+QUICK = ("honest", "stale", "looks-for-the-reference")
+"""One honest and one cheating script, and one that spies: the others are slow."""
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch):
+    monkeypatch.setenv(inputs.SECRET_VARIABLE, SECRET)
+
+
+def running(folder) -> list[str]:
+    """Command lines of processes that hold a script of this test, zombies aside."""
+    lines = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            lines.append(" ".join(process.cmdline()))
+    return [line for line in lines if "script_inside" in line and os.path.basename(folder) in line]
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case.name in QUICK else pytest.mark.slow, id=case.name) for case in CASES]
+)
+def test_it_gets_what_it_must(case, tmp_path):
+    (tmp_path / "smooth.py").write_text(case.script)
+    report = measure(MILESTONE, tmp_path, mode="hidden", who="ada", lane="cpu")
+    assert report.problem == "", report.problem
+    assert [check.points for check in report.checks] == [case.right, case.fast], report.text()
+    words = f"{report.reason} " + " ".join(check.message for check in report.checks)
+    assert case.says in words, report.text()
+    time.sleep(0.2)
+    assert not running(tmp_path)
+
+
+def test_there_are_enough_of_them():
+    assert len({case.name for case in CASES}) == len(CASES) >= 25
+
+
+SPY = """
+import glob, importlib.util, json, os
+import numpy as np
+
+def smooth(x):
+    seen = {"course": importlib.util.find_spec("course") is not None}
+    seen["files"] = [path for root in (ROOT, os.path.expanduser("~"), "/tmp", "/usr/local/share")
+                     for path in glob.glob(root + "/**", recursive=True) if os.path.isfile(path) and "/.venv/" not in path
+                     and "/.pyenv/" not in path]
+    seen["environment"] = sorted(os.environ)
+    seen["secret"] = any(b"SECRET" in open(path, "rb").read() for path in glob.glob("/proc/[0-9]*/environ")
+                         + glob.glob("/proc/[0-9]*/cmdline"))
+    seen["streams"] = [os.readlink(f"/proc/1/fd/{n}") for n in os.listdir("/proc/1/fd")]
+    try:
+        import ctypes
+        seen["namespaces"] = ctypes.CDLL(None, use_errno=True).unshare(0x10000000) == 0
+    except OSError:
+        seen["namespaces"] = False
+    return np.frombuffer(json.dumps(seen).encode(), np.uint8)
+"""
+
+
+def look_around(tmp_path, *sees: str) -> dict:
+    path = tmp_path / "box" / "smooth.py"
+    path.parent.mkdir()
+    path.write_text(SPY.replace("ROOT,", f"{str(ROOT)!r},"))
+    harness = [ROOT / name for name in (*Script.harness, *sees)]
+    with Box(
+        Script.inside,
+        str(path),
+        sees=(*harness, path.parent),
+        words=Script.words,
+        memory_gb=1,
+        cpu_s=60,
+        confined=True,
+    ) as box:
+        _, (answer,) = box.ask("call", function="smooth", groups=[0], settings={"x": 0}, seconds=60)
+    return json.loads(bytes(answer))
+
+
+def test_it_sees_its_harness_and_itself_and_nothing_else(tmp_path):
+    seen = look_around(tmp_path)
+    assert not seen["course"] and not seen["secret"] and not seen["namespaces"]
+    harness = {str(ROOT / name) for name in Script.harness}
+    assert set(seen["files"]) == harness | {str(tmp_path / "box" / "smooth.py")}
+    assert inputs.SECRET_VARIABLE not in seen["environment"]
+    assert not [stream for stream in seen["streams"] if stream.startswith("/") and stream != "/dev/null"]
+
+
+def test_the_course_is_there_if_the_check_says_so(tmp_path):
+    assert look_around(tmp_path, "course")["course"]
+
+
+def test_a_script_that_was_handed_in_is_not_run_without_a_sandbox(tmp_path, monkeypatch):
+    (tmp_path / "smooth.py").write_text(HONEST)
+    monkeypatch.setattr(bwrap, "available", lambda: "bwrap is not installed")
+    report = measure(MILESTONE, tmp_path, mode="hidden", who="ada", lane="cpu")
+    assert report.status == "error" and report.points == 0 and "without a sandbox" in report.problem
+    own = measure(MILESTONE, tmp_path, lane="cpu")
+    assert own.checks[0].points == 4, "the learner's own machine runs the learner's own code"
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    (tmp_path / "smooth.py").write_bytes(b"\xff\xfe\x00")
+    report = measure(MILESTONE, tmp_path, lane="cpu")
+    assert report.status == "rejected" and "not UTF-8" in report.reason
+    assert os.listdir(tmp_path) == ["smooth.py"]
