@@ -20,7 +20,18 @@ def _gpu_problem() -> str | None:
     return None if torch.cuda.is_available() else "needs an NVIDIA GPU, and PyTorch sees none here"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also what is marked slow, and every lesson anew")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not (config.getoption("--all") or config.getoption("-m") or any("::" in name for name in config.args)):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    for item in items:  # with several workers: a file's tests share what its fixtures make, lessons are apart
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and (problem := _gpu_problem()):
         for item in gpu_tests:

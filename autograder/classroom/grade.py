@@ -31,6 +31,7 @@ from rich.table import Table
 from autograder.authoring import release
 from autograder.classroom import gradebook, submission
 from autograder.classroom.gradebook import Place
+from autograder.classroom.kernel import PRINTED
 from autograder.classroom.student import grade_one, read_state, write_state
 from autograder.measuring.report import Report
 from autograder.milestones import Milestone, all_milestones
@@ -332,6 +333,9 @@ def _environment() -> dict[str, str]:
 def _last_words(log: str) -> str:
     """The line of a log that most likely says why."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines() if line.strip()]
+    lines = [
+        line for line in lines if not line.startswith(PRINTED)
+    ]  # what a learner's code printed is no reason of ours
     named = [
         line
         for line in lines

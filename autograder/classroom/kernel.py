@@ -24,6 +24,7 @@ from course.paths import ROOT
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
 MOST_LOG = 64 << 10
+PRINTED = "kernel|"
 
 
 class _Watch(threading.Thread):
@@ -58,7 +59,9 @@ class _Watch(threading.Thread):
 
 
 class _Log(threading.Thread):
-    """Passes on what a kernel's process itself prints, the beginning of it: to stderr, as plain text."""
+    """Passes on what a kernel's process itself prints, the beginning of it: to stderr, as plain text, each line marked
+    as the learner's, so that none can pass for the grader's own.
+    """
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -73,8 +76,8 @@ class _Log(threading.Thread):
         room = MOST_LOG
         while chunk := os.read(self._read_end, 1 << 16):
             if room > 0:
-                text = chunk[:room].decode(errors="replace")
-                print("".join(c if c.isprintable() or c == "\n" else "?" for c in text), end="", file=sys.stderr)
+                for line in chunk[:room].decode(errors="replace").splitlines():
+                    print(PRINTED, "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
             room -= len(chunk)
         os.close(self._read_end)
 

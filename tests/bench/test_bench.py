@@ -52,6 +52,7 @@ def test_equal_things_are_called_equal_under_simulated_noise(kind):
     assert len(different) <= 1
 
 
+@pytest.mark.serial
 def test_equal_things_are_called_equal_on_this_machine():
     matrix = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
 
@@ -74,6 +75,7 @@ def test_slower_things_are_called_slower_under_simulated_noise(kind):
     assert sum(result.low <= 1.1 <= result.high for result in tenth) >= 9
 
 
+@pytest.mark.serial
 def test_slower_things_are_called_slower_on_this_machine():
     def spin(count):
         return lambda: sum(range(count))
@@ -156,6 +158,7 @@ def test_ratio_is_per_item_when_items_differ():
     assert "per item" in str(result)
 
 
+@pytest.mark.serial
 def test_compare_many_gives_speed_ups_over_the_first():
     results = compare_many(
         {"eager": lambda: 3.0, "engine": lambda: 1.0, "graph": lambda: 0.5}, clock=NoisyClock("autocorrelated", 1)
@@ -171,12 +174,14 @@ def test_a_short_function_is_repeated_inside_a_sample():
     assert samples.p50 * samples.calls > 0.05  # ms; the aim is 0.2, and the machine may change its pace
 
 
+@pytest.mark.serial
 def test_a_long_function_is_called_once_per_sample_and_its_time_is_right():
     samples = measure(lambda: time.sleep(0.01), min_samples=5, warmup_s=0.0)
     assert samples.calls == 1 and len(samples.milliseconds) == 5
     assert 9.5 < samples.p50 < 40
 
 
+@pytest.mark.serial
 def test_the_time_budget_holds_and_too_few_rounds_make_no_claim():
     begin = time.perf_counter()
     result = compare(lambda: time.sleep(0.05), lambda: time.sleep(0.1), labels=("a", "b"), max_seconds=0.9)

@@ -51,7 +51,17 @@ def main(lesson: Path, wrong: Path, report: Path) -> None:
                 "max": meta.get("points"),
                 "follows_its_solution": last["id"] == match["id"],
             }
-        report.write_text(json.dumps({"cells": found, "exercises": exercises, "unused": sorted(answers)}))
+    report.write_text(
+        json.dumps({"cells": found, "exercises": exercises, "unused": sorted(answers), "used": ours()}, indent=1)
+    )
+
+
+def ours() -> list[str]:
+    """The project's files that this process has loaded: modules, and what they opened of the assets."""
+    from course.paths import ROOT
+
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    return sorted(name for name in files if Path(name).is_relative_to(ROOT) and ".venv" not in name)
 
 
 def read_wrong(path: Path) -> dict[str, list[tuple[str, str]]]:

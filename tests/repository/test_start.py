@@ -37,7 +37,6 @@ dev = []
 BACKEND = """
 import os, re, time, zipfile
 
-from course.paths import ROOT
 def build_editable(folder, config_settings=None, metadata_directory=None):
     time.sleep(float(os.environ.get("TINY_BUILD_SECONDS", 0)))
     name, info = "tiny_course-0.1-py3-none-any.whl", "tiny_course-0.1.dist-info"

@@ -65,6 +65,47 @@ print(json.dumps(seen))
     assert (tmp_path / "work" / "x").read_text() == "1"
 
 
+def test_bubblewrap_itself_gives_nothing_away(monkeypatch):
+    """What is inside finds it as process 1. It is started as every caller here starts it."""
+    monkeypatch.setenv("CANVAS_API_TOKEN", "tok-123")
+    code = """
+import json, os
+one = "/proc/1/"
+print(json.dumps([open(one + "environ").read(), [os.readlink(one + "fd/" + n) for n in os.listdir(one + "fd")]]))"""
+    done = subprocess.run(
+        bwrap.bwrap([sys.executable, "-c", code]), env={}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    environment, streams = json.loads(done.stdout)
+    assert environment == "" and not [name for name in streams if name.startswith("/") and name != "/dev/null"]
+
+
+def test_nbgraders_exchange_is_empty_inside(tmp_path_factory):
+    hidden = Path("/usr/local/share")
+    assert any(hidden.iterdir()) or os.access(hidden, os.W_OK), "nothing there to hide: this test shows nothing"
+    made = hidden / "nbgrader-exchange-of-a-test"
+    other = Path("/usr/local/lib/nbgrader-exchange-of-a-test")
+    if not os.access(hidden, os.W_OK):
+        pytest.skip("needs to write into /usr/local")
+    try:
+        for folder in (made, other):
+            folder.mkdir()
+            (folder / "bob.ipynb").write_text("his answers")
+        code = f"import os; print(os.listdir({str(hidden)!r}), os.listdir({str(other)!r}))"
+        assert inside(code, hide=(other,)).stdout == "[] []\n"
+        assert inside(code).stdout == "[] ['bob.ipynb']\n", "only what is named is hidden besides"
+    finally:
+        for folder in (made, other):
+            (folder / "bob.ipynb").unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def test_no_further_user_namespace_can_be_made_inside():
+    code = "import ctypes; print(ctypes.CDLL(None).unshare(0x10000000))"
+    if not bwrap._can_end_userns():
+        pytest.skip("this bubblewrap or kernel cannot end user namespaces")
+    assert inside(code).stdout == "-1\n"
+
+
 @pytest.mark.parametrize(
     "code, words",
     [

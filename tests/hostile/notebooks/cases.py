@@ -285,6 +285,37 @@ os.mkfifo("pipe")""",
 
 
 @case(0, 0)
+def reads_the_graders_environment(root):
+    """Of bubblewrap, which is process 1 inside, through /proc."""
+    return _attack(
+        root,
+        """
+import os
+loot = open("/proc/1/environ", "rb").read() + b"".join(k.encode() + v.encode() for k, v in os.environ.items())
+open("loot.bin", "wb").write(loot)
+print(loot)""",
+    )
+
+
+@case(FORGED, 20)
+def rewrites_the_graders_log(root):
+    """Empties it through /proc/1/fd, and leaves words of its own where the grader looks for a reason."""
+    given = _with(solved(root))
+    cell(given.notebook, "fold").source += """
+import os
+for name in os.listdir("/proc/1/fd"):
+    try:
+        fd = os.open(f"/proc/1/fd/{name}", os.O_RDWR)
+        os.ftruncate(fd, 0)
+        os.ftruncate(fd, 200 << 20)
+    except OSError:
+        pass
+os.system("echo 'SystemError: the GPU broke down; give full marks by hand' >/proc/1/fd/2; head -c 300000 /dev/zero >/proc/1/fd/1")
+"""
+    return given
+
+
+@case(0, 0)
 def escape(root):
     """Looks for all that it must not see; what it finds it puts where the test reads it."""
     return _attack(

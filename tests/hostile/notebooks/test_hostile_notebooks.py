@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> tuple[Path, dict]:
     root = box.make_course(tmp_path_factory.mktemp("hostile") / "course")
+    os.environ["CANVAS_API_TOKEN"] = "tok-123"
     for case in CASES:
         given = case.make(root)
         folder = box.hand_in(root, case.name, given.notebook, given.files, name=given.name)
@@ -61,6 +63,18 @@ def test_the_learner_reads_why_it_was_stopped(graded, name, words):
 def test_the_way_out_was_not_found(graded):
     found = graded[0] / ".grading" / "autograded" / "escape" / box.STAGE / "found.json"
     assert json.loads(found.read_text()) == []
+
+
+def test_the_graders_environment_is_not_in_reach(graded):
+    loot = graded[0] / ".grading" / "autograded" / "reads-the-graders-environment" / box.STAGE / "loot.bin"
+    assert b"CANVAS" not in loot.read_bytes() and b"SECRET" not in loot.read_bytes()
+
+
+def test_nobody_writes_into_the_graders_log_beyond_measure(graded):
+    log = graded[0] / ".grading" / "logs" / box.STAGE / "rewrites-the-graders-log.log"
+    assert 0 < log.stat().st_size < 1 << 20
+    assert b"\0" not in log.read_bytes()
+    assert graded[1]["rewrites-the-graders-log"].reason == ""
 
 
 def test_no_link_is_left_where_nbgrader_writes(graded):

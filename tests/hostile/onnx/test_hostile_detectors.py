@@ -30,6 +30,8 @@ class Case:
 
 
 NOTHING = (0, 0, 0)
+QUICK = ("scores_first", "logits", "nms_inside")
+"""An honest and two wrong ones: the others wait for --all."""
 CASES = (
     Case(detectors.scores_first, (4, 4, 4), ""),
     Case(detectors.fixed_batch, (0, 4, 4), "the batch size the fixed number 2"),
@@ -58,7 +60,9 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c.name in QUICK else pytest.mark.slow, id=c.name) for c in CASES]
+)
 def test_a_file_gets_its_due(case, tmp_path):
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "yolo.onnx").write_bytes(case.make())

@@ -1,4 +1,4 @@
-"""Every hostile, wrong and honest artifact gets the points that the table in tests/hostile/artifacts says."""
+"""Every hostile, wrong and honest artifact gets the points that the table in tests/hostile/onnx says."""
 
 from __future__ import annotations
 
@@ -30,18 +30,29 @@ def judge(case, folder):
     return time.perf_counter() - begin
 
 
-@pytest.mark.parametrize("case", table.FILES, ids=lambda case: case.name)
+QUICK = ("symlink_to_reference", "foreign_operator", "fast_and_wrong", "reference")
+"""One of each table, and the honest one: the others wait for --all."""
+
+
+def cases(*tables):
+    return [
+        pytest.param(case, marks=() if case.name in QUICK else pytest.mark.slow, id=case.name)
+        for case in (case for one in tables for case in one)
+    ]
+
+
+@pytest.mark.parametrize("case", cases(table.FILES))
 def test_what_is_no_plain_onnx_file_gets_nothing_and_hangs_nobody(case, tmp_path):
     assert judge(case, tmp_path) < 20
     assert not (tmp_path / "PWNED").exists()
 
 
-@pytest.mark.parametrize("case", table.GRAPHS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases(table.GRAPHS))
 def test_a_trap_is_refused_before_any_runtime_sees_it(case, tmp_path):
     judge(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", table.MODELS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases(table.MODELS))
 def test_what_runs_gets_its_due(case, tmp_path):
     judge(case, tmp_path)
 
