@@ -6,6 +6,7 @@ limit. What comes back is plain data: `Facts` goes to JSON and back, and tests f
 
 from __future__ import annotations
 
+import functools
 import glob
 import importlib.metadata
 import importlib.util
@@ -145,14 +146,17 @@ os._exit(0)  # a driver library that crashes while it is unloaded must not spoil
 """
 
 
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Every installed distribution's name and version. Reading their metadata takes a while, so it is done once."""
+    found = ((d.metadata["Name"], d.version) for d in importlib.metadata.distributions())
+    return {name: version for name, version in found if name}
+
+
 def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Module:
     """Import `name` in a process of its own and run `code` there."""
     pattern = re.compile(PACKAGES.get(name, re.escape(name)), re.IGNORECASE)
-    packages = {
-        d.metadata["Name"]: d.version
-        for d in importlib.metadata.distributions()
-        if d.metadata["Name"] and pattern.fullmatch(d.metadata["Name"])
-    }
+    packages = {found: version for found, version in _installed().items() if pattern.fullmatch(found)}
     try:
         present = importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # the package around a dotted name is not there, or is broken
@@ -272,6 +276,7 @@ def _run(command: list[str], seconds: float) -> Tool:
 
 def look(seen: Callable[[str], None] = lambda name: None) -> Facts:
     """Ask everything, several questions at a time. `seen` is called with the name of each answered question."""
+    _installed.cache_clear()
     asks: dict[str, Callable[[], object]] = {"driver": ask_driver}
     asks |= {name: lambda name=name, code=code: ask_module(name, code) for name, code in MODULES.items()}
     asks |= {name: lambda place=place: ask_tool(*place) for name, place in tool_places().items()}
