@@ -15,8 +15,10 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from autograder.authoring.fill import fill
 from autograder.authoring.strip import find_regions
 from course.errors import CourseError
+from course.paths import ROOT
 from course.update import KERNELSPEC, LANGUAGE_INFO
 
 LESSON = re.compile(r"\d\d_\w+\.py")
@@ -37,6 +39,7 @@ def read_lesson(text: str, where: str) -> NotebookNode:
     Raises:
         CourseError: the text is not a lesson that nbgrader could release; names file, line and remedy.
     """
+    text = fill(text, ROOT, where)
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines, 1) if CELL.match(line)]
     notebook, verbatim = _parse(text, where, True), _parse(text, where, False)
@@ -81,7 +84,6 @@ def student_version(notebook: NotebookNode) -> NotebookNode:
         ClearHiddenTests,
         ClearMarkScheme,
         ClearOutput,
-        ClearSolutions,
         ComputeChecksums,
         LockCells,
     )
@@ -89,7 +91,7 @@ def student_version(notebook: NotebookNode) -> NotebookNode:
     student, resources = nbformat.from_dict(notebook), {}
     for step in (
         LockCells,
-        ClearSolutions,
+        _clear_solutions(),
         ClearOutput,
         CheckCellMetadata,
         ClearHiddenTests,
@@ -99,6 +101,22 @@ def student_version(notebook: NotebookNode) -> NotebookNode:
     ):
         student, resources = step().preprocess(student, resources)
     return student
+
+
+def _clear_solutions() -> type:
+    """nbgrader's ClearSolutions, but a stub outside of functions raises nothing: an untouched notebook runs to its end,
+    and the check says what is not written yet.
+    """
+    from nbgrader.preprocessors import ClearSolutions
+
+    class Clear(ClearSolutions):
+        def _replace_solution_region(self, cell, language):
+            replaced = super()._replace_solution_region(cell, language)
+            if cell.cell_type == "code" and replaced:
+                cell.source = re.sub(r"(?m)^(# YOUR CODE HERE\n)raise NotImplementedError\(\)$", r"\1...", cell.source)
+            return replaced
+
+    return Clear
 
 
 def _parse(text: str, where: str, comment_magics: bool) -> NotebookNode:

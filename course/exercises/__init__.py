@@ -1,7 +1,9 @@
 """Exercises: a check that names the misconception, three hints each, and predictions put beside measurements.
 
-    check("open-batch")     # looks at what the cells above made; prints a verdict, returns the points
-    hint("open-batch")      # the first hint; call it again for the next
+    check("open-batch")             # looks at what the cells above made; prints a verdict, returns the points
+    hint("open-batch")              # the first hint; call it again for the next
+    path = solved("open-batch", path)   # yours if it is right, else the course's, so that the cells below run
+    choice(guess, "launch-bound", "why it is")   # a prediction beside what was measured
 
 An exercise is a function in a module below this folder, one folder a stage and one module a lesson. Its parameters are the names in the
 notebook that it looks at; what it returns says what was found right; a misconception is raised as `Wrong`.
@@ -20,13 +22,25 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from course.errors import CourseError
 
-__all__ = ["Exercise", "Wrong", "check", "declared", "exercise", "find", "hint", "prediction"]
+__all__ = [
+    "Exercise",
+    "Wrong",
+    "check",
+    "choice",
+    "declared",
+    "exercise",
+    "find",
+    "hint",
+    "prediction",
+    "reference",
+    "solved",
+]
 
 
 class Wrong(CourseError):
@@ -67,6 +81,9 @@ class Declared:
 
 _known: dict[str, Exercise] = {}
 _hints_given: dict[str, int] = {}
+_references: dict[str, Callable[[], object]] = {}
+_solved: dict[str, object] = {}
+"""Answers that were found right: `solved` need not judge them again."""
 
 
 def exercise(id: str, *, points: float, hints: tuple[str, str, str]) -> Callable[[Callable], Callable]:
@@ -110,6 +127,39 @@ def declared() -> Mapping[str, Declared]:
     return found
 
 
+def reference(id: str) -> Callable[[Callable[[], object]], Callable[[], object]]:
+    """Declare the decorated function as what makes the course's own answer: what `solved` falls back to."""
+
+    def declare(make: Callable[[], object]) -> Callable[[], object]:
+        _references[id] = make
+        return make
+
+    return declare
+
+
+def solved(id: str, mine: object = None) -> object:
+    """`mine` if it solves the exercise, else the course's own answer, and says so.
+
+    Cells below an exercise go on with it, so that an unsolved one does not break the lesson. The exercise must look at
+    one name, and have a `reference` in its module.
+
+    Raises:
+        CourseError: there is no such exercise.
+        ValueError: it has no reference.
+    """
+    found = find(id)
+    if id not in _references or len(found.names) != 1:
+        raise ValueError(f"exercise {id!r} cannot be gone on without: it needs a reference, and one name")
+    if _solved.get(id) is not mine or mine is None:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            share, _ = _judge(found, {found.names[0]: mine})
+        if share < 1:
+            print(f"{id} is not solved yet: the cells below go on with the course's answer.")
+            return _references[id]()
+        _solved[id] = mine
+    return mine
+
+
 def check(id: str) -> float:
     """Judge an exercise by what the calling notebook holds; print the verdict; return the points.
 
@@ -126,6 +176,8 @@ def check(id: str) -> float:
         share, verdict = _judge(found, held)
     if printed.getvalue():
         print(printed.getvalue(), end="")
+    if share == 1 and len(found.names) == 1:
+        _solved[id] = held[found.names[0]]
     points = round(share * found.points, 2)
     mark = "✓" if share == 1 else "◐" if share > 0 else "✗"
     print(f"{mark} {id}: {points:g} of {found.points:g} points. {verdict}")
@@ -139,13 +191,18 @@ def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         return 0.0, (
-            f"{names} {'has' if len(missing) == 1 else 'have'} no value yet.\n"
+            f"Not written yet: {names} {'has' if len(missing) == 1 else 'have'} no value.\n"
             "  Next step: write the cell above this one, run it, then run this cell again."
         )
     try:
         return 1.0, found.judge(**{name: held[name] for name in found.names})
     except Wrong as wrong:
         return min(1.0, max(0.0, wrong.share)), str(wrong)
+    except NotImplementedError:
+        return 0.0, (
+            f"Not written yet: {' and '.join(f'`{name}`' for name in found.names)}.\n"
+            "  Next step: write it in the cell above this one, run it, then run this cell again."
+        )
     except CourseError as error:  # the course's own checks of a file, a shape or a model: they name the next step
         return 0.0, str(error)
     except Exception as error:
@@ -174,6 +231,24 @@ def hint_text(id: str, number: int) -> str:
         CourseError: there is no such exercise.
     """
     return f"Hint {number} of 3: {_declaration(id).hints[number - 1]}"
+
+
+def choice(guess: str | None, happened: str, because: str, options: Sequence[str] = ()) -> None:
+    """Print what was expected beside what happened, and why it did.
+
+    Args:
+        guess: one of the options; None if nothing was written down.
+        happened: the option that the measurement showed.
+        because: one or two sentences.
+        options: those that were offered.
+    """
+    if guess is None:
+        said = "You wrote down no prediction; you learn more from a wrong one than from none."
+    elif options and guess not in options:
+        said = f"Your prediction {guess!r} is none of {', '.join(options)}."
+    else:
+        said = "As you said." if guess == happened else f"You said {guess!r}."
+    print(f"It was {happened!r}. {said}\n  {because}")
 
 
 def prediction(guess: float | None, measured: float, unit: str) -> None:

@@ -49,8 +49,8 @@ def judged(value, capsys) -> tuple[float, str]:
         (42, 3.0, "42 it is."),
         (41, 1.5, "You forgot one."),
         (7, 0.0, "7 is wrong."),
-        (None, 0.0, "`answer` has no value yet"),
-        (..., 0.0, "`answer` has no value yet"),
+        (None, 0.0, "Not written yet: `answer` has no value"),
+        (..., 0.0, "Not written yet: `answer` has no value"),
         ("file", 0.0, "x.onnx is not there."),
         ([], 0.0, "TypeError"),
         ("noise", 3.0, "library talk"),
@@ -114,3 +114,51 @@ def test_every_exercise_has_three_different_hints_and_names():
         one = exercises.find(id)
         assert len(set(one.hints)) == 3 and all(len(text) > 20 for text in one.hints), id
         assert one.names, f"{id} looks at nothing"
+
+
+def test_a_stub_that_was_not_touched_is_not_written_yet(capsys):
+    @exercise("stub", points=1, hints=("first hint to it", "second hint to it", "third hint to it"))
+    def judge(function):
+        return f"{function()}"
+
+    def function():
+        raise NotImplementedError()
+
+    eval('check("stub")', {"check": check, "function": function})
+    said = capsys.readouterr().out
+    assert "Not written yet: `function`" in said and "Next step" in said and "NotImplementedError" not in said
+
+
+def test_an_unsolved_exercise_goes_on_with_the_courses_answer_and_says_so(capsys):
+    judged = []
+
+    @exercise("double", points=1, hints=("first hint to it", "second hint to it", "third hint to it"))
+    def judge(double):
+        judged.append(double)
+        if double(2) != 4:
+            raise Wrong("Not twice.", "It is not.", "Double it.")
+        return "Right."
+
+    @exercises.reference("double")
+    def make():
+        return lambda x: 2 * x
+
+    def mine(x):
+        return x + x
+
+    for wrong in (None, ..., 7, lambda x: x, lambda x: 1 / 0):
+        assert exercises.solved("double", wrong)(5) == 10
+        assert "not solved yet: the cells below go on with the course's answer" in capsys.readouterr().out
+    assert exercises.solved("double", mine) is mine and capsys.readouterr().out == ""
+    count = len(judged)
+    assert exercises.solved("double", mine) is mine and len(judged) == count, "what was right is not judged again"
+    exercises._references.pop("double")
+    with pytest.raises(ValueError, match="reference"):
+        exercises.solved("double", mine)
+
+
+def test_a_choice_is_put_beside_what_happened(capsys):
+    for guess, words in (("b", "As you said."), ("a", "You said 'a'."), ("z", "none of a, b"), (None, "no prediction")):
+        exercises.choice(guess, "b", "Since it is.", ("a", "b"))
+        said = capsys.readouterr().out
+        assert said.startswith("It was 'b'.") and words in said and "Since it is." in said

@@ -25,21 +25,23 @@ PACKAGES = (
 )
 
 
-def read(lesson: Path) -> dict | None:
+def read(lesson: Path, untouched: bool = False) -> dict | None:
     """The report of the last run, if nothing that it used has changed since."""
     try:
-        kept = json.loads(_place(lesson).read_text())
+        kept = json.loads(_place(lesson, untouched).read_text())
     except (OSError, ValueError):
         return None
     return kept["report"] if kept["stamp"] == _stamp(lesson, kept["report"]["used"]) else None
 
 
-def write(lesson: Path, report: dict) -> None:
-    atomic_write(_place(lesson), json.dumps({"stamp": _stamp(lesson, report["used"]), "report": report}).encode())
+def write(lesson: Path, report: dict, untouched: bool = False) -> None:
+    atomic_write(
+        _place(lesson, untouched), json.dumps({"stamp": _stamp(lesson, report["used"]), "report": report}).encode()
+    )
 
 
-def _place(lesson: Path) -> Path:
-    return FOLDER / lesson.parent.name / f"{lesson.stem}.json"
+def _place(lesson: Path, untouched: bool) -> Path:
+    return FOLDER / lesson.parent.name / f"{lesson.stem}{'.untouched' if untouched else ''}.json"
 
 
 def _stamp(lesson: Path, used: list[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Run one lesson from top to bottom in this process, and try every exercise: released cell, wrong answers, solution.
 
     python tests/lessons/run_lesson.py LESSON.py WRONG.py REPORT.json     (in a copy of the stage folder)
+    python tests/lessons/run_lesson.py LESSON.py - REPORT.json            the released notebook, untouched
 
 A lesson's cells run in IPython as in a notebook. At an exercise the other answers run first, each in a copy of the
 notebook's names, so that the solution's are what the following cells see.
@@ -31,6 +32,10 @@ def main(lesson: Path, wrong: Path, report: Path) -> None:
     released = student_version(notebook)
     shell = InteractiveShell.instance()
     shell.colors = "NoColor"
+    if wrong.name == "-":
+        cells = [run(shell, cell.source) for cell in released.cells if cell.cell_type == "code"]
+        report.write_text(json.dumps({"cells": cells, "used": ours()}, indent=1))
+        return
     answers, found, exercises = read_wrong(wrong), [], []
     for number, (cell, blank) in enumerate(zip(notebook.cells, released.cells)):
         if cell.cell_type != "code":
