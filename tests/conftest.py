@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 # As in an activated environment: nbgrader calls alembic by its name.
 os.environ["PATH"] = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])
@@ -24,11 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also what is marked slow, and every lesson anew")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     if not (config.getoption("--all") or config.getoption("-m") or any("::" in name for name in config.args)):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    items.sort(
+        key=lambda item: item.path.parent.name != "lessons"
+    )  # the longest first, so that both workers end together
     for item in items:  # with several workers: a file's tests share what its fixtures make, lessons are apart
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
@@ -36,6 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if gpu_tests and (problem := _gpu_problem()):
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason=problem))
+    return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

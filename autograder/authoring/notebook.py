@@ -88,10 +88,12 @@ def student_version(notebook: NotebookNode) -> NotebookNode:
         LockCells,
     )
 
+    from autograder.authoring.clear import QuietStubs
+
     student, resources = nbformat.from_dict(notebook), {}
     for step in (
         LockCells,
-        _clear_solutions(),
+        QuietStubs,
         ClearOutput,
         CheckCellMetadata,
         ClearHiddenTests,
@@ -101,22 +103,6 @@ def student_version(notebook: NotebookNode) -> NotebookNode:
     ):
         student, resources = step().preprocess(student, resources)
     return student
-
-
-def _clear_solutions() -> type:
-    """nbgrader's ClearSolutions, but a stub outside of functions raises nothing: an untouched notebook runs to its end,
-    and the check says what is not written yet.
-    """
-    from nbgrader.preprocessors import ClearSolutions
-
-    class Clear(ClearSolutions):
-        def _replace_solution_region(self, cell, language):
-            replaced = super()._replace_solution_region(cell, language)
-            if cell.cell_type == "code" and replaced:
-                cell.source = re.sub(r"(?m)^(# YOUR CODE HERE\n)raise NotImplementedError\(\)$", r"\1...", cell.source)
-            return replaced
-
-    return Clear
 
 
 def _parse(text: str, where: str, comment_magics: bool) -> NotebookNode:

@@ -59,6 +59,7 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
         AssignLatePenalties,
         CheckCellMetadata,
     ]
+    c.GenerateAssignment.preprocessors = release_steps()
     c.SandboxedExecute.timeout = 300
     c.AssignLatePenalties.plugin_class = PerDay
     c.RestoreMaster.source = str(root / SOURCE)
@@ -69,6 +70,17 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
         artifacts.setdefault(place, []).extend(artifact.path for artifact in milestone.artifacts if artifact.built)
         cells.setdefault(place, []).append(milestone.grade_id)
     c.FreshArtifacts.paths, c.PendingMilestones.cells = artifacts, cells
+
+
+def release_steps() -> list[type]:
+    """nbgrader's own steps of a release, with the stubs of `autograder.authoring`."""
+    from nbgrader.converters import GenerateAssignment
+    from nbgrader.preprocessors import ClearSolutions
+
+    from autograder.authoring.clear import QuietStubs
+
+    steps = GenerateAssignment.preprocessors.default()
+    return [QuietStubs if step is ClearSolutions else step for step in steps]
 
 
 def _editable(root: Path, stage: str) -> tuple[str, ...]:

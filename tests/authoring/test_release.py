@@ -17,6 +17,7 @@ import pytest
 from autograder.authoring.notebook import read_lesson, student_version
 from autograder.authoring.release import ROOT, build, check, main, render, student_editable
 from autograder.authoring.strip import strip
+from autograder.classroom.nbgrader_settings import release_steps
 from course.errors import CourseError
 from course.lab import tidy_on_save
 from course.update import MANIFEST, fingerprint, notebook_bytes, read_manifest
@@ -188,6 +189,7 @@ def test_nbgrader_makes_the_same_release_from_the_source(root):
     config.CourseDirectory.source_directory = ".grading/source"
     config.CourseDirectory.release_directory = ".grading/release"
     config.CourseDirectory.db_url = f"sqlite:///{root}/.grading/gradebook.db"
+    config.GenerateAssignment.preprocessors = release_steps()
     api = NbGraderAPI(config=config)
     api.log.setLevel(logging.ERROR)
     result = api.generate_assignment(STAGE)
