@@ -72,7 +72,7 @@ def plan(net: Network, placement: str = "tensorrt", exclude: Iterable[str] = ())
                           "Start from the float model.")
     excluded = _excluded(net, exclude)
     kept = {net.name(index): reason for index in range(len(net.nodes))
-            if (reason := _reason_to_keep(net, index, excluded)) is not None}
+            if (reason := _reason_to_keep(net, index, excluded, small_ones=placement == "outputs")) is not None}
     weighted = [index for index, node in enumerate(net.nodes)
                 if node.op_type in WEIGHTED and net.name(index) not in kept]
     weights = {Edge(index, 1): weight_axis(net.nodes[index], len(net.shapes[net.nodes[index].input[1]]))
@@ -175,8 +175,11 @@ def _excluded(net: Network, names: Iterable[str]) -> set[int]:
     return found
 
 
-def _reason_to_keep(net: Network, index: int, excluded: set[int]) -> str | None:
-    """Why a convolution or product stays in high precision; None if it is quantised, or no such node."""
+def _reason_to_keep(net: Network, index: int, excluded: set[int], small_ones: bool) -> str | None:
+    """Why a convolution or product stays in high precision; None if it is quantised, or no such node.
+
+    small_ones: quantise those, too, for which INT8 does not pay.
+    """
     node = net.nodes[index]
     if node.op_type not in WEIGHTED:
         return None
@@ -193,6 +196,8 @@ def _reason_to_keep(net: Network, index: int, excluded: set[int]) -> str | None:
         return f"its weights have {len(shape)} dimensions"
     if node.op_type == "Gemm" and attribute(node, "transA", 0):
         return "its first input is transposed"
+    if small_ones:
+        return None
     if node.op_type in ("Gemm", "MatMul") and min(shape) < FEWEST_CHANNELS:
         return f"K or N is below {FEWEST_CHANNELS}: weights {list(shape)}"
     if node.op_type == "Conv" and not _enough_channels(net, node, shape):
