@@ -8,6 +8,7 @@ out so that it is the same on both sides: "restricted range" there, and what Ten
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,23 +97,45 @@ def fake_quantize(values: np.ndarray, parameters: Parameters) -> np.ndarray:
     return dequantize(quantize(values, parameters), parameters)
 
 
+@dataclass
+class Noise:
+    """Sums of squares over any number of batches. signal: of the exact values; noise: of the differences from them."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def add(self, exact: np.ndarray, found: np.ndarray) -> None:
+        """Take in a batch.
+
+        Raises:
+            ShapeError: the arrays have different shapes.
+        """
+        if np.shape(exact) != np.shape(found):
+            raise ShapeError("There is no SQNR of these arrays.",
+                             f"Shapes {np.shape(exact)} and {np.shape(found)} differ.",
+                             "Compare the same tensor of the same input.")
+        exact = np.asarray(exact, np.float32).ravel()
+        difference = np.asarray(found, np.float32).ravel() - exact
+        self.signal += float(np.dot(exact, exact))
+        self.noise += float(np.dot(difference, difference))
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(signal / noise) in dB; infinite where nothing was lost, minus infinite without a signal."""
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+
 def sqnr_db(exact: np.ndarray, found: np.ndarray) -> float:
     """Signal to quantisation noise, in dB: 10 log10(sum exact^2 / sum (found - exact)^2). 6.02 dB are one bit.
-
-    Infinite where nothing was lost.
 
     Raises:
         ShapeError: the arrays have different shapes.
     """
-    exact, found = np.asarray(exact, np.float64), np.asarray(found, np.float64)
-    if exact.shape != found.shape:
-        raise ShapeError("There is no SQNR of these arrays.", f"Shapes {exact.shape} and {found.shape} differ.",
-                         "Compare the same tensor of the same input.")
-    noise = float(np.square(found - exact).sum())
-    signal = float(np.square(exact).sum())
-    if noise == 0:
-        return float("inf")
-    return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
+    noise = Noise()
+    noise.add(exact, found)
+    return noise.sqnr_db
 
 
 def _spread(values: np.ndarray, parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:

@@ -124,12 +124,15 @@ class Calibration:
 
 
 def fingerprint(model, data: Data, method: str | Method, batch: int = BATCH) -> Fingerprint:
-    """What a calibration of this model with this data and method carries. Reads all of the data."""
+    """What a calibration of this model with this data and method carries. Reads all of the data.
+
+    method: a Method, or the words that a file has for it, such as "entropy" or TensorRT's "EntropyCalibration2".
+    """
     read = graph.read(model)
     digest = hashlib.sha256()
     for feed in batches(data, Network(read.proto).inputs, batch):
         digest.update(feed_digest(feed))
-    return Fingerprint(read.sha256, digest.hexdigest(), _method(method).name)
+    return Fingerprint(read.sha256, digest.hexdigest(), method if isinstance(method, str) else method.name)
 
 
 def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: int = BATCH, bins: int = BINS,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from course.engine import graph
 from course.quantize.network import WEIGHTED, Edge, Network
 from course.quantize.pairs import Pair, Stripped, strip
-from course.quantize.placement import FUSED_ACTIVATIONS, backbone, main_input
+from course.quantize.placement import FUSED_ACTIVATIONS, backbone, main_input, weight_axis
 
 COMMUTING = ("MaxPool", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Concat",
              "Gather", "Resize", "Relu")
@@ -48,6 +48,7 @@ KINDS = {
     "pair before activation": "a result is rounded between an operator and its activation",
     "input in float": "weights are quantised, the input is not",
     "weights in float": "the input is quantised, weights are not",
+    "scales per channel": "an activation has a scale for each channel, or weights have them for another axis than outputs",
     "two copies": "a tensor is needed in INT8 and in float",
     "two scales": "a tensor is quantised with two scales",
     "Concat scales": "the inputs of a Concat have other scales than its result",
@@ -94,13 +95,23 @@ class _View:
     def comes_in_int8(self, edge: Edge) -> bool:
         """Whether a pair stands on the edge, or before operators that it can move over."""
         if edge in self.pairs:
-            return True
+            return not any(self.wrong_axis(edge, pair) for pair in self.pairs[edge])
         maker = self.net.producer.get(self.net.tensor(edge))
         if maker is None or self.net.nodes[maker].op_type not in COMMUTING:
             return False
         edges = [Edge(maker, slot) for slot, tensor in enumerate(self.net.nodes[maker].input)
                  if self.net.is_activation(tensor)]
         return bool(edges) and all(self.comes_in_int8(other) for other in edges)
+
+    def wrong_axis(self, edge: Edge, pair: Pair) -> bool:
+        """Whether a pair has several scales where a kernel takes one, or one for each output channel."""
+        if not pair.per_channel:
+            return False
+        node = self.net.nodes[edge.index]
+        if edge.slot != 1 or node.op_type not in WEIGHTED or not self.net.is_constant(self.net.tensor(edge)):
+            return True
+        rank = len(self.net.shapes[self.net.tensor(edge)])
+        return pair.axis % rank != weight_axis(node, rank)
 
     def is_wanted_in_int8(self, tensor: str) -> bool:
         """Whether every reader takes the tensor through a pair, at once or behind operators that it can move over."""
@@ -130,6 +141,14 @@ def _weights(view: _View) -> list[tuple[int, Finding]]:
             continue
         x, w = view.comes_in_int8(Edge(index, 0)), view.comes_in_int8(Edge(index, 1))
         name = view.net.name(index)
+        wrong = [node.input[edge.slot] for edge in (Edge(index, 0), Edge(index, 1))
+                 if any(view.wrong_axis(edge, pair) for pair in view.pairs.get(edge, ()))]
+        found += [(index, Finding(
+            "scales per channel", name, tensor, f"{node.op_type} in INT8 takes one scale for its input and one for each "
+            "output channel of its weights; it runs in float.", "Use one scale for an activation, and axis 0 for weights "
+            "(1 for ConvTranspose).")) for tensor in wrong]
+        if wrong:
+            continue
         if w and not x:
             found.append((index, Finding(
                 "input in float", name, node.input[0], f"{node.op_type} runs in INT8 only if both its operands are "

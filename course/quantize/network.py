@@ -1,6 +1,7 @@
 """An ONNX graph as a quantiser sees it: who makes a tensor, who reads it, what is a weight."""
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import onnx
 
 from course.engine import graph
 
+MOST_SHAPE_VALUES = 64  # a constant that decides shapes, as of Reshape or Resize, is no larger
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply by weights: the ones that run on INT8 tensor cores."""
 
@@ -43,7 +45,7 @@ class Network:
                     self.readers[tensor].append(Edge(index, slot))
         self.dtypes: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        inferred = onnx.shape_inference.infer_shapes(proto).graph
+        inferred = onnx.shape_inference.infer_shapes(_without_large_weights(proto)).graph
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
             tensor = value.type.tensor_type
             self.dtypes[value.name] = tensor.elem_type
@@ -104,6 +106,23 @@ class Network:
             if all(tensor in constant for tensor in node.input if tensor):
                 constant.update(node.output)
         return constant
+
+
+def _without_large_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with large weights as inputs: their values say nothing about shapes, and copying them takes seconds."""
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    given = {value.name for value in proto.graph.input}
+    light.graph.name = proto.graph.name
+    light.graph.node.extend(proto.graph.node)
+    light.graph.input.extend(proto.graph.input)
+    light.graph.output.extend(proto.graph.output)
+    light.graph.value_info.extend(proto.graph.value_info)
+    for tensor in proto.graph.initializer:
+        if math.prod(tensor.dims) <= MOST_SHAPE_VALUES:
+            light.graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in given:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def attribute(node: onnx.NodeProto, name: str, default):

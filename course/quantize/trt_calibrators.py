@@ -19,7 +19,7 @@ from course.errors import CourseError, UnsupportedError
 from course.quantize.activations import Data, batches, count_batches
 from course.quantize.calibration import Fingerprint, Tell, fingerprint
 from course.quantize.network import Network
-from course.quantize.trt_cache import parse_cache, require_origin, write_cache
+from course.quantize.trt_cache import ALGORITHMS, parse_cache, require_origin, write_cache
 
 Upload = Callable[[np.ndarray], Any]
 """An array -> an object with `data_ptr()`, in the GPU's memory."""
@@ -44,31 +44,14 @@ def entropy_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | P
         UnsupportedError: this TensorRT has no calibrators.
         CourseError: the cache was made with another model, other data or another method; there is no full batch.
     """
-    _require(trt, hasattr(trt, "IInt8EntropyCalibrator2"))
-    feeder = _Feeder(model, data, batch, "TensorRT entropy 2", cache, progress, upload)
+    if not hasattr(trt, "IInt8EntropyCalibrator2"):
+        raise _no_calibrators(trt)
+    feeder = _Feeder(model, data, batch, ALGORITHMS["entropy"], cache, progress, upload)
 
-    class EntropyCalibrator(trt.IInt8EntropyCalibrator2):
+    class EntropyCalibrator(_Callbacks, trt.IInt8EntropyCalibrator2):
         def __init__(self):
             trt.IInt8EntropyCalibrator2.__init__(self)
             self.feeder = feeder
-
-        def get_batch_size(self):
-            return feeder.batch
-
-        def get_batch(self, names):
-            return feeder.next(names)
-
-        def read_calibration_cache(self):
-            return feeder.read()
-
-        def write_calibration_cache(self, cache):
-            feeder.write(bytes(cache))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, kind, *_):
-            feeder.close(kind is None)
 
     return EntropyCalibrator()
 
@@ -76,41 +59,47 @@ def entropy_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | P
 def min_max_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | Path | None = None,
                        progress: Tell | None = None, upload: Upload | None = None):
     """An `IInt8MinMaxCalibrator`: scales from the largest magnitudes. All else as `entropy_calibrator`."""
-    _require(trt, hasattr(trt, "IInt8MinMaxCalibrator"))
-    feeder = _Feeder(model, data, batch, "TensorRT min-max", cache, progress, upload)
+    if not hasattr(trt, "IInt8MinMaxCalibrator"):
+        raise _no_calibrators(trt)
+    feeder = _Feeder(model, data, batch, ALGORITHMS["min-max"], cache, progress, upload)
 
-    class MinMaxCalibrator(trt.IInt8MinMaxCalibrator):
+    class MinMaxCalibrator(_Callbacks, trt.IInt8MinMaxCalibrator):
         def __init__(self):
             trt.IInt8MinMaxCalibrator.__init__(self)
             self.feeder = feeder
 
-        def get_batch_size(self):
-            return feeder.batch
-
-        def get_batch(self, names):
-            return feeder.next(names)
-
-        def read_calibration_cache(self):
-            return feeder.read()
-
-        def write_calibration_cache(self, cache):
-            feeder.write(bytes(cache))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, kind, *_):
-            feeder.close(kind is None)
-
     return MinMaxCalibrator()
 
 
-def _require(trt, has_calibrators: bool) -> None:
-    if not has_calibrators:
-        raise UnsupportedError(f"TensorRT {trt.__version__} has no calibrators.",
-                               "It quantises only what Q/DQ pairs in the model say.",
-                               "Write the scales into the model: course.quantize.ptq(model, data), or "
-                               "quantize(model, calibration_from(read_cache(path))) for those of an older TensorRT.")
+def _no_calibrators(trt) -> UnsupportedError:
+    return UnsupportedError(f"TensorRT {trt.__version__} has no calibrators.",
+                            "It quantises only what Q/DQ pairs in the model say.",
+                            "Write the scales into the model: course.quantize.ptq(model, data), or "
+                            "quantize(model, calibration_from(read_cache(path))) for those of an older TensorRT.")
+
+
+class _Callbacks:
+    """The methods that TensorRT calls, and the block around a build. `feeder` does the work."""
+
+    feeder: _Feeder
+
+    def get_batch_size(self) -> int:
+        return self.feeder.batch
+
+    def get_batch(self, names: Sequence[str]) -> list[int] | None:
+        return self.feeder.next(names)
+
+    def read_calibration_cache(self) -> bytes | None:
+        return self.feeder.read()
+
+    def write_calibration_cache(self, cache) -> None:
+        self.feeder.write(bytes(cache))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.feeder.close(kind is None)
 
 
 class _Feeder:
