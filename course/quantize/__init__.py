@@ -10,7 +10,7 @@ from course.quantize.calibration import Calibration, Fingerprint, Histograms, ca
 from course.quantize.calibrators import METHODS, entropy, entropy_onnxruntime, method, min_max, mse, percentile
 from course.quantize.compare import PrecisionRow, precision_table
 from course.quantize.explain import KINDS, Finding, explain_placement
-from course.quantize.histogram import Histogram, histogram
+from course.quantize.histograms import Histogram, histogram
 from course.quantize.layers import LayerNoise, layer_noise
 from course.quantize.network import Network
 from course.quantize.placement import PLACEMENTS

@@ -23,7 +23,7 @@ from course.files import atomic_write
 from course.quantize.activations import BATCH, Data, batches, count_batches, feed_digest, inner_tensors
 from course.quantize.arithmetic import LARGEST, parameters
 from course.quantize.calibrators import Method, method as named_method
-from course.quantize.histogram import BINS, Histogram
+from course.quantize.histograms import BINS, Histogram
 from course.quantize.network import Network
 
 Tell = Callable[[float, str], None]

@@ -12,20 +12,19 @@ import numpy as np
 
 from course.errors import CourseError
 from course.quantize.arithmetic import LARGEST, Range
-from course.quantize.histogram import Histogram
+from course.quantize.histograms import Histogram
 
 LEVELS = 128
 """Magnitudes of an INT8 number, 0 to 127."""
 STRIDE = 4
 """Bins between two limits that `entropy` tries: about 1/500 to 1/1000 of the largest value."""
-CANDIDATES = 200
+CANDIDATES = 400
 """Limits that `mse` tries for each side."""
 
 
 def min_max(histogram: Histogram, symmetric: bool = True) -> Range:
     """Cover every value that was seen. One outlier costs all others their precision."""
-    return _range(histogram, -histogram.largest, histogram.largest) if symmetric else \
-        _range(histogram, histogram.low, histogram.high)
+    return _range(histogram, histogram.low, histogram.high, symmetric)
 
 
 def percentile(histogram: Histogram, percent: float = 99.99, symmetric: bool = True) -> Range:
@@ -82,7 +81,7 @@ def entropy_onnxruntime(histogram: Histogram, levels: int = LEVELS, symmetric: b
 def mse(histogram: Histogram, symmetric: bool = True) -> Range:
     """The range with the smallest mean squared error, rounding and clipping together.
 
-    Symmetric: the best of 200 limits. Asymmetric: both ends in turns, until neither gets better. (Nagel et al. 2021,
+    Symmetric: the best of 400 limits. Asymmetric: both ends in turns, until neither gets better. (Nagel et al. 2021,
     arXiv:2106.08295, section 3.1, "MSE"; the error is computed from the histogram, values at the middle of their bin.)
     """
     shares = np.arange(1, CANDIDATES + 1) / CANDIDATES
@@ -138,7 +137,7 @@ def method(name: str, **settings) -> Method:
     return Method(" ".join(words), lambda histogram: function(histogram, **settings))
 
 
-def _range(histogram: Histogram, low: np.ndarray, high: np.ndarray, symmetric: bool = True) -> Range:
+def _range(histogram: Histogram, low: np.ndarray, high: np.ndarray, symmetric: bool) -> Range:
     """The range, no wider than the data: a bin may end beyond its largest value.
 
     Raises:

@@ -95,7 +95,8 @@ class Histogram:
             bad = int((~torch.isfinite(row)).sum())
             raise CourseError(f"{name} cannot be calibrated.", f"{bad} of its {row.numel()} values are NaN or infinite.",
                               "Look at the calibration data and its preprocessing; the model must give finite values.")
-        self._widen(channel, max(SMALLEST_EXPONENT, math.frexp(max(-low, high, 0.0))[1]))
+        largest = max(-low, high)
+        self._widen(channel, max(SMALLEST_EXPONENT, math.frexp(largest)[1]) if largest else SMALLEST_EXPONENT)
         limit = 2.0 ** int(self.exponents[channel])
         for part in row.split(MOST_AT_ONCE):
             if high >= 0:
