@@ -28,9 +28,7 @@ def batches(data: Data, inputs: Sequence[str], batch: int = BATCH) -> Iterator[d
         ShapeError: an input is missing or unknown, or the inputs of a batch have different numbers of rows.
         CourseError: `batch` is below 1.
     """
-    if batch < 1:
-        raise CourseError(f"Data cannot be split into batches of {batch}.", "A batch has at least one row.",
-                          f"Use batch={BATCH}.")
+    _check_batch(batch)
     if isinstance(data, (np.ndarray, Mapping)):
         feed = _feed(data, inputs)
         rows = len(next(iter(feed.values())))
@@ -42,7 +40,8 @@ def batches(data: Data, inputs: Sequence[str], batch: int = BATCH) -> Iterator[d
 
 
 def count_batches(data: Data, batch: int = BATCH) -> int | None:
-    """How many batches there will be; None for a generator."""
+    """How many batches there will be; None for a generator. Raises: as `batches`."""
+    _check_batch(batch)
     if isinstance(data, Mapping):
         data = next(iter(data.values()), np.empty(0))
     if isinstance(data, np.ndarray):
@@ -87,6 +86,12 @@ def inner_tensors(proto: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[F
         return {**{name: feed[name] for name in tensors if name in net.inputs}, **dict(zip(made, values))}
 
     return run
+
+
+def _check_batch(batch: int) -> None:
+    if batch < 1:
+        raise CourseError(f"Data cannot be split into batches of {batch}.", "A batch has at least one row.",
+                          f"Use batch={BATCH}.")
 
 
 def _feed(data: np.ndarray | Feed, inputs: Sequence[str]) -> dict[str, np.ndarray]:

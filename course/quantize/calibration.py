@@ -29,7 +29,7 @@ from course.quantize.network import Network
 Tell = Callable[[float, str], None]
 """Progress: (part that is done, 0 to 1; a word on it), as `with course.progress.Steps(...)("Calibrate") as tell`."""
 CHECKPOINT_SECONDS = 5.0
-"""How often a checkpoint is written: what a killed process loses at most. An exception or Ctrl-C loses nothing."""
+"""How often a checkpoint is written: what a killed process loses at most."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: i
                 saved = time.monotonic()
             if progress is not None:
                 progress(number / total if total else 0.0, f"{state.images} images")
-    finally:  # an exception or Ctrl-C too: between two batches the state is whole
-        if checkpoint is not None and len(state.digests) > done:
+    finally:  # after an exception or Ctrl-C, too
+        if checkpoint is not None and state.whole and len(state.digests) > done:
             state.write(checkpoint)
     if number < done:
         raise _other_data(checkpoint, f"It has seen {done} batches; the data has {number}.")
@@ -230,19 +230,22 @@ def _other_data(checkpoint: str | Path | None, cause: str) -> CourseError:
 
 @dataclass
 class _State:
-    """What was counted so far. digests: hex SHA-256 of each batch."""
+    """What was counted so far. digests: hex SHA-256 of each batch. whole: no batch was broken off in the middle."""
 
     fingerprint: Fingerprint
     digests: list[str]
     histograms: dict[str, Histogram]
     images: int = 0
     seconds: float = 0.0
+    whole: bool = True
 
     def add(self, values: Mapping[str, np.ndarray], digest: str, images: int) -> None:
+        self.whole = False
         for name, one in self.histograms.items():
             one.add(values[name], name=f"Tensor {name!r}")
         self.digests.append(digest)
         self.images += images
+        self.whole = True
 
     def write(self, path: str | Path) -> None:
         head = {"model": self.fingerprint.model, "method": self.fingerprint.method, "digests": self.digests,

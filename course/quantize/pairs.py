@@ -89,7 +89,8 @@ def strip(net: Network) -> Stripped:
             if passed:
                 on_edges[Edge(len(proto.graph.node) - 1, slot)] = passed
         copy.output[:] = [renamed.get(tensor, tensor) for tensor in node.output]
-    kept = [floats.get(tensor.name, tensor) for tensor in net.proto.graph.initializer]
+    used = {tensor for node in proto.graph.node for tensor in node.input} | set(net.outputs)
+    kept = [floats.get(tensor.name, tensor) for tensor in net.proto.graph.initializer if tensor.name in used]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     del proto.graph.value_info[:]

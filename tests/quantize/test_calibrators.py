@@ -148,10 +148,10 @@ def test_entropy_is_the_talks_loop(seed):
 @pytest.mark.parametrize("name", ["conv_out", "relu_out", "laplace", "student"])
 def test_mse_finds_the_smallest_error_of_the_values_themselves(activations, name):
     """Against torch's fake quantisation of the raw values over a fine grid of limits."""
-    values = activations[name]
-    x = torch.from_numpy(values.ravel())
+    values = np.ascontiguousarray(activations[name].ravel()[::5])
+    x = torch.from_numpy(values)
     largest = float(x.abs().max())
-    limits = largest * np.arange(50, 401) / 400
+    limits = largest * np.arange(50, 401, 2) / 400
 
     def error(limit: float) -> float:
         fake = torch.fake_quantize_per_tensor_affine(x, float(limit) / 127, 0, -127, 127)
