@@ -224,10 +224,11 @@ def _copies(view: _View) -> list[tuple[int, Finding]]:
             shown = sorted(float(pair.scale.ravel()[0]) for pair in pairs if pair.scale is not None)
             found.append((place, Finding("two scales", maker, tensor,
                                          f"Its pairs have scales from {shown[0]:.6g} to {shown[-1]:.6g}, so it is written "
-                                         "once for each.", "Give all pairs on this tensor one scale.", kernel=False)))
+                                         "more than once.", "Give all pairs on this tensor one scale.", kernel=False)))
         floats = [edge for edge in view.net.readers[tensor] if edge not in view.pairs and edge not in adds
                   and view.net.nodes[edge.index].op_type not in COMMUTING]
-        if floats:
+        multiplied = [edge for edge in view.net.readers[tensor] if edge in view.pairs and edge not in adds]
+        if floats and multiplied:  # an Add can round a float operand while it reads it
             reader = view.net.name(floats[0].index)
             found.append((place, Finding("two copies", maker, tensor,
                                          f"{reader} reads it in float, others in INT8, so it is written twice.",
