@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from course.engine import graph
 from course.quantize.network import WEIGHTED, Edge, Network
 from course.quantize.pairs import Pair, Stripped, strip
-from course.quantize.placement import FUSED_ACTIVATIONS, backbone, main_input, weight_axis
+from course.quantize.placement import FUSED_ACTIVATIONS, backbone, residual_adds, weight_axis
 
 COMMUTING = ("MaxPool", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Concat",
              "Gather", "Resize", "Relu")
@@ -91,6 +91,7 @@ class _View:
         self.by_tensor = dict(self.by_tensor)
         self.int8 = {index for index, node in enumerate(self.net.nodes) if node.op_type in WEIGHTED
                      and self.comes_in_int8(Edge(index, 0)) and self.comes_in_int8(Edge(index, 1))}
+        self.adds = residual_adds(self.net, self.int8)
 
     def comes_in_int8(self, edge: Edge) -> bool:
         """Whether a pair stands on the edge, or before operators that it can move over."""
@@ -165,10 +166,8 @@ def _weights(view: _View) -> list[tuple[int, Finding]]:
 def _adds(view: _View) -> list[tuple[int, Finding]]:
     """Residual Adds and the INT8 convolution that they should be fused with."""
     found = []
-    for index, node in enumerate(view.net.nodes):
-        main = main_input(view.net, index, view.int8) if node.op_type == "Add" else None
-        if main is None:
-            continue
+    for index, main in view.adds.items():
+        node = view.net.nodes[index]
         name, own, skip = view.net.name(index), node.input[main], node.input[1 - main]
         conv = view.net.name(backbone(view.net, own))
         if Edge(index, main) in view.pairs:
@@ -212,8 +211,7 @@ def _activations(view: _View) -> list[tuple[int, Finding]]:
 def _copies(view: _View) -> list[tuple[int, Finding]]:
     """Tensors that are needed in more than one form."""
     found = []
-    adds = {edge for index in range(len(view.net.nodes)) for edge in (Edge(index, 0), Edge(index, 1))
-            if view.net.nodes[index].op_type == "Add" and main_input(view.net, index, view.int8) is not None}
+    adds = {Edge(index, slot) for index in view.adds for slot in (0, 1)}
     for tensor, pairs in view.by_tensor.items():
         if view.net.is_constant(tensor) or not view.net.is_activation(tensor):
             continue

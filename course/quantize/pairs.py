@@ -18,7 +18,7 @@ class Pair:
 
     q, dq: names of the nodes, q "" without one. tensor: the float tensor that goes in; for stored integers their name.
     scale: float32 [C] or [], None if it is no constant. zero_point: None if not given. dtype: onnx.TensorProto type of
-    the integers. axis: of the channels.
+    the integers, 0 if neither a zero point nor stored integers say it. axis: of the channels.
     """
 
     q: str
@@ -102,7 +102,10 @@ def _pair(net: Network, index: int) -> Pair:
     maker = net.producer.get(dq.input[0])
     q = net.nodes[maker] if maker is not None and net.nodes[maker].op_type == QUANTISE else None
     zero_point = _value(net, dq.input[2]) if len(dq.input) > 2 and dq.input[2] else None
-    dtype = net.dtypes.get(dq.input[2], 0) if zero_point is not None else net.dtypes.get(dq.input[0], 0)
+    if zero_point is not None:
+        dtype = net.dtypes.get(dq.input[2], 0)
+    else:
+        dtype = 0 if q is not None else net.dtypes.get(dq.input[0], 0)
     return Pair("" if q is None else net.name(maker), net.name(index), dq.input[0] if q is None else q.input[0],
                 _value(net, dq.input[1]), zero_point, dtype, attribute(dq, "axis", 1))
 

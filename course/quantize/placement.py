@@ -78,19 +78,18 @@ def plan(net: Network, placement: str = "tensorrt", exclude: Iterable[str] = ())
     weights = {Edge(index, 1): weight_axis(net.nodes[index], len(net.shapes[net.nodes[index].input[1]]))
                for index in weighted}
     inputs = [Edge(index, 0) for index in weighted]
-    adds = [index for index, node in enumerate(net.nodes)
-            if node.op_type == "Add" and index not in excluded and main_input(net, index, set(weighted)) is not None]
+    mains = {index: slot for index, slot in residual_adds(net, set(weighted)).items() if index not in excluded}
     outputs: tuple[str, ...] = ()
     if placement == "weights":
         activations = []
     elif placement == "inputs":
         activations = inputs
     elif placement == "both":
-        activations = inputs + [Edge(index, slot) for index in adds for slot in (0, 1)]
+        activations = inputs + [Edge(index, slot) for index in mains for slot in (0, 1)]
     elif placement == "outputs":
         activations, outputs = _everywhere(net, excluded | {i for i, n in enumerate(net.nodes) if net.name(i) in kept})
     else:
-        activations = inputs + [Edge(index, 1 - main_input(net, index, set(weighted))) for index in adds]
+        activations = inputs + [Edge(index, 1 - slot) for index, slot in mains.items()]
     activations = [edge for edge in dict.fromkeys(activations) if net.is_activation(net.tensor(edge))]
     groups = () if placement == "outputs" else _groups(net, {net.tensor(edge) for edge in activations})
     return Plan(weights, tuple(activations), outputs, groups, kept)
@@ -105,22 +104,24 @@ def weight_axis(node: onnx.NodeProto, rank: int) -> int:
     return rank - 1 if node.op_type == "MatMul" else 0
 
 
-def main_input(net: Network, index: int, weighted: set[int]) -> int | None:
-    """Which input (0 or 1) of an Add comes from the convolution that the Add can be fused with; None if neither.
+def residual_adds(net: Network, int8: set[int]) -> dict[int, int]:
+    """Index of each residual Add -> which input (0 or 1) comes from the convolution that the Add is fused with.
 
-    `weighted`: indices of the quantised convolutions and products. If both sides come from one, it is the side with the
-    longer way from the input: that convolution runs last, when the other's result is already there.
+    int8: indices of the convolutions and products in INT8; Adds that would be fused with another one are left out. If
+    both sides come from one, it is the side with the longer way from the input: that convolution runs last, when the
+    other's result is already there.
     """
-    node = net.nodes[index]
-    if len(node.input) != 2 or node.input[0] == node.input[1]:
-        return None
-    if not all(net.is_activation(tensor) for tensor in node.input) or _broadcasts(net, node):
-        return None
-    sides = [slot for slot in (0, 1) if backbone(net, node.input[slot]) in weighted]
-    if not sides:
-        return None
-    depth = net.depth()
-    return max(sides, key=lambda slot: (depth.get(node.input[slot], 0), slot))
+    depth, found = net.depth(), {}
+    for index, node in enumerate(net.nodes):
+        if node.op_type != "Add" or len(node.input) != 2 or node.input[0] == node.input[1]:
+            continue
+        if not all(net.is_activation(tensor) for tensor in node.input) or _broadcasts(net, node):
+            continue
+        sides = [slot for slot in (0, 1) if backbone(net, node.input[slot]) is not None]
+        main = max(sides, key=lambda slot: (depth.get(node.input[slot], 0), slot), default=None)
+        if main is not None and backbone(net, node.input[main]) in int8:
+            found[index] = main
+    return found
 
 
 def backbone(net: Network, tensor: str) -> int | None:
