@@ -22,7 +22,7 @@ BATCH = 8
 
 
 def batches(data: Data, inputs: Sequence[str], batch: int = BATCH) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of `data` as feeds: input name -> array. Arrays are split into `batch` rows, batches stay as they are.
+    """The batches of `data` as feeds: input name -> array. Arrays are split into `batch` rows, batches stay as given.
 
     Raises:
         ShapeError: an input is missing or unknown, or the inputs of a batch have different numbers of rows.

@@ -23,7 +23,7 @@ from course.files import atomic_write
 from course.quantize.activations import BATCH, Data, batches, count_batches, feed_digest, inner_tensors
 from course.quantize.arithmetic import LARGEST, parameters
 from course.quantize.calibrators import Method, method as named_method
-from course.quantize.histograms import BINS, Histogram
+from course.quantize.histograms import BINS, PARTS, Histogram
 from course.quantize.network import Network
 
 Tell = Callable[[float, str], None]
@@ -34,7 +34,7 @@ CHECKPOINT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Where a calibration comes from: SHA-256 of the model's bytes and of the data, and the method with its settings."""
+    """Where a calibration comes from: SHA-256 of the model's bytes and of the data; the method with its settings."""
 
     model: str
     data: str
@@ -109,7 +109,8 @@ class Calibration:
         """
         path = Path(path)
         if not path.is_file():
-            raise MissingFileError(f"{path} is not there.", "There is no such calibration.", "Calibrate and save it first.")
+            raise MissingFileError(f"{path} is not there.", "There is no such calibration.",
+                                   "Calibrate and save it first.")
         try:
             content = json.loads(path.read_bytes())
             found = Calibration({str(name): float(scale) for name, scale in content["scales"].items()},
@@ -136,13 +137,15 @@ def fingerprint(model, data: Data, method: str | Method, batch: int = BATCH) -> 
 
 
 def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: int = BATCH, bins: int = BINS,
-            progress: Tell | None = None, checkpoint: str | Path | None = None) -> Histograms:
+            axis: int | None = None, progress: Tell | None = None, checkpoint: str | Path | None = None) -> Histograms:
     """Run the model on the data and count the values of its activations. Activations are not kept.
 
     Args:
         model: ONNX file, its bytes, or a ModelProto; float32.
         data: see `course.quantize.activations.Data`; preprocessed as in use.
         tensors: their names; None for all float32 activations.
+        bins: for each sign. axis: count every channel along this axis by itself; it takes 16 bytes a bin and channel,
+            so use fewer bins then.
         checkpoint: a file that holds what was counted so far. If it is there, the run goes on behind its last batch:
             the data must begin with the same batches.
         progress: called after each batch.
@@ -158,8 +161,9 @@ def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: i
     net = Network(read.proto)
     wanted = net.activations() if tensors is None else list(dict.fromkeys(tensors))
     run = inner_tensors(read.proto, wanted)
-    settings = f"histograms bins={bins} tensors={hashlib.sha256(chr(10).join(wanted).encode()).hexdigest()[:16]}"
-    state = _State(Fingerprint(read.sha256, "", settings), [], {name: Histogram(bins=bins) for name in wanted})
+    names = hashlib.sha256(chr(10).join(wanted).encode()).hexdigest()[:16]
+    settings = f"histograms bins={bins} axis={axis} tensors={names}"
+    state = _State(Fingerprint(read.sha256, "", settings), [], {})
     if checkpoint is not None and Path(checkpoint).is_file():
         state = _State.read(Path(checkpoint), state)
     done, total, saved = len(state.digests), count_batches(data, batch), time.monotonic()
@@ -174,7 +178,7 @@ def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: i
                     raise _other_data(checkpoint, f"Batch {number} is not the one that it has seen.")
                 continue
             started = time.perf_counter()
-            state.add(run(feed), digest, len(next(iter(feed.values()))))
+            state.add(run(feed), digest, len(next(iter(feed.values()))), bins, axis)
             state.seconds += time.perf_counter() - started
             if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                 state.write(checkpoint)
@@ -190,7 +194,8 @@ def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: i
         raise CourseError("There is no calibration data.", "The data has no batch, or none with a row.",
                           "Give at least some hundred typical inputs.")
     data_digest = hashlib.sha256(b"".join(map(bytes.fromhex, state.digests))).hexdigest()
-    return Histograms(state.histograms, Fingerprint(read.sha256, data_digest, settings), state.images, state.seconds)
+    found = {name: state.histograms[name] for name in wanted}
+    return Histograms(found, Fingerprint(read.sha256, data_digest, settings), state.images, state.seconds)
 
 
 def scales(histograms: Histograms, method: str | Method = "entropy") -> Calibration:
@@ -239,21 +244,24 @@ class _State:
     seconds: float = 0.0
     whole: bool = True
 
-    def add(self, values: Mapping[str, np.ndarray], digest: str, images: int) -> None:
+    def add(self, values: Mapping[str, np.ndarray], digest: str, images: int, bins: int, axis: int | None) -> None:
         self.whole = False
-        for name, one in self.histograms.items():
-            one.add(values[name], name=f"Tensor {name!r}")
+        for name, array in values.items():
+            if name not in self.histograms:
+                self.histograms[name] = Histogram(1 if axis is None else array.shape[axis], bins)
+            self.histograms[name].add(array, axis, f"Tensor {name!r}")
         self.digests.append(digest)
         self.images += images
         self.whole = True
 
     def write(self, path: str | Path) -> None:
         head = {"model": self.fingerprint.model, "method": self.fingerprint.method, "digests": self.digests,
-                "tensors": list(self.histograms), "images": self.images, "seconds": self.seconds}
+                "channels": {name: one.channels for name, one in self.histograms.items()}, "images": self.images,
+                "seconds": self.seconds}
         all_of = list(self.histograms.values())
         buffer = io.BytesIO()
         np.savez_compressed(buffer, head=np.array(json.dumps(head)),
-                            **{part: np.stack([getattr(one, part) for one in all_of]) for part in _PARTS})
+                            **{part: np.concatenate([getattr(one, part) for one in all_of]) for part in PARTS})
         atomic_write(path, buffer.getvalue())
 
     @staticmethod
@@ -261,18 +269,18 @@ class _State:
         try:
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
-                arrays = {part: file[part] for part in _PARTS}
+                arrays = {part: file[part] for part in PARTS}
             found = _State(Fingerprint(head["model"], "", head["method"]), list(head["digests"]), {},
                            int(head["images"]), float(head["seconds"]))
-            for index, name in enumerate(head["tensors"]):
-                found.histograms[name] = one = Histogram(1, arrays["counts"].shape[-1])
-                for part in _PARTS:
-                    setattr(one, part, arrays[part][index])
+            start = 0
+            for name, channels in head["channels"].items():
+                found.histograms[name] = one = Histogram(channels, arrays["counts"].shape[-1])
+                for part in PARTS:
+                    setattr(one, part, arrays[part][start:start + channels].copy())
+                start += channels
         except Exception as error:  # a damaged zip raises one of many: BadZipFile, zlib.error, KeyError, …
             raise DamagedFileError(f"{path} is not a checkpoint of a calibration.", f"It cannot be read ({error!r}).",
                                    "Delete it and calibrate again.") from error
         found.fingerprint.require(wanted.fingerprint, path)
         return found
 
-
-_PARTS = ("counts", "exponents", "low", "high")

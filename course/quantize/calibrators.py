@@ -1,7 +1,7 @@
 """Calibrators: from the histogram of a tensor to the range that its integers should cover.
 
 Each is a function of a Histogram and returns a Range [C], one for each channel of the histogram. A range smaller than
-the data clips its largest values so that the many small ones get finer steps; the methods differ in how they weigh that.
+the data clips its largest values so that the many small ones get finer steps; the methods weigh that differently.
 """
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _used(counts: np.ndarray) -> int:
 
 
 def _quantile(counts: np.ndarray, share: float) -> float:
-    """Where this share of the counts lies to the left, in bins; between the edges of a bin by its part of the counts."""
+    """Where this share of the counts lies to the left, in bins; inside a bin by its part of the counts."""
     cumulative = np.cumsum(counts, dtype=np.float64)
     wanted = share * cumulative[-1]
     index = int(np.searchsorted(cumulative, wanted))

@@ -61,6 +61,7 @@ def precision_table(engines: Mapping[str, Engine], data: Data, labels: np.ndarra
         answers = logits(engine, data, batch)
         first = answers.argmax(1) if first is None else first
         size = len(graph.read(models[name]).data) if name in models else None
-        rows.append(PrecisionRow(name, engine.runtime, top1(answers, labels), float((answers.argmax(1) == first).mean()),
+        agreement = float((answers.argmax(1) == first).mean())
+        rows.append(PrecisionRow(name, engine.runtime, top1(answers, labels), agreement,
                                  engine.memory().plan_bytes, size))
     return tuple(rows)

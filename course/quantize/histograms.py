@@ -17,6 +17,8 @@ BINS = 4096
 """Bins for each sign. At least half of them are in use, so a limit is known to 1/2048 of the largest value."""
 MOST_AT_ONCE = 1 << 24
 """torch.histc counts in float32, which holds whole numbers up to this one."""
+PARTS = ("counts", "exponents", "low", "high")
+"""The arrays that a histogram consists of."""
 SMALLEST_EXPONENT = -126  # of float32's normal numbers: where a histogram of zeros stands
 
 
@@ -93,7 +95,8 @@ class Histogram:
         low, high = (float(bound) for bound in torch.aminmax(row))
         if not (math.isfinite(low) and math.isfinite(high)):
             bad = int((~torch.isfinite(row)).sum())
-            raise CourseError(f"{name} cannot be calibrated.", f"{bad} of its {row.numel()} values are NaN or infinite.",
+            raise CourseError(f"{name} cannot be calibrated.",
+                              f"{bad} of its {row.numel()} values are NaN or infinite.",
                               "Look at the calibration data and its preprocessing; the model must give finite values.")
         largest = max(-low, high)
         self._widen(channel, max(SMALLEST_EXPONENT, math.frexp(largest)[1]) if largest else SMALLEST_EXPONENT)
@@ -143,7 +146,7 @@ class Histogram:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Histogram) and all(
-            np.array_equal(getattr(self, part), getattr(other, part)) for part in ("counts", "exponents", "low", "high"))
+            np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS)
 
 
 def histogram(values: np.ndarray, axis: int | None = None, bins: int = BINS) -> Histogram:

@@ -31,8 +31,8 @@ class Pair:
 
     @property
     def per_channel(self) -> bool:
-        """Whether there is more than one scale."""
-        return self.scale is not None and self.scale.size > 1
+        """Whether there is more than one scale, one for each channel; not one for each block, as INT4 weights have."""
+        return self.scale is not None and self.scale.ndim == 1 and self.scale.size > 1
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,13 @@ def _dequantised(weight: onnx.TensorProto, pair: Pair) -> onnx.TensorProto:
     integers = numpy_helper.to_array(weight).astype(np.float32)
     scale = np.float32(1) if pair.scale is None else pair.scale.astype(np.float32)
     zero = np.float32(0) if pair.zero_point is None else pair.zero_point.astype(np.float32)
-    if scale.size > 1:
+    if pair.per_channel:
         shape = [1] * integers.ndim
         shape[pair.axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
+    elif scale.ndim > 1:  # a scale for each block of values
+        length = integers.shape[pair.axis]
+        block = -(-length // scale.shape[pair.axis])
+        scale, zero = (part if part.ndim == 0 else np.repeat(part, block, pair.axis).take(range(length), pair.axis)
+                       for part in (scale, zero))
     return numpy_helper.from_array(((integers - zero) * scale).astype(np.float32), weight.name)

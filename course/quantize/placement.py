@@ -1,4 +1,4 @@
-"""Where pairs of QuantizeLinear and DequantizeLinear go: the rules that TensorRT fuses, and four others to compare with.
+"""Where pairs of QuantizeLinear and DequantizeLinear go: the rules that TensorRT fuses by, and four others to compare.
 
     "tensorrt"  both inputs of each convolution and matrix product, and the skip side of each residual Add
     "inputs"    the same without the Adds

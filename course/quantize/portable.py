@@ -95,7 +95,7 @@ def _operators(net: Network) -> Iterator[_Rule]:
     for index, node in enumerate(net.nodes):
         if node.op_type in INTEGER_OPERATORS:
             yield _Rule(("8.6", "10", "11"), net.name(index), f"{node.op_type} is not among the parser's operators.",
-                        "Quantise with Q/DQ pairs around float operators (quant_format=QuantFormat.QDQ in ONNX Runtime).")
+                        "Put Q/DQ pairs around float operators (quant_format=QuantFormat.QDQ in ONNX Runtime).")
         elif node.op_type in (QUANTISE, DEQUANTISE) and node.domain not in ("", "ai.onnx"):
             yield _Rule(("8.6", "10", "11"), net.name(index), f"It is {node.domain}.{node.op_type}, not ONNX's.",
                         "Write INT8 pairs of the standard operators.")
@@ -116,15 +116,17 @@ def _pairs(net: Network) -> Iterator[_Rule]:
                         "Calibrate symmetric ranges (ActivationSymmetric and WeightSymmetric in ONNX Runtime).")
         if pair.scale is not None:
             if not (np.isfinite(pair.scale).all() and (pair.scale > 0).all()):
-                yield _Rule(everywhere, node, "A scale is not above 0.", "Give channels of nothing but zeros the scale 1.")
+                yield _Rule(everywhere, node, "A scale is not above 0.",
+                            "Give channels of nothing but zeros the scale 1.")
             if pair.zero_point is not None and pair.zero_point.size != pair.scale.size:
-                yield _Rule(everywhere, node, f"There are {pair.scale.size} scales and {pair.zero_point.size} zero points.",
+                yield _Rule(everywhere, node,
+                            f"There are {pair.scale.size} scales and {pair.zero_point.size} zero points.",
                             "Give one zero point for each scale.")
             if pair.per_channel and (shape := net.shapes.get(pair.tensor)) is not None:
                 axis = pair.axis if pair.axis >= 0 else pair.axis + len(shape)
                 if axis >= len(shape) or shape[axis] not in (-1, pair.scale.size):
-                    yield _Rule(everywhere, node, f"There are {pair.scale.size} scales for axis {pair.axis} of the shape "
-                                f"{list(shape)}.", "Set the attribute axis to that of the output channels.")
+                    yield _Rule(everywhere, node, f"There are {pair.scale.size} scales for axis {pair.axis} of the "
+                                f"shape {list(shape)}.", "Set the attribute axis to that of the output channels.")
 
 
 def _integer_type(net: Network, pair: Pair) -> _Rule:
@@ -153,5 +155,6 @@ def _kernels(net: Network) -> Iterator[_Rule]:
     for index, node in enumerate(net.nodes):
         if node.op_type in ("Conv", "ConvTranspose") and node.input[1] not in net.weights \
                 and attribute(node, "kernel_shape", None) is None:
-            yield _Rule(("8.6",), net.name(index), "Its weights come from another node and it does not say kernel_shape.",
+            yield _Rule(("8.6",), net.name(index),
+                        "Its weights come from another node and it does not say kernel_shape.",
                         "Add the attribute; course.engine.build() does it.")

@@ -18,6 +18,7 @@ from course.quantize.arithmetic import Range, parameters, quantize as to_int8
 from course.quantize.calibration import Calibration, Tell, calibrate
 from course.quantize.calibrators import Method
 from course.quantize.network import Edge, Network, attribute, opset
+from course.quantize.pairs import DEQUANTISE, QUANTISE
 from course.quantize.placement import Plan, plan
 
 OLDEST_OPSET = 13
@@ -74,8 +75,8 @@ class Quantized:
         return atomic_write(path, self.proto.SerializeToString())
 
 
-def ptq(model, data: Data, method: str | Method = "entropy", placement: str = "tensorrt", exclude: Iterable[str] = (), *,
-        batch: int = BATCH, int8_weights: bool = False, progress: Tell | None = None,
+def ptq(model, data: Data, method: str | Method = "entropy", placement: str = "tensorrt",
+        exclude: Iterable[str] = (), *, batch: int = BATCH, int8_weights: bool = False, progress: Tell | None = None,
         checkpoint: str | Path | None = None) -> Quantized:
     """Post-training quantisation in one call: calibrate the tensors that the placement needs, write the pairs.
 
@@ -189,8 +190,8 @@ class _Writer:
         pair = []
         if integers is None:
             integers = self._free(f"{name}_QuantizeLinear_Output")
-            pair.append(helper.make_node("QuantizeLinear", [source, *parts], [integers], f"{name}_QuantizeLinear", **which))
-        pair.append(helper.make_node("DequantizeLinear", [integers, *parts], [result], f"{name}_DequantizeLinear", **which))
+            pair.append(helper.make_node(QUANTISE, [source, *parts], [integers], f"{name}_{QUANTISE}", **which))
+        pair.append(helper.make_node(DEQUANTISE, [integers, *parts], [result], f"{name}_{DEQUANTISE}", **which))
         return pair
 
     def _say_kernel(self, node: onnx.NodeProto, weight: str) -> None:

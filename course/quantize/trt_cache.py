@@ -4,7 +4,7 @@
     image: 3caa54fc
 
 A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal digits of a big-endian float32. The file
-says nothing of model or data, and TensorRT uses it without asking. So a second file beside it, `<name>.from.json`, holds
+says nothing of model or data; TensorRT uses it without asking. So a second file beside it, `<name>.from.json`, holds
 a fingerprint; a cache whose fingerprint does not fit, or that has none, is refused.
 """
 from __future__ import annotations
@@ -131,8 +131,8 @@ def require_origin(path: str | Path, wanted: Fingerprint) -> None:
         found = Fingerprint(content["model"], content["data"], content["method"])
         digest = content["cache"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{beside} cannot be read.", repr(error), f"Delete it and {path}, then calibrate again.") \
-            from error
+        raise DamagedFileError(f"{beside} cannot be read.", repr(error),
+                               f"Delete it and {path}, then calibrate again.") from error
     found.require(wanted, path)
     if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
         raise CourseError(f"{path} is not used: it was changed since it was written.",

@@ -3,8 +3,8 @@
     with entropy_calibrator(tensorrt, model, images, batch=64, cache="resnet50.cache") as calibrator:
         engine = build(model, BuildConfig(precision="int8", profiles=(profile,), calibrator=calibrator))
 
-The optimal shape of the first profile must have this batch size. TensorRT 11 and TensorRT-RTX have no calibrators: there,
-write the same scales as Q/DQ pairs (`calibration_from(read_cache(path))`, then `quantize`).
+The optimal shape of the first profile must have this batch size. TensorRT 11 and TensorRT-RTX have no calibrators:
+there, write the same scales as Q/DQ pairs (`calibration_from(read_cache(path))`, then `quantize`).
 """
 from __future__ import annotations
 

@@ -40,17 +40,18 @@ class Builder:
     def silu(self, name: str, x: str) -> str:
         return self.op("Mul", f"{name}.mul", x, self.op("Sigmoid", f"{name}.sigmoid", x))
 
-    def model(self, output: str, shape: tuple, inputs: tuple = ("batch", 3, 32, 32), opset: int = 17) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "net", [helper.make_tensor_value_info("image", TensorProto.FLOAT, inputs)],
+    def model(self, output: str, shape: tuple) -> onnx.ModelProto:
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, 32, 32))
+        graph = helper.make_graph(self.nodes, "net", [image],
                                   [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], self.weights)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         made.ir_version = 8
         onnx.checker.check_model(made, full_check=True)
         return made
 
 
 def residual_net(classes: int = 16) -> onnx.ModelProto:
-    """image [N, 3, 32, 32] -> fc_out [N, classes]: a ResNet's stem, a block with and one without downsample, the head."""
+    """image [N, 3, 32, 32] -> fc_out [N, classes]: a ResNet's stem, a block with and one without downsample, a head."""
     b = Builder()
     x = b.op("MaxPool", "pool", b.op("Relu", "relu", b.conv("conv", "image", 3, 32, 7, 2)), kernel_shape=[3, 3],
              strides=[2, 2], pads=[1] * 4)

@@ -56,7 +56,8 @@ def test_data_comes_as_array_dict_list_or_generator():
 
 def test_progress_rises_to_one():
     heard = []
-    calibrate(MODEL, zoo.images(8), "min-max", TENSORS, batch=3, progress=lambda part, words: heard.append((part, words)))
+    calibrate(MODEL, zoo.images(8), "min-max", TENSORS, batch=3,
+              progress=lambda part, words: heard.append((part, words)))
     assert heard == [(1 / 3, "3 images"), (2 / 3, "6 images"), (1.0, "8 images")]
 
 
@@ -112,6 +113,20 @@ def test_an_error_in_the_middle_of_a_batch_does_not_spoil_the_checkpoint(tmp_pat
         collect(MODEL, bad, TENSORS, batch=4, checkpoint=file)
     assert file.read_bytes() == before, "what was counted of the broken batch is not kept"
     assert collect(MODEL, x, TENSORS, batch=4, checkpoint=file).tensors == collect(MODEL, x, TENSORS).tensors
+
+
+def test_channels_are_counted_by_themselves_and_kept_in_a_checkpoint(tmp_path):
+    x, file = zoo.images(8), tmp_path / "state.npz"
+    with pytest.raises(Stop):
+        collect(MODEL, x, TENSORS, batch=4, axis=1, bins=64, checkpoint=file, progress=stopping_after(1))
+    found = collect(MODEL, x, TENSORS, batch=4, axis=1, bins=64, checkpoint=file)
+    exact = inner_tensors(MODEL, TENSORS)({"image": x})
+    assert [found[name].channels for name in TENSORS[:3]] == [3, 32, 32] and found["image"] == histogram(x, 1, bins=64)
+    for name in TENSORS:
+        largest = np.abs(np.moveaxis(exact[name], 1, 0)).reshape(found[name].channels, -1).max(1)
+        np.testing.assert_allclose(min_max(found[name]).amax, largest, rtol=1e-4)
+    with pytest.raises(ShapeError, match="has 3 channels"):
+        scales(found, "min-max")
 
 
 def test_more_data_may_follow_a_finished_run(tmp_path):

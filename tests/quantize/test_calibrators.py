@@ -7,7 +7,9 @@ import io
 import numpy as np
 import pytest
 import torch
-from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, HistogramCollector, create_calibrator
+from onnxruntime.quantization.calibrate import (
+    CalibrationDataReader, CalibrationMethod, HistogramCollector, create_calibrator,
+)
 
 import quantize_zoo as zoo
 from course.errors import CourseError, ShapeError
@@ -25,8 +27,8 @@ WITHIN = 0.02
 @pytest.fixture(scope="module")
 def activations() -> dict[str, np.ndarray]:
     """Tensors of a network and of textbook distributions: signed ones, ReLU outputs, heavy tails."""
-    net = zoo.residual_net()
-    found = inner_tensors(net, ["conv_out", "relu_out", "block0.add_out", "block1.relu2_out"])({"image": zoo.images(64)})
+    names = ["conv_out", "relu_out", "block0.add_out", "block1.relu2_out"]
+    found = inner_tensors(zoo.residual_net(), names)({"image": zoo.images(64)})
     rng = np.random.default_rng(0)  # not 100 000 values: a percentile should not fall just between two of them
     found["laplace"] = rng.laplace(0, 2, 99_991).astype(np.float32)
     found["student"] = rng.standard_t(3, 99_991).astype(np.float32)
@@ -59,7 +61,7 @@ def test_percentile_agrees_with_onnxruntime(activations, percent):
 
 @pytest.mark.parametrize("levels", [128, 256])
 def test_entropy_onnxruntime_agrees_with_onnxruntime(activations, levels):
-    """With as many bins, ending at the same value: the divergence has several minima, and which is lowest depends on it.
+    """With as many bins, ending at the same value: of several minima of the divergence, it decides which is the lowest.
 
     tests/quantize/test_resnet50.py compares without that help, with 4 096 bins.
     """
@@ -92,7 +94,8 @@ def test_min_max_agrees_with_onnxruntime_on_a_whole_network(tmp_path):
     assert set(theirs) == set(ours.tensors) and len(ours.tensors) == len(Network(net).activations())
     for name, (low, high) in theirs.items():
         found = min_max(ours[name], symmetric=False)
-        np.testing.assert_allclose([found.low[0], found.high[0]], [np.ravel(low)[0], np.ravel(high)[0]], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose([found.low[0], found.high[0]], [np.ravel(low)[0], np.ravel(high)[0]], rtol=1e-5,
+                                   err_msg=name)
 
 
 def test_onnxruntimes_default_entropy_is_min_max(activations):

@@ -1,4 +1,4 @@
-"""explain_placement against what builders really did: TensorRT-RTX on this CPU, and recorded layers of TensorRT 8.6.0."""
+"""explain_placement against what builders did: TensorRT-RTX on this CPU, and recorded layers of TensorRT 8.6.0."""
 from __future__ import annotations
 
 import lzma
@@ -104,11 +104,12 @@ def test_what_enters_each_add(made, name):
                if f"{block}.conv3_out_QuantizeLinear" in adds[f"{block}.add"].onnx_nodes}
     assert kinds(findings, "pair before Add") == rounded
     floats = kinds(findings, "skip in float")
-    assert floats == ({("block0.add", "block0.down_out"), ("block1.add", "block0.relu3_out")} if name == "inputs" else set())
+    skips = {("block0.add", "block0.down_out"), ("block1.add", "block0.relu3_out")}
+    assert floats == (skips if name == "inputs" else set())
     reads = {tensor.dtype for tensor in adds["block1.add"].inputs}
     assert ("int8" in reads) == (("block1.add", "block0.relu3_out") not in floats)
     writes = sorted(tensor.dtype for tensor in adds["block0.add"].outputs)
-    assert writes == (["float32", "int8"] if floats else ["int8"]), "the skip in float is a second copy of the block's result"
+    assert writes == (["float32", "int8"] if floats else ["int8"]), "the skip in float is a second copy of the result"
 
 
 @needs_rtx
@@ -138,7 +139,8 @@ def test_two_scales_on_one_tensor_are_two_tensors(made):
         twin.name = f"other_{node.op_type}"
         twin.input[1] = "other_scale"
         twin.input[0] = twin.input[0].replace("_QuantizeLinear_Output", "_other")
-        twin.output[0] = node.output[0].replace("_QuantizeLinear_Output", "_other").replace("_DequantizeLinear", "_otherdq")
+        output = node.output[0].replace("_QuantizeLinear_Output", "_other")
+        twin.output[0] = output.replace("_DequantizeLinear", "_otherdq")
     conv = next(node for node in model.graph.node if node.name == "block1.conv1")
     conv.input[0] = "block0.relu3_out_otherdq_Output"
     ordered = sorted(model.graph.node, key=lambda node: _depth(model, node))
@@ -165,8 +167,8 @@ def test_a_concat_of_other_scales_quantises_once_more():
     pairs = {"add_out": given["add_out"], "concat_out": given["concat_out"] * 2}
     other = onnx.ModelProto.FromString(one.SerializeToString())
     for constant in other.graph.initializer:
-        if constant.name.removesuffix("_scale") in pairs:
-            constant.CopyFrom(numpy_helper.from_array(np.float32(pairs[constant.name.removesuffix("_scale")]), constant.name))
+        if (tensor := constant.name.removesuffix("_scale")) in pairs:
+            constant.CopyFrom(numpy_helper.from_array(np.float32(pairs[tensor]), constant.name))
     assert kinds(explain_placement(other), "Concat scales") == {("concat", "add_out")}
 
     def written(model: onnx.ModelProto) -> int:
@@ -192,12 +194,13 @@ def test_a_pair_for_nothing_costs_its_kernels(made):
 def recorded(name: str) -> list[tuple[str, str]]:
     """(kind, name) of the layers in a recorded list."""
     text = lzma.decompress((RECORDED / f"{name}.layers.txt.xz").read_bytes()).decode()
-    return [(match[1], match[2]) for line in text.splitlines() if (match := re.match(r"Layer\((\w+)\): (.*?), Tactic", line))]
+    matches = (re.match(r"Layer\((\w+)\): (.*?), Tactic", line) for line in text.splitlines())
+    return [(match[1], match[2]) for match in matches if match]
 
 
 @pytest.fixture(scope="module")
 def resnet() -> onnx.ModelProto:
-    """The graph of the recorded ResNet-50 with random weights; torch's older exporter names it as the recording does."""
+    """The graph of the recorded ResNet-50, random weights; torch's older exporter names it as the recording does."""
     import io
 
     import torch
@@ -222,8 +225,9 @@ def test_the_recorded_good_placement(resnet, monkeypatch):
     assert {net.name(i) for i, node in enumerate(net.nodes) if node.op_type in ("Add", "Relu", "MaxPool")} <= inside
     quantisers = {name.removesuffix("_QuantizeLinear") for _, name in layers if name.endswith("_QuantizeLinear")}
     assert {tensor for _, tensor in kinds(findings, "quantised alone")} == quantisers == {"image", "/Flatten_output_0"}
-    clones = {name.split("_DequantizeLinear")[0] for kind, name in layers if kind == "Reformat" and "Dequantize" in name}
-    assert {tensor for _, tensor in kinds(findings, "skip dequantised")} == clones == {"/layer4/layer4.1/relu_2/Relu_output_0"}
+    clones = {name.split("_Dequantize")[0] for kind, name in layers if kind == "Reformat" and "_Dequantize" in name}
+    assert clones == {"/layer4/layer4.1/relu_2/Relu_output_0"}
+    assert {tensor for _, tensor in kinds(findings, "skip dequantised")} == clones
     assert {finding.kind for finding in findings} == {"quantised alone", "skip dequantised"}
 
 
@@ -236,7 +240,8 @@ def test_the_recorded_naive_placement(resnet):
     outside = {re.match(r"PWN\((.*?), ", name)[1] for kind, name in layers if kind == "PointWiseV2"}
     assert {node for node, _ in kinds(findings, "pair before Add")} == outside and len(outside) == 16
     pools = {name for kind, name in layers if kind == "CaskPooling" and "maxpool" in name}
-    assert pools == {"/maxpool/MaxPool"} and kinds(findings, "pair before pool") == {("/relu/Relu", "/conv1/Conv_output_0")}
+    assert pools == {"/maxpool/MaxPool"}
+    assert kinds(findings, "pair before pool") == {("/relu/Relu", "/conv1/Conv_output_0")}
     endings = {name for kind, name in layers if kind == "Reformat" and name.endswith("_DequantizeLinear")}
     assert endings == {"logits_DequantizeLinear"} and {t for _, t in kinds(findings, "pair for nothing")} == {"logits"}
     assert {t for _, t in kinds(findings, "quantised alone")} == {"image"}, "the average pooling reads INT8 here"

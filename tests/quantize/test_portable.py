@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import quantize_zoo as zoo
 from course.engine import BuildConfig, available_runtimes, build
-from course.quantize import PLACEMENTS, collect, parses_on, quantize, scales
+from course.quantize import PLACEMENTS, collect, explain_placement, parses_on, quantize, scales
 from course.quantize.portable import VERSIONS
 
 RTX = available_runtimes()["rtx"] is None
@@ -119,6 +119,7 @@ def test_onnxruntimes_default_file_is_refused_for_three_reasons(tmp_path):
     (tmp_path / "net.onnx").write_bytes(zoo.residual_net().SerializeToString())
     quantize_static(tmp_path / "net.onnx", tmp_path / "q.onnx", Reader())
     found = parses_on(tmp_path / "q.onnx")
+    assert explain_placement(tmp_path / "q.onnx"), "it is read, too, though TensorRT would not take it"
     assert all(found[version] for version in found)
     causes = " ".join(refusal.cause for refusal in found["10"])
     assert "zero point is not 0" in causes and "dequantises int32" in causes

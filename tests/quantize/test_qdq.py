@@ -93,7 +93,8 @@ def test_matrix_products_by_their_layout():
     y = b.op("Gemm", "turned", y, b.weight("turned.weight", 64, 48), transB=1)
     net = b.model(y, ("batch", 64))
     made = quantize(net, dict.fromkeys(tensors_to_calibrate(net), 0.05))
-    axes = {pair.tensor: (pair.axis, pair.scale.size) for pair in read_pairs(Network(made)).values() if pair.per_channel}
+    pairs = read_pairs(Network(made)).values()
+    axes = {pair.tensor: (pair.axis, pair.scale.size) for pair in pairs if pair.per_channel}
     assert axes == {"plain.weight": (1, 32), "product.weight": (1, 48), "turned.weight": (0, 64)}
     onnx.checker.check_model(made, full_check=True)
     assert zoo.answers(made, zoo.images(2)).shape == (2, 64)
@@ -157,8 +158,8 @@ def test_outputs_is_what_onnxruntime_does_by_default(tmp_path, calibrations):
 
     net = NETS["residual"]
     (tmp_path / "net.onnx").write_bytes(net.SerializeToString())
-    quantize_static(tmp_path / "net.onnx", tmp_path / "q.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                    activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+    quantize_static(tmp_path / "net.onnx", tmp_path / "q.onnx", Reader(), quant_format=QuantFormat.QDQ,
+                    per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
                     extra_options={"ActivationSymmetric": True, "QuantizeBias": False})
     theirs = pairs_on_edges(net, onnx.load(tmp_path / "q.onnx"))
     ours = pairs_on_edges(net, quantize(net, calibrations["residual"], "outputs"))
@@ -197,8 +198,8 @@ def test_excluded_nodes_and_too_small_ones_stay_float(calibrations):
 
 
 @pytest.mark.parametrize("shape, group, quantised", [
-    ((16, 16, 3), 1, True), ((8, 16, 3), 1, True), ((12, 12, 3), 1, False), ((12, 20, 3), 1, False), ((8, 8, 3), 1, False),
-    ((32, 1, 3), 32, True), ((32, 1, 1), 32, False), ((20, 1, 3), 20, False),
+    ((16, 16, 3), 1, True), ((8, 16, 3), 1, True), ((12, 12, 3), 1, False), ((12, 20, 3), 1, False),
+    ((8, 8, 3), 1, False), ((32, 1, 3), 32, True), ((32, 1, 1), 32, False), ((20, 1, 3), 20, False),
 ])
 def test_convolutions_with_few_channels(shape, group, quantised):
     b = zoo.Builder()

@@ -22,7 +22,8 @@ from course.quantize.pairs import read_pairs
 from course.quantize.trt_cache import origin_file, parse_cache
 
 MODEL = zoo.residual_net()
-RECORDED = lzma.decompress((Path(__file__).with_name("recorded") / "resnet50_entropy_calibration.cache.xz").read_bytes())
+HERE = Path(__file__).resolve().parent
+RECORDED = lzma.decompress((HERE / "recorded" / "resnet50_entropy_calibration.cache.xz").read_bytes())
 
 
 def bindings(version: str = "8.6.0", calibrators: bool = True) -> SimpleNamespace:
@@ -138,7 +139,7 @@ def test_a_generator_is_not_used_up_by_the_fingerprint():
 @pytest.mark.parametrize("version", ["8.6", "10.16"])
 def test_with_the_real_bindings(version, tmp_path):
     """Classes of the real wheels, over empty libraries: they derive, initialise and answer."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.insert(0, str(HERE.parents[1]))
     from tests.contract import wheels
 
     try:
@@ -169,8 +170,7 @@ for make, kind in ((entropy_calibrator, "ENTROPY_CALIBRATION_2"), (min_max_calib
                 upload=Memory).read_calibration_cache() == b"TRT-8601-X\\n"
 print("all of it")
 """
-    here = Path(__file__).resolve().parent
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(here), str(here.parents[1])], text=True,
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(HERE), str(HERE.parents[1])], text=True,
                           capture_output=True, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "stubs")})
     assert done.stdout.strip() == "all of it", done.stderr
 
@@ -190,7 +190,8 @@ def test_its_scales_go_into_pairs(tmp_path):
     given = calibrate(MODEL, zoo.images(8), "min-max")
     cache = cache_from(given)
     assert cache.text().startswith("TRT-8600-MinMaxCalibration\nimage: ")
-    cache = Cache(cache.version, cache.algorithm, {**cache.scales, "(Unnamed Layer* 3) [Constant]_output": 0.5, "dead": 0.0})
+    more = {"(Unnamed Layer* 3) [Constant]_output": 0.5, "dead": 0.0}
+    cache = Cache(cache.version, cache.algorithm, {**cache.scales, **more})
     origin = fingerprint(MODEL, zoo.images(8), "MinMaxCalibration")
     path = write_cache(tmp_path / "scales.cache", cache, origin)
     found = calibration_from(read_cache(path, origin), origin)
