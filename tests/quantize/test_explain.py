@@ -199,18 +199,8 @@ def recorded(name: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def resnet() -> onnx.ModelProto:
-    """The graph of the recorded ResNet-50, random weights; torch's older exporter names it as the recording does."""
-    import io
-
-    import torch
-
-    from course.models import resnet50
-
-    buffer = io.BytesIO()
-    torch.onnx.export(resnet50(None), (torch.zeros(1, 3, 224, 224),), buffer, input_names=["image"],
-                      output_names=["logits"], dynamic_axes={"image": {0: "batch"}}, opset_version=17, dynamo=False)
-    return onnx.load_from_string(buffer.getvalue())
+def resnet(resnet50_onnx) -> onnx.ModelProto:
+    return onnx.load(resnet50_onnx)
 
 
 @pytest.mark.slow
