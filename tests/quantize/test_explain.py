@@ -125,6 +125,9 @@ def test_a_second_reader_in_float_costs_a_second_copy(made):
     assert [kinds(explain_placement(model), "two copies") for model in (both, one, neither)] \
         == [set(), {("pool", "pool_out")}, set()]
     assert [pools(model) for model in (both, one, neither)] == [["int8"], ["float32", "int8"], ["float32"]]
+    rounded_by_the_add = quantize(NET, given, exclude=["block1.conv1"])  # its other reader is in float
+    assert not kinds(explain_placement(rounded_by_the_add), "two copies")
+    assert [t.dtype for t in add_kernels(kernels(rounded_by_the_add))["block0.add"].outputs] == ["float32"]
 
 
 @needs_rtx
@@ -241,6 +244,13 @@ def test_the_recorded_naive_placement(resnet):
 
 
 # ---------------------------------------------------------------- the findings themselves
+
+def test_a_convolution_in_float_has_no_add_to_lose(made):
+    model = with_scales(made["inputs"], "block1.conv3.weight", np.full(32, 0.02), 1)
+    found = explain_placement(model)
+    assert kinds(found, "scales per channel") == {("block1.conv3", "block1.conv3.weight")}
+    assert {node for node, _ in kinds(found, "skip in float")} == {"block0.add"}
+
 
 def test_findings_say_where_why_and_what_to_do(made):
     for model in made.values():
