@@ -170,4 +170,4 @@ class _Feeder:
 def _to_torch(array: np.ndarray):
     import torch
 
-    return torch.from_numpy(array).cuda()
+    return torch.tensor(array, device="cuda")
