@@ -1,0 +1,67 @@
+"""The table of precisions: size of the file and of the plan, accuracy, agreement. Speed belongs to course.bench."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from course.data.metrics import top1
+from course.engine import Engine, graph
+from course.errors import CourseError
+from course.quantize.activations import Data, batches
+
+
+@dataclass(frozen=True)
+class PrecisionRow:
+    """One line. top1: share (0 to 1) of rows whose class is right; agreement: whose class is the first engine's.
+
+    onnx_bytes: of the ONNX file, None if it was not given. plan_bytes: of the engine. runtime: where it ran.
+    """
+
+    name: str
+    runtime: str
+    top1: float
+    agreement: float
+    plan_bytes: int
+    onnx_bytes: int | None = None
+
+
+def logits(engine: Engine, data: Data, batch: int = 8) -> np.ndarray:
+    """float32 [N, C]: the engine's first output for all rows of `data`, batch by batch.
+
+    Raises:
+        CourseError: there is no data; else as `Engine.run`.
+    """
+    found = [np.asarray(engine.run(feed)[engine.outputs[0].name])
+             for feed in batches(data, [spec.name for spec in engine.inputs], batch)]
+    if not found:
+        raise CourseError("There is nothing to run.", "The data has no batch.", "Give at least one input.")
+    return np.concatenate(found)
+
+
+def precision_table(engines: Mapping[str, Engine], data: Data, labels: np.ndarray, models: Mapping[str, object] = {}, *,
+                    batch: int = 8) -> tuple[PrecisionRow, ...]:
+    """Accuracy and size of a classifier's engines, such as FP32, FP16 and INT8; agreement is with the first one.
+
+    Args:
+        engines: name -> engine.
+        data: test images, none of which was used for calibration. labels: int64 [N].
+        models: name -> the ONNX file, bytes or ModelProto that an engine came from, for its size.
+
+    Raises:
+        ShapeError: logits and labels do not fit.
+        CourseError: there is no engine, or no data.
+    """
+    if not engines:
+        raise CourseError("There is nothing to compare.", "No engine was given.", "Give at least one: name -> engine.")
+    data = data if isinstance(data, (np.ndarray, Mapping, Sequence)) else list(data)
+    rows, first = [], None
+    for name, engine in engines.items():
+        answers = logits(engine, data, batch)
+        first = answers.argmax(1) if first is None else first
+        size = len(graph.read(models[name]).data) if name in models else None
+        agreement = float((answers.argmax(1) == first).mean())
+        rows.append(PrecisionRow(name, engine.runtime, top1(answers, labels), agreement,
+                                 engine.memory().plan_bytes, size))
+    return tuple(rows)
