@@ -1,10 +1,11 @@
 """INT8: calibrators, Q/DQ pairs and where they go, and what they cost in accuracy.
 
-    made = ptq("resnet50.onnx", images)                  # calibrate, write the pairs
-    made.save("resnet50_int8.onnx")
-    explain_placement("resnet50_int8.onnx")              # where a pair keeps TensorRT from fusing
-    parses_on("resnet50_int8.onnx")                      # what 8.6, 10, 11 and RTX would refuse
+made = ptq("resnet50.onnx", images)                  # calibrate, write the pairs
+made.save("resnet50_int8.onnx")
+explain_placement("resnet50_int8.onnx")              # where a pair keeps TensorRT from fusing
+parses_on("resnet50_int8.onnx")                      # what 8.6, 10, 11 and RTX would refuse
 """
+
 from course.quantize.arithmetic import Noise, Parameters, Range, dequantize, fake_quantize, parameters, sqnr_db
 from course.quantize.calibration import Calibration, Fingerprint, Histograms, calibrate, collect, fingerprint, scales
 from course.quantize.calibrators import METHODS, entropy, entropy_onnxruntime, method, min_max, mse, percentile
@@ -20,10 +21,50 @@ from course.quantize.trt_cache import Cache, cache_from, calibration_from, read_
 from course.quantize.trt_calibrators import entropy_calibrator, min_max_calibrator
 
 __all__ = [
-    "KINDS", "METHODS", "PLACEMENTS", "Cache", "Calibration", "Finding", "Fingerprint", "Histogram", "Histograms",
-    "LayerNoise", "Network", "Noise", "Parameters", "PrecisionRow", "Quantized", "Range", "Refusal", "cache_from",
-    "calibrate", "calibration_from", "collect", "dequantize", "entropy", "entropy_calibrator", "entropy_onnxruntime",
-    "explain_placement", "fake_quantize", "fingerprint", "histogram", "layer_noise", "method", "min_max",
-    "min_max_calibrator", "mse", "parameters", "parses_on", "percentile", "precision_table", "ptq", "quantize",
-    "read_cache", "scales", "sqnr_db", "stamp", "tensors_to_calibrate", "write_cache",
+    "KINDS",
+    "METHODS",
+    "PLACEMENTS",
+    "Cache",
+    "Calibration",
+    "Finding",
+    "Fingerprint",
+    "Histogram",
+    "Histograms",
+    "LayerNoise",
+    "Network",
+    "Noise",
+    "Parameters",
+    "PrecisionRow",
+    "Quantized",
+    "Range",
+    "Refusal",
+    "cache_from",
+    "calibrate",
+    "calibration_from",
+    "collect",
+    "dequantize",
+    "entropy",
+    "entropy_calibrator",
+    "entropy_onnxruntime",
+    "explain_placement",
+    "fake_quantize",
+    "fingerprint",
+    "histogram",
+    "layer_noise",
+    "method",
+    "min_max",
+    "min_max_calibrator",
+    "mse",
+    "parameters",
+    "parses_on",
+    "percentile",
+    "precision_table",
+    "ptq",
+    "quantize",
+    "read_cache",
+    "scales",
+    "sqnr_db",
+    "stamp",
+    "tensors_to_calibrate",
+    "write_cache",
 ]

@@ -1,9 +1,9 @@
 """Inner tensors of an ONNX model, computed by ONNX Runtime batch by batch; and the batches themselves."""
+
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Union
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from course.errors import CourseError, DtypeError, ShapeError
 from course.quantize.network import Network
 
 Feed = Mapping[str, np.ndarray]
-Data = Union[np.ndarray, Feed, Iterable[Union[np.ndarray, Feed]]]
+Data = np.ndarray | Feed | Iterable[np.ndarray | Feed]
 """Calibration data: an array [N, …] for a model with one input; input name -> array [N, …]; or batches of either, made
 one by one (a list or a generator), so that a large set need not fit into memory."""
 
@@ -33,7 +33,7 @@ def batches(data: Data, inputs: Sequence[str], batch: int = BATCH) -> Iterator[d
         feed = _feed(data, inputs)
         rows = len(next(iter(feed.values())))
         for start in range(0, rows, batch):
-            yield {name: array[start:start + batch] for name, array in feed.items()}
+            yield {name: array[start : start + batch] for name, array in feed.items()}
         return
     for one in data:
         yield _feed(one, inputs)
@@ -69,9 +69,11 @@ def inner_tensors(proto: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[F
     for tensor in tensors:
         if not net.is_activation(tensor):
             known = tensor in net.dtypes
-            raise CourseError(f"Tensor {tensor!r} cannot be observed.",
-                              "It is not a float32 activation." if known else "The model has no tensor of this name.",
-                              "Take names from course.quantize.Network(model).activations().")
+            raise CourseError(
+                f"Tensor {tensor!r} cannot be observed.",
+                "It is not a float32 activation." if known else "The model has no tensor of this name.",
+                "Take names from course.quantize.Network(model).activations().",
+            )
     made = [tensor for tensor in tensors if tensor not in net.inputs]
     session = _session(_with_outputs(proto, net, made))
 
@@ -80,9 +82,12 @@ def inner_tensors(proto: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[F
             values = session.run(made, dict(feed)) if made else []
         except Exception as error:  # ONNX Runtime has a class of its own for every status code
             shapes = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in feed.items())
-            raise CourseError(f"The model does not run on {shapes}.", one_line(error),
-                              "Give calibration data of the shape and dtype that the model's inputs have, after the "
-                              "same preprocessing as in use.") from error
+            raise CourseError(
+                f"The model does not run on {shapes}.",
+                one_line(error),
+                "Give calibration data of the shape and dtype that the model's inputs have, after the "
+                "same preprocessing as in use.",
+            ) from error
         return {**{name: feed[name] for name in tensors if name in net.inputs}, **dict(zip(made, values))}
 
     return run
@@ -90,28 +95,39 @@ def inner_tensors(proto: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[F
 
 def _check_batch(batch: int) -> None:
     if batch < 1:
-        raise CourseError(f"Data cannot be split into batches of {batch}.", "A batch has at least one row.",
-                          f"Use batch={BATCH}.")
+        raise CourseError(
+            f"Data cannot be split into batches of {batch}.", "A batch has at least one row.", f"Use batch={BATCH}."
+        )
 
 
 def _feed(data: np.ndarray | Feed, inputs: Sequence[str]) -> dict[str, np.ndarray]:
     if not isinstance(data, Mapping):
         if len(inputs) != 1:
-            raise ShapeError("One array is not enough for this model.", f"Its inputs are {', '.join(inputs)}.",
-                             "Give a dict: input name -> array.")
+            raise ShapeError(
+                "One array is not enough for this model.",
+                f"Its inputs are {', '.join(inputs)}.",
+                "Give a dict: input name -> array.",
+            )
         data = {inputs[0]: data}
     if set(data) != set(inputs):
-        raise ShapeError(f"The data is for inputs {', '.join(sorted(data))}.",
-                         f"The model's inputs are {', '.join(inputs)}.", "Use the model's input names as the keys.")
+        raise ShapeError(
+            f"The data is for inputs {', '.join(sorted(data))}.",
+            f"The model's inputs are {', '.join(inputs)}.",
+            "Use the model's input names as the keys.",
+        )
     feed = {name: np.asarray(data[name]) for name in inputs}
     if any(array.dtype == object or array.ndim == 0 for array in feed.values()):
-        raise DtypeError("A batch is no array of numbers.",
-                         ", ".join(f"{name} is {array.dtype} {array.shape}" for name, array in feed.items()),
-                         "Stack the preprocessed samples to one array [N, …].")
+        raise DtypeError(
+            "A batch is no array of numbers.",
+            ", ".join(f"{name} is {array.dtype} {array.shape}" for name, array in feed.items()),
+            "Stack the preprocessed samples to one array [N, …].",
+        )
     if len({len(array) for array in feed.values()}) != 1:
-        raise ShapeError("The inputs of a batch have different numbers of rows.",
-                         ", ".join(f"{name} {array.shape}" for name, array in feed.items()),
-                         "Give one row for each sample in every input.")
+        raise ShapeError(
+            "The inputs of a batch have different numbers of rows.",
+            ", ".join(f"{name} {array.shape}" for name, array in feed.items()),
+            "Give one row for each sample in every input.",
+        )
     return feed
 
 
@@ -139,5 +155,8 @@ def _session(proto: onnx.ModelProto):
     try:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise CourseError("ONNX Runtime cannot run this model.", one_line(error),
-                          "Build it with course.engine.build(model), which names the node.") from error
+        raise CourseError(
+            "ONNX Runtime cannot run this model.",
+            one_line(error),
+            "Build it with course.engine.build(model), which names the node.",
+        ) from error

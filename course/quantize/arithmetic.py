@@ -6,6 +6,7 @@
 TensorRT takes symmetric scales only. (Nagel et al. 2021, arXiv:2106.08295, section 2; the symmetric range leaves -128
 out so that it is the same on both sides: "restricted range" there, and what TensorRT's amax / 127 means.)
 """
+
 from __future__ import annotations
 
 import math
@@ -58,11 +59,17 @@ def parameters(range: Range, symmetric: bool = True, axis: int | None = None) ->
     """
     low, high = (np.atleast_1d(np.asarray(bound, np.float64)) for bound in (range.low, range.high))
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
-        raise CourseError("There is no scale for this range.", f"It goes from {low} to {high}.",
-                          "Calibrate with data that gives finite values.")
+        raise CourseError(
+            "There is no scale for this range.",
+            f"It goes from {low} to {high}.",
+            "Calibrate with data that gives finite values.",
+        )
     if axis is None and len(low) != 1:
-        raise ShapeError(f"The range has {len(low)} channels.", "No axis says which dimension they are.",
-                         "Give axis=0 for the weights of a convolution, or calibrate the whole tensor.")
+        raise ShapeError(
+            f"The range has {len(low)} channels.",
+            "No axis says which dimension they are.",
+            "Give axis=0 for the weights of a convolution, or calibrate the whole tensor.",
+        )
     if symmetric:
         scale = np.maximum(-low, high) / LARGEST
     else:
@@ -111,9 +118,11 @@ class Noise:
             ShapeError: the arrays have different shapes.
         """
         if np.shape(exact) != np.shape(found):
-            raise ShapeError("There is no SQNR of these arrays.",
-                             f"Shapes {np.shape(exact)} and {np.shape(found)} differ.",
-                             "Compare the same tensor of the same input.")
+            raise ShapeError(
+                "There is no SQNR of these arrays.",
+                f"Shapes {np.shape(exact)} and {np.shape(found)} differ.",
+                "Compare the same tensor of the same input.",
+            )
         exact = np.asarray(exact, np.float32).ravel()
         difference = np.asarray(found, np.float32).ravel() - exact
         self.signal += float(np.dot(exact, exact))
@@ -144,8 +153,10 @@ def _spread(values: np.ndarray, parameters: Parameters) -> tuple[np.ndarray, np.
         return parameters.scale.reshape(()), parameters.zero_point.reshape(()).astype(np.float32)
     shape = [1] * values.ndim
     if values.ndim <= parameters.axis or values.shape[parameters.axis] != len(parameters.scale):
-        raise ShapeError(f"An array of shape {values.shape} does not fit its scales.",
-                         f"There are {len(parameters.scale)} of them, for axis {parameters.axis}.",
-                         "Use the axis that the range was made for.")
+        raise ShapeError(
+            f"An array of shape {values.shape} does not fit its scales.",
+            f"There are {len(parameters.scale)} of them, for axis {parameters.axis}.",
+            "Use the axis that the range was made for.",
+        )
     shape[parameters.axis] = -1
     return parameters.scale.reshape(shape), parameters.zero_point.astype(np.float32).reshape(shape)

@@ -1,28 +1,29 @@
 """Calibration: histograms of a model's activations, collected in one pass that can be interrupted, and their scales.
 
-    histograms = collect(model, images)                       # once
-    calibration = scales(histograms, "entropy")               # any method, seconds each
-    calibration = calibrate(model, images, "entropy")         # both
+histograms = collect(model, images)                       # once
+calibration = scales(histograms, "entropy")               # any method, seconds each
+calibration = calibrate(model, images, "entropy")         # both
 """
+
 from __future__ import annotations
 
 import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from course.engine import graph
 from course.errors import CourseError, DamagedFileError, MissingFileError
 from course.files import atomic_write
 from course.quantize.activations import BATCH, Data, batches, count_batches, feed_digest, inner_tensors
 from course.quantize.arithmetic import LARGEST, parameters
-from course.quantize.calibrators import Method, method as named_method
+from course.quantize.calibrators import Method
+from course.quantize.calibrators import method as named_method
 from course.quantize.histograms import BINS, PARTS, Histogram
 from course.quantize.network import Network
 
@@ -50,9 +51,11 @@ class Fingerprint:
         for part, cause in causes.items():
             found, needed = getattr(self, part), getattr(wanted, part)
             if found != needed:
-                raise CourseError(f"{path} is not used: it was made with {cause}.",
-                                  f"Its {part} is {_short(found)}, needed is {_short(needed)}.",
-                                  f"Delete {path} to calibrate anew, or give the {part} that it was made with.")
+                raise CourseError(
+                    f"{path} is not used: it was made with {cause}.",
+                    f"Its {part} is {_short(found)}, needed is {_short(needed)}.",
+                    f"Delete {path} to calibrate anew, or give the {part} that it was made with.",
+                )
 
 
 @dataclass
@@ -92,8 +95,14 @@ class Calibration:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""
-        content = {"model": self.fingerprint.model, "data": self.fingerprint.data, "method": self.method,
-                   "images": self.images, "seconds": self.seconds, "scales": dict(self.scales)}
+        content = {
+            "model": self.fingerprint.model,
+            "data": self.fingerprint.data,
+            "method": self.method,
+            "images": self.images,
+            "seconds": self.seconds,
+            "scales": dict(self.scales),
+        }
         return atomic_write(path, json.dumps(content, indent=1).encode())
 
     @staticmethod
@@ -109,16 +118,21 @@ class Calibration:
         """
         path = Path(path)
         if not path.is_file():
-            raise MissingFileError(f"{path} is not there.", "There is no such calibration.",
-                                   "Calibrate and save it first.")
+            raise MissingFileError(
+                f"{path} is not there.", "There is no such calibration.", "Calibrate and save it first."
+            )
         try:
             content = json.loads(path.read_bytes())
-            found = Calibration({str(name): float(scale) for name, scale in content["scales"].items()},
-                                Fingerprint(content["model"], content["data"], content["method"]),
-                                int(content["images"]), float(content["seconds"]))
+            found = Calibration(
+                {str(name): float(scale) for name, scale in content["scales"].items()},
+                Fingerprint(content["model"], content["data"], content["method"]),
+                int(content["images"]),
+                float(content["seconds"]),
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFileError(f"{path} is not a calibration.", f"It cannot be read ({error!r}).",
-                                   "Delete it and calibrate again.") from error
+            raise DamagedFileError(
+                f"{path} is not a calibration.", f"It cannot be read ({error!r}).", "Delete it and calibrate again."
+            ) from error
         if wanted is not None:
             found.fingerprint.require(wanted, path)
         return found
@@ -136,8 +150,17 @@ def fingerprint(model, data: Data, method: str | Method, batch: int = BATCH) -> 
     return Fingerprint(read.sha256, digest.hexdigest(), method if isinstance(method, str) else method.name)
 
 
-def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: int = BATCH, bins: int = BINS,
-            axis: int | None = None, progress: Tell | None = None, checkpoint: str | Path | None = None) -> Histograms:
+def collect(
+    model,
+    data: Data,
+    tensors: Sequence[str] | None = None,
+    *,
+    batch: int = BATCH,
+    bins: int = BINS,
+    axis: int | None = None,
+    progress: Tell | None = None,
+    checkpoint: str | Path | None = None,
+) -> Histograms:
     """Run the model on the data and count the values of its activations. Activations are not kept.
 
     Args:
@@ -191,8 +214,11 @@ def collect(model, data: Data, tensors: Sequence[str] | None = None, *, batch: i
     if number < done:
         raise _other_data(checkpoint, f"It has seen {done} batches; the data has {number}.")
     if not state.images:
-        raise CourseError("There is no calibration data.", "The data has no batch, or none with a row.",
-                          "Give at least some hundred typical inputs.")
+        raise CourseError(
+            "There is no calibration data.",
+            "The data has no batch, or none with a row.",
+            "Give at least some hundred typical inputs.",
+        )
     data_digest = hashlib.sha256(b"".join(map(bytes.fromhex, state.digests))).hexdigest()
     found = {name: state.histograms[name] for name in wanted}
     return Histograms(found, Fingerprint(read.sha256, data_digest, settings), state.images, state.seconds)
@@ -211,9 +237,16 @@ def scales(histograms: Histograms, method: str | Method = "entropy") -> Calibrat
     return Calibration(found, made_from, histograms.images, histograms.seconds + time.perf_counter() - started)
 
 
-def calibrate(model, data: Data, method: str | Method = "entropy", tensors: Sequence[str] | None = None, *,
-              batch: int = BATCH, progress: Tell | None = None,
-              checkpoint: str | Path | None = None) -> Calibration:
+def calibrate(
+    model,
+    data: Data,
+    method: str | Method = "entropy",
+    tensors: Sequence[str] | None = None,
+    *,
+    batch: int = BATCH,
+    progress: Tell | None = None,
+    checkpoint: str | Path | None = None,
+) -> Calibration:
     """`collect`, then `scales`. Raises: as they do."""
     chosen = _method(method)  # before the long part
     return scales(collect(model, data, tensors, batch=batch, progress=progress, checkpoint=checkpoint), chosen)
@@ -228,9 +261,12 @@ def _short(value: str) -> str:
 
 
 def _other_data(checkpoint: str | Path | None, cause: str) -> CourseError:
-    return CourseError(f"{checkpoint} is not used: it was made with other calibration data.", cause,
-                       f"Delete {checkpoint} to calibrate anew, or give the data that it was made with, in the same "
-                       "batches; more may follow.")
+    return CourseError(
+        f"{checkpoint} is not used: it was made with other calibration data.",
+        cause,
+        f"Delete {checkpoint} to calibrate anew, or give the data that it was made with, in the same "
+        "batches; more may follow.",
+    )
 
 
 @dataclass
@@ -255,13 +291,21 @@ class _State:
         self.whole = True
 
     def write(self, path: str | Path) -> None:
-        head = {"model": self.fingerprint.model, "method": self.fingerprint.method, "digests": self.digests,
-                "channels": {name: one.channels for name, one in self.histograms.items()}, "images": self.images,
-                "seconds": self.seconds}
+        head = {
+            "model": self.fingerprint.model,
+            "method": self.fingerprint.method,
+            "digests": self.digests,
+            "channels": {name: one.channels for name, one in self.histograms.items()},
+            "images": self.images,
+            "seconds": self.seconds,
+        }
         all_of = list(self.histograms.values())
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, head=np.array(json.dumps(head)),
-                            **{part: np.concatenate([getattr(one, part) for one in all_of]) for part in PARTS})
+        np.savez_compressed(
+            buffer,
+            head=np.array(json.dumps(head)),
+            **{part: np.concatenate([getattr(one, part) for one in all_of]) for part in PARTS},
+        )
         atomic_write(path, buffer.getvalue())
 
     @staticmethod
@@ -270,17 +314,24 @@ class _State:
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
                 arrays = {part: file[part] for part in PARTS}
-            found = _State(Fingerprint(head["model"], "", head["method"]), list(head["digests"]), {},
-                           int(head["images"]), float(head["seconds"]))
+            found = _State(
+                Fingerprint(head["model"], "", head["method"]),
+                list(head["digests"]),
+                {},
+                int(head["images"]),
+                float(head["seconds"]),
+            )
             start = 0
             for name, channels in head["channels"].items():
                 found.histograms[name] = one = Histogram(channels, arrays["counts"].shape[-1])
                 for part in PARTS:
-                    setattr(one, part, arrays[part][start:start + channels].copy())
+                    setattr(one, part, arrays[part][start : start + channels].copy())
                 start += channels
         except Exception as error:  # a damaged zip raises one of many: BadZipFile, zlib.error, KeyError, …
-            raise DamagedFileError(f"{path} is not a checkpoint of a calibration.", f"It cannot be read ({error!r}).",
-                                   "Delete it and calibrate again.") from error
+            raise DamagedFileError(
+                f"{path} is not a checkpoint of a calibration.",
+                f"It cannot be read ({error!r}).",
+                "Delete it and calibrate again.",
+            ) from error
         found.fingerprint.require(wanted.fingerprint, path)
         return found
-

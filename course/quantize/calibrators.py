@@ -3,6 +3,7 @@
 Each is a function of a Histogram and returns a Range [C], one for each channel of the histogram. A range smaller than
 the data clips its largest values so that the many small ones get finer steps; the methods weigh that differently.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -34,8 +35,11 @@ def percentile(histogram: Histogram, percent: float = 99.99, symmetric: bool = T
         CourseError: `percent` is not above 0 and at most 100.
     """
     if not 0 < percent <= 100:
-        raise CourseError(f"There is no percentile {percent}.", "It must be above 0 and at most 100.",
-                          "99.99 is a usual choice: one value in 10 000 is clipped.")
+        raise CourseError(
+            f"There is no percentile {percent}.",
+            "It must be above 0 and at most 100.",
+            "99.99 is a usual choice: one value in 10 000 is clipped.",
+        )
     share = percent / 100
     if symmetric:
         limits = np.array([_quantile(counts, share) for counts in histogram.magnitudes()]) * histogram.widths
@@ -73,7 +77,7 @@ def entropy_onnxruntime(histogram: Histogram, levels: int = LEVELS, symmetric: b
     limits = []
     for channel, counts in enumerate(histogram.signed()):
         used = _used(histogram.magnitudes()[channel])
-        limits.append(_onnxruntime_bin(counts[histogram.bins - used:histogram.bins + used], levels))
+        limits.append(_onnxruntime_bin(counts[histogram.bins - used : histogram.bins + used], levels))
     limits = np.array(limits) * histogram.widths
     return _range(histogram, -limits, limits, symmetric)
 
@@ -113,7 +117,10 @@ class Method:
 
 
 METHODS: dict[str, Callable[..., Range]] = {
-    "min-max": min_max, "percentile": percentile, "entropy": entropy, "mse": mse,
+    "min-max": min_max,
+    "percentile": percentile,
+    "entropy": entropy,
+    "mse": mse,
     "entropy-onnxruntime": entropy_onnxruntime,
 }
 
@@ -125,14 +132,17 @@ def method(name: str, **settings) -> Method:
         CourseError: there is no such method, or it has no such setting.
     """
     if name not in METHODS:
-        raise CourseError(f"There is no calibration method {name!r}.", f"The methods are {', '.join(METHODS)}.",
-                          "Use one of these.")
+        raise CourseError(
+            f"There is no calibration method {name!r}.", f"The methods are {', '.join(METHODS)}.", "Use one of these."
+        )
     function = METHODS[name]
-    unknown = set(settings) - set(function.__code__.co_varnames[1:function.__code__.co_argcount])
+    unknown = set(settings) - set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
     if unknown:
-        raise CourseError(f"The method {name!r} has no setting {', '.join(sorted(unknown))}.",
-                          f"It has {', '.join(function.__code__.co_varnames[1:function.__code__.co_argcount])}.",
-                          "Leave it out.")
+        raise CourseError(
+            f"The method {name!r} has no setting {', '.join(sorted(unknown))}.",
+            f"It has {', '.join(function.__code__.co_varnames[1 : function.__code__.co_argcount])}.",
+            "Leave it out.",
+        )
     words = [name, *(f"{key}={value}" for key, value in sorted(settings.items()))]
     return Method(" ".join(words), lambda histogram: function(histogram, **settings))
 
@@ -144,8 +154,9 @@ def _range(histogram: Histogram, low: np.ndarray, high: np.ndarray, symmetric: b
         CourseError: a channel of the histogram saw no value.
     """
     if (histogram.total == 0).any():
-        raise CourseError("There is no range for this tensor.", "Its histogram has seen no value.",
-                          "Collect calibration data first.")
+        raise CourseError(
+            "There is no range for this tensor.", "Its histogram has seen no value.", "Collect calibration data first."
+        )
     if symmetric:
         limit = np.minimum(np.maximum(-low, high), histogram.largest).astype(np.float32)
         return Range(-limit, limit)
@@ -213,7 +224,7 @@ def _onnxruntime_bin(counts: np.ndarray, levels: int) -> int:
         reference[-1] += sums[-1] - sums[end]
         even = np.floor(np.divide(mass, occupied, out=np.zeros(levels), where=occupied > 0))
         candidate = np.zeros(end - start)
-        candidate[:width * levels] = np.repeat(even, width)
+        candidate[: width * levels] = np.repeat(even, width)
         if not reference.any() or not candidate.any():
             continue
         divergence = _divergence(_smooth(reference), _smooth(candidate))
@@ -248,14 +259,15 @@ def _error(middles: np.ndarray, weights: np.ndarray, low: float, high: float, sy
     """Sum of squared errors of values at `middles`, so many of each as `weights` says, for a range with zero in it."""
     scale = high / LARGEST if symmetric else (high - low) / 255
     if scale <= 0:
-        return float((weights * middles ** 2).sum())
+        return float((weights * middles**2).sum())
     zero = 0 if symmetric else np.rint(-low / scale)
     steps = np.clip(np.rint(middles / scale), -LARGEST if symmetric else -zero, LARGEST if symmetric else 255 - zero)
     return float((weights * (steps * scale - middles) ** 2).sum())
 
 
-def _best_ends(middles: np.ndarray, weights: np.ndarray, low: float, high: float,
-               shares: np.ndarray) -> tuple[float, float]:
+def _best_ends(
+    middles: np.ndarray, weights: np.ndarray, low: float, high: float, shares: np.ndarray
+) -> tuple[float, float]:
     lows, highs = low * np.append(shares, 0.0), high * np.append(shares, 0.0)
     best = np.inf
     while True:

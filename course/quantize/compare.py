@@ -1,4 +1,5 @@
 """The table of precisions: size of the file and of the plan, accuracy, agreement. Speed belongs to course.bench."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -33,15 +34,18 @@ def logits(engine: Engine, data: Data, batch: int = 8) -> np.ndarray:
     Raises:
         CourseError: there is no data; else as `Engine.run`.
     """
-    found = [np.asarray(engine.run(feed)[engine.outputs[0].name])
-             for feed in batches(data, [spec.name for spec in engine.inputs], batch)]
+    found = [
+        np.asarray(engine.run(feed)[engine.outputs[0].name])
+        for feed in batches(data, [spec.name for spec in engine.inputs], batch)
+    ]
     if not found:
         raise CourseError("There is nothing to run.", "The data has no batch.", "Give at least one input.")
     return np.concatenate(found)
 
 
-def precision_table(engines: Mapping[str, Engine], data: Data, labels: np.ndarray, models: Mapping[str, object] = {}, *,
-                    batch: int = 8) -> tuple[PrecisionRow, ...]:
+def precision_table(
+    engines: Mapping[str, Engine], data: Data, labels: np.ndarray, models: Mapping[str, object] = {}, *, batch: int = 8
+) -> tuple[PrecisionRow, ...]:
     """Accuracy and size of a classifier's engines, such as FP32, FP16 and INT8; agreement is with the first one.
 
     Args:
@@ -62,6 +66,7 @@ def precision_table(engines: Mapping[str, Engine], data: Data, labels: np.ndarra
         first = answers.argmax(1) if first is None else first
         size = len(graph.read(models[name]).data) if name in models else None
         agreement = float((answers.argmax(1) == first).mean())
-        rows.append(PrecisionRow(name, engine.runtime, top1(answers, labels), agreement,
-                                 engine.memory().plan_bytes, size))
+        rows.append(
+            PrecisionRow(name, engine.runtime, top1(answers, labels), agreement, engine.memory().plan_bytes, size)
+        )
     return tuple(rows)

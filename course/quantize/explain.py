@@ -4,6 +4,7 @@ The rules are those of the Developer Guide ("Q/DQ Layer-Placement Recommendation
 Fusions"), checked against the layers that TensorRT 8.6.0 listed for a ResNet-50 with two placements, and against the
 kernels that TensorRT-RTX 1.7 lists. Which kernels a GPU's builder chooses is seen in the engine only.
 """
+
 from __future__ import annotations
 
 from course.engine import graph

@@ -1,4 +1,5 @@
 """The rules behind `explain_placement`: what TensorRT fuses, and what a pair, or a missing one, does to it."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -8,8 +9,21 @@ from course.quantize.network import WEIGHTED, Edge
 from course.quantize.pairs import Pair, Stripped
 from course.quantize.placement import FUSED_ACTIVATIONS, backbone, residual_adds, weight_axis
 
-COMMUTING = ("MaxPool", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split",
-             "Concat", "Gather", "Resize", "Relu")
+COMMUTING = (
+    "MaxPool",
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Slice",
+    "Split",
+    "Concat",
+    "Gather",
+    "Resize",
+    "Relu",
+)
 """Operators that a pair can move over: they pick or order values, and Relu's 0 is exact."""
 INT8_OPERATORS = (*WEIGHTED, *COMMUTING, "Add", "Mul", "AveragePool", "GlobalAveragePool")
 """Operators that a DQ in front of them can be fused with. All others compute in float."""
@@ -62,8 +76,11 @@ class View:
         for tensor, pairs in self.outputs.items():
             self.by_tensor[tensor].append(pairs[-1])
         self.by_tensor = dict(self.by_tensor)
-        self.int8 = {index for index, node in enumerate(self.net.nodes) if node.op_type in WEIGHTED
-                     and self.comes_in_int8(Edge(index, 0)) and self.comes_in_int8(Edge(index, 1))}
+        self.int8 = {
+            index
+            for index, node in enumerate(self.net.nodes)
+            if node.op_type in WEIGHTED and self.comes_in_int8(Edge(index, 0)) and self.comes_in_int8(Edge(index, 1))
+        }
         self.adds = residual_adds(self.net, self.int8)
 
     def comes_in_int8(self, edge: Edge) -> bool:
@@ -73,8 +90,11 @@ class View:
         maker = self.net.producer.get(self.net.tensor(edge))
         if maker is None or self.net.nodes[maker].op_type not in COMMUTING:
             return False
-        edges = [Edge(maker, slot) for slot, tensor in enumerate(self.net.nodes[maker].input)
-                 if self.net.is_activation(tensor)]
+        edges = [
+            Edge(maker, slot)
+            for slot, tensor in enumerate(self.net.nodes[maker].input)
+            if self.net.is_activation(tensor)
+        ]
         return bool(edges) and all(self.comes_in_int8(other) for other in edges)
 
     def wrong_axis(self, edge: Edge, pair: Pair) -> bool:
@@ -92,9 +112,13 @@ class View:
         if tensor in self.net.outputs:
             return tensor in self.outputs
         return bool(self.net.readers[tensor]) and all(
-            edge in self.pairs or (self.net.nodes[edge.index].op_type in COMMUTING
-                                   and all(self.is_wanted_in_int8(t) for t in self.net.nodes[edge.index].output))
-            for edge in self.net.readers[tensor])
+            edge in self.pairs
+            or (
+                self.net.nodes[edge.index].op_type in COMMUTING
+                and all(self.is_wanted_in_int8(t) for t in self.net.nodes[edge.index].output)
+            )
+            for edge in self.net.readers[tensor]
+        )
 
     def behind_activation(self, index: int) -> str:
         """The node's result, behind the activation that follows it."""
@@ -115,24 +139,55 @@ def _weights(view: View) -> list[tuple[int, Finding]]:
             continue
         x, w = view.comes_in_int8(Edge(index, 0)), view.comes_in_int8(Edge(index, 1))
         name = view.net.name(index)
-        wrong = [node.input[edge.slot] for edge in (Edge(index, 0), Edge(index, 1))
-                 if any(view.wrong_axis(edge, pair) for pair in view.pairs.get(edge, ()))]
-        found += [(index, Finding(
-            "scales per channel", name, tensor, f"{node.op_type} in INT8 takes one scale for its input and one for "
-            "each output channel of its weights; it runs in float.",
-            "Use one scale for an activation, and axis 0 for weights (1 for ConvTranspose).")) for tensor in wrong]
+        wrong = [
+            node.input[edge.slot]
+            for edge in (Edge(index, 0), Edge(index, 1))
+            if any(view.wrong_axis(edge, pair) for pair in view.pairs.get(edge, ()))
+        ]
+        found += [
+            (
+                index,
+                Finding(
+                    "scales per channel",
+                    name,
+                    tensor,
+                    f"{node.op_type} in INT8 takes one scale for its input and one for "
+                    "each output channel of its weights; it runs in float.",
+                    "Use one scale for an activation, and axis 0 for weights (1 for ConvTranspose).",
+                ),
+            )
+            for tensor in wrong
+        ]
         if wrong:
             continue
         if w and not x:
-            found.append((index, Finding(
-                "input in float", name, node.input[0], f"{node.op_type} runs in INT8 only if both its operands are "
-                "INT8; its weights are turned back into floats.", f"Put a pair on {node.input[0]!r}, or take the pair "
-                "off the weights.")))
+            found.append(
+                (
+                    index,
+                    Finding(
+                        "input in float",
+                        name,
+                        node.input[0],
+                        f"{node.op_type} runs in INT8 only if both its operands are "
+                        "INT8; its weights are turned back into floats.",
+                        f"Put a pair on {node.input[0]!r}, or take the pair off the weights.",
+                    ),
+                )
+            )
         elif x and not w:
-            found.append((index, Finding(
-                "weights in float", name, node.input[1], f"{node.op_type} runs in INT8 only if both its operands are "
-                "INT8; its input is turned back into floats.", "Put a pair on the weights, with a scale for each "
-                "output channel.")))
+            found.append(
+                (
+                    index,
+                    Finding(
+                        "weights in float",
+                        name,
+                        node.input[1],
+                        f"{node.op_type} runs in INT8 only if both its operands are "
+                        "INT8; its input is turned back into floats.",
+                        "Put a pair on the weights, with a scale for each output channel.",
+                    ),
+                )
+            )
     return found
 
 
@@ -144,27 +199,55 @@ def _adds(view: View) -> list[tuple[int, Finding]]:
         name, own, skip = view.net.name(index), node.input[main], node.input[1 - main]
         conv = view.net.name(backbone(view.net, own))
         if Edge(index, main) in view.pairs:
-            found.append((index, Finding(
-                "pair before Add", name, own, f"The pair asks for the result of {conv} in INT8, so the kernel of "
-                f"{conv} ends there and the Add with its activation becomes a kernel of its own.",
-                f"Take the pair off {own!r}; leave the one on {skip!r}.")))
+            found.append(
+                (
+                    index,
+                    Finding(
+                        "pair before Add",
+                        name,
+                        own,
+                        f"The pair asks for the result of {conv} in INT8, so the kernel of "
+                        f"{conv} ends there and the Add with its activation becomes a kernel of its own.",
+                        f"Take the pair off {own!r}; leave the one on {skip!r}.",
+                    ),
+                )
+            )
         elif not view.comes_in_int8(Edge(index, 1 - main)):
-            found.append((index, Finding(
-                "skip in float", name, skip, f"The Add could run inside the kernel of {conv}, which reads INT8; the "
-                "skip side comes in float, four times the bytes, and has to be kept in float for it.",
-                f"Put a pair on {skip!r} where it enters {name}.", kernel=False)))
+            found.append(
+                (
+                    index,
+                    Finding(
+                        "skip in float",
+                        name,
+                        skip,
+                        f"The Add could run inside the kernel of {conv}, which reads INT8; the "
+                        "skip side comes in float, four times the bytes, and has to be kept in float for it.",
+                        f"Put a pair on {skip!r} where it enters {name}.",
+                        kernel=False,
+                    ),
+                )
+            )
         elif not view.is_wanted_in_int8(result := view.behind_activation(index)):
-            found.append((index, Finding(
-                "skip dequantised", name, skip, f"The result {result!r} is read in float, so the kernel of {conv} "
-                "adds in float, and the skip side is turned back into floats by a kernel of its own.",
-                f"Put a pair on {result!r}, or leave the skip side of this Add in float.")))
+            found.append(
+                (
+                    index,
+                    Finding(
+                        "skip dequantised",
+                        name,
+                        skip,
+                        f"The result {result!r} is read in float, so the kernel of {conv} "
+                        "adds in float, and the skip side is turned back into floats by a kernel of its own.",
+                        f"Put a pair on {result!r}, or leave the skip side of this Add in float.",
+                    ),
+                )
+            )
     return found
 
 
 def _activations(view: View) -> list[tuple[int, Finding]]:
     """Pairs between an operator and its activation."""
     found = []
-    for edge, pairs in view.pairs.items():
+    for edge, _pairs in view.pairs.items():
         node, tensor = view.net.nodes[edge.index], view.net.tensor(edge)
         maker = view.net.producer.get(tensor)
         if node.op_type not in FUSED_ACTIVATIONS or maker is None:
@@ -175,11 +258,20 @@ def _activations(view: View) -> list[tuple[int, Finding]]:
         result = node.output[0]
         pools = [view.net.nodes[e.index] for e in view.net.readers[result]]
         pooled = view.net.nodes[maker].op_type == "Conv" and len(pools) == 1 and pools[0].op_type == "MaxPool"
-        found.append((edge.index, Finding(
-            "pair before pool" if pooled else "pair before activation", name, tensor,
-            f"{view.net.name(maker)}'s result is rounded before {node.op_type}, and once more behind it"
-            + (", so the pooling cannot be in the same kernel." if pooled else "."),
-            f"Take the pair off {tensor!r}; the one behind {node.op_type} is enough.", kernel=pooled)))
+        found.append(
+            (
+                edge.index,
+                Finding(
+                    "pair before pool" if pooled else "pair before activation",
+                    name,
+                    tensor,
+                    f"{view.net.name(maker)}'s result is rounded before {node.op_type}, and once more behind it"
+                    + (", so the pooling cannot be in the same kernel." if pooled else "."),
+                    f"Take the pair off {tensor!r}; the one behind {node.op_type} is enough.",
+                    kernel=pooled,
+                ),
+            )
+        )
     return found
 
 
@@ -195,17 +287,41 @@ def _copies(view: View) -> list[tuple[int, Finding]]:
         scales = {pair.scale.tobytes() for pair in pairs if pair.scale is not None}
         if len(scales) > 1:
             shown = sorted(float(pair.scale.ravel()[0]) for pair in pairs if pair.scale is not None)
-            found.append((place, Finding(
-                "two scales", maker, tensor, f"Its pairs have scales from {shown[0]:.6g} to {shown[-1]:.6g}, so it is "
-                "written more than once.", "Give all pairs on this tensor one scale.", kernel=False)))
-        floats = [edge for edge in view.net.readers[tensor] if edge not in view.pairs and edge not in adds
-                  and view.net.nodes[edge.index].op_type not in COMMUTING]
+            found.append(
+                (
+                    place,
+                    Finding(
+                        "two scales",
+                        maker,
+                        tensor,
+                        f"Its pairs have scales from {shown[0]:.6g} to {shown[-1]:.6g}, so it is "
+                        "written more than once.",
+                        "Give all pairs on this tensor one scale.",
+                        kernel=False,
+                    ),
+                )
+            )
+        floats = [
+            edge
+            for edge in view.net.readers[tensor]
+            if edge not in view.pairs and edge not in adds and view.net.nodes[edge.index].op_type not in COMMUTING
+        ]
         multiplied = [edge for edge in view.net.readers[tensor] if edge in view.pairs and edge not in adds]
         if floats and multiplied:  # an Add can round a float operand while it reads it
             reader = view.net.name(floats[0].index)
-            found.append((place, Finding(
-                "two copies", maker, tensor, f"{reader} reads it in float, others in INT8, so it is written twice.",
-                f"Put a pair on it at {reader} too, or on none of its readers.", kernel=False)))
+            found.append(
+                (
+                    place,
+                    Finding(
+                        "two copies",
+                        maker,
+                        tensor,
+                        f"{reader} reads it in float, others in INT8, so it is written twice.",
+                        f"Put a pair on it at {reader} too, or on none of its readers.",
+                        kernel=False,
+                    ),
+                )
+            )
     return found
 
 
@@ -219,11 +335,19 @@ def _concats(view: View) -> list[tuple[int, Finding]]:
         for tensor in node.input:
             others = {_scale(pair) for pair in view.by_tensor.get(tensor, ())} - {wanted, None}
             if others and wanted is not None:
-                found.append((index, Finding(
-                    "Concat scales", view.net.name(index), tensor,
-                    f"It has scale {min(others):.6g}, the Concat's result {wanted:.6g}; to join them as INT8 it must "
-                    "be quantised a second time.",
-                    "Give all inputs of the Concat and its result one scale, the largest.")))
+                found.append(
+                    (
+                        index,
+                        Finding(
+                            "Concat scales",
+                            view.net.name(index),
+                            tensor,
+                            f"It has scale {min(others):.6g}, the Concat's result {wanted:.6g}; to join them as INT8 it must "
+                            "be quantised a second time.",
+                            "Give all inputs of the Concat and its result one scale, the largest.",
+                        ),
+                    )
+                )
     return found
 
 
@@ -232,19 +356,36 @@ def _nothing(view: View) -> list[tuple[int, Finding]]:
     found = []
     for tensor in view.outputs:
         place = view.net.producer.get(tensor, -1)
-        found.append((place, Finding(
-            "pair for nothing", view.net.name(place) if place >= 0 else "the graph's input", tensor,
-            "It is an output of the graph and leaves as float: the DQ is a kernel of its own.", "Take the pair off.")))
-    for tensor, pairs in view.by_tensor.items():
+        found.append(
+            (
+                place,
+                Finding(
+                    "pair for nothing",
+                    view.net.name(place) if place >= 0 else "the graph's input",
+                    tensor,
+                    "It is an output of the graph and leaves as float: the DQ is a kernel of its own.",
+                    "Take the pair off.",
+                ),
+            )
+        )
+    for tensor, _pairs in view.by_tensor.items():
         edges = [edge for edge in view.net.readers[tensor] if edge in view.pairs]
         if not edges or view.net.is_constant(tensor):
             continue
         readers = {view.net.nodes[edge.index].op_type for edge in edges}
         if not readers & {*INT8_OPERATORS}:
-            found.append((edges[0].index, Finding(
-                "pair for nothing", view.net.name(edges[0].index), tensor,
-                f"{', '.join(sorted(readers))} computes in float: the value is rounded and turned back.",
-                "Take the pair off.")))
+            found.append(
+                (
+                    edges[0].index,
+                    Finding(
+                        "pair for nothing",
+                        view.net.name(edges[0].index),
+                        tensor,
+                        f"{', '.join(sorted(readers))} computes in float: the value is rounded and turned back.",
+                        "Take the pair off.",
+                    ),
+                )
+            )
     return found
 
 
@@ -257,16 +398,35 @@ def _alone(view: View) -> list[tuple[int, Finding]]:
         place = _source(view, tensor)
         if place is None:
             first = view.net.readers[tensor][0].index if view.net.readers[tensor] else -1
-            found.append((-1, Finding(
-                "quantised alone", view.net.name(first) if first >= 0 else "the graph's output", tensor,
-                "It comes into the engine in float; a kernel turns it into INT8.",
-                "Nothing to do: the price of a float input.")))
-        elif (node := view.net.nodes[place]).op_type in ("AveragePool", "GlobalAveragePool", "ReduceMean") \
-                and not view.comes_in_int8(Edge(place, 0)):
-            found.append((place, Finding(
-                "quantised alone", view.net.name(place), tensor,
-                f"{node.op_type} reads and writes floats here; a kernel turns its result into INT8.",
-                f"Put a pair on {node.input[0]!r}, too, or leave what follows in float.")))
+            found.append(
+                (
+                    -1,
+                    Finding(
+                        "quantised alone",
+                        view.net.name(first) if first >= 0 else "the graph's output",
+                        tensor,
+                        "It comes into the engine in float; a kernel turns it into INT8.",
+                        "Nothing to do: the price of a float input.",
+                    ),
+                )
+            )
+        elif (node := view.net.nodes[place]).op_type in (
+            "AveragePool",
+            "GlobalAveragePool",
+            "ReduceMean",
+        ) and not view.comes_in_int8(Edge(place, 0)):
+            found.append(
+                (
+                    place,
+                    Finding(
+                        "quantised alone",
+                        view.net.name(place),
+                        tensor,
+                        f"{node.op_type} reads and writes floats here; a kernel turns its result into INT8.",
+                        f"Put a pair on {node.input[0]!r}, too, or leave what follows in float.",
+                    ),
+                )
+            )
     return found
 
 

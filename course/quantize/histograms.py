@@ -4,6 +4,7 @@ The bins of a histogram end at a power of two. When a larger value comes, the ra
 one. So a bin's edges never depend on which values came first: any order and any split into batches gives the same
 counts. (A range that starts at the first batch's maximum, as ONNX Runtime's does, makes the scale depend on the batch.)
 """
+
 from __future__ import annotations
 
 import math
@@ -84,8 +85,11 @@ class Histogram:
         """
         rows = _rows(values, axis)
         if rows.shape[0] != self.channels:
-            raise ShapeError(f"{name} has {rows.shape[0]} channels.", f"Its histogram has {self.channels}.",
-                             "Use one histogram for one tensor, and the same axis each time.")
+            raise ShapeError(
+                f"{name} has {rows.shape[0]} channels.",
+                f"Its histogram has {self.channels}.",
+                "Use one histogram for one tensor, and the same axis each time.",
+            )
         if rows.shape[1] == 0:
             return
         for channel, row in enumerate(rows):
@@ -95,9 +99,11 @@ class Histogram:
         low, high = (float(bound) for bound in torch.aminmax(row))
         if not (math.isfinite(low) and math.isfinite(high)):
             bad = int((~torch.isfinite(row)).sum())
-            raise CourseError(f"{name} cannot be calibrated.",
-                              f"{bad} of its {row.numel()} values are NaN or infinite.",
-                              "Look at the calibration data and its preprocessing; the model must give finite values.")
+            raise CourseError(
+                f"{name} cannot be calibrated.",
+                f"{bad} of its {row.numel()} values are NaN or infinite.",
+                "Look at the calibration data and its preprocessing; the model must give finite values.",
+            )
         largest = max(-low, high)
         self._widen(channel, max(SMALLEST_EXPONENT, math.frexp(largest)[1]) if largest else SMALLEST_EXPONENT)
         limit = 2.0 ** int(self.exponents[channel])
@@ -114,10 +120,10 @@ class Histogram:
         steps = exponent - int(self.exponents[channel])
         if steps <= 0:
             return
-        together = min(2 ** steps, self.bins) if steps < 63 else self.bins
+        together = min(2**steps, self.bins) if steps < 63 else self.bins
         merged = self.counts[channel].reshape(2, self.bins // together, together).sum(2)
         self.counts[channel] = 0
-        self.counts[channel, :, :merged.shape[1]] = merged
+        self.counts[channel, :, : merged.shape[1]] = merged
         self.exponents[channel] = exponent
 
     def merge(self, other: Histogram) -> None:
@@ -127,9 +133,11 @@ class Histogram:
             ShapeError: another number of channels or bins.
         """
         if self.counts.shape != other.counts.shape:
-            raise ShapeError("Two histograms cannot be merged.",
-                             f"Counts have shapes {self.counts.shape} and {other.counts.shape}.",
-                             "Merge histograms of the same tensor, made with the same number of bins.")
+            raise ShapeError(
+                "Two histograms cannot be merged.",
+                f"Counts have shapes {self.counts.shape} and {other.counts.shape}.",
+                "Merge histograms of the same tensor, made with the same number of bins.",
+            )
         other = other.copy()
         for channel in range(self.channels):
             self._widen(channel, int(other.exponents[channel]))
@@ -146,7 +154,8 @@ class Histogram:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Histogram) and all(
-            np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS)
+            np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS
+        )
 
 
 def histogram(values: np.ndarray, axis: int | None = None, bins: int = BINS) -> Histogram:

@@ -1,10 +1,10 @@
 """What INT8 costs, layer by layer: the noise that each layer adds by itself, and what has gathered up to it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from course.engine import graph
@@ -35,8 +35,16 @@ class LayerNoise:
         return f"{self.node}: {self.alone:.1f} dB alone, {self.gathered:.1f} dB gathered"
 
 
-def layer_noise(model, scales: Scales, data: Data, placement: str = "tensorrt", exclude: Iterable[str] = (), *,
-                batch: int = BATCH, progress: Tell | None = None) -> tuple[LayerNoise, ...]:
+def layer_noise(
+    model,
+    scales: Scales,
+    data: Data,
+    placement: str = "tensorrt",
+    exclude: Iterable[str] = (),
+    *,
+    batch: int = BATCH,
+    progress: Tell | None = None,
+) -> tuple[LayerNoise, ...]:
     """SQNR of every quantised convolution and matrix product, in the order of the network.
 
     The model, its INT8 version, and a version in which each layer stands once more in INT8 beside itself are run side
@@ -68,12 +76,15 @@ def layer_noise(model, scales: Scales, data: Data, placement: str = "tensorrt", 
             progress(seen / total if total else 0.0, f"{seen} batches")
     if not seen:
         raise CourseError("There is no data to measure the layers with.", "It has no batch.", "Give a few inputs.")
-    return tuple(LayerNoise(net.name(index), net.nodes[index].op_type, tensor, alone[i].sqnr_db, gathered[i].sqnr_db)
-                 for i, (index, tensor) in enumerate(zip(layers, outputs)))
+    return tuple(
+        LayerNoise(net.name(index), net.nodes[index].op_type, tensor, alone[i].sqnr_db, gathered[i].sqnr_db)
+        for i, (index, tensor) in enumerate(zip(layers, outputs))
+    )
 
 
-def _with_twins(proto: onnx.ModelProto, net: Network, layers: list[int], scales: Scales, placement: str,
-                exclude: list[str]) -> onnx.ModelProto:
+def _with_twins(
+    proto: onnx.ModelProto, net: Network, layers: list[int], scales: Scales, placement: str, exclude: list[str]
+) -> onnx.ModelProto:
     """The float model, and beside each of these layers one in INT8 that reads the same exact input."""
     placement = "weights" if placement == "weights" else "inputs"
     made = quantize(proto, scales, placement, exclude)

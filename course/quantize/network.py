@@ -1,4 +1,5 @@
 """An ONNX graph as a quantiser sees it: who makes a tensor, who reads it, what is a weight."""
+
 from __future__ import annotations
 
 import math
@@ -50,8 +51,9 @@ class Network:
             tensor = value.type.tensor_type
             self.dtypes[value.name] = tensor.elem_type
             if tensor.HasField("shape"):
-                self.shapes[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else -1
-                                                for dim in tensor.shape.dim)
+                self.shapes[value.name] = tuple(
+                    dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim
+                )
         for name, weight in self.weights.items():
             self.dtypes[name], self.shapes[name] = weight.data_type, tuple(weight.dims)
         self._constant = self._constant_tensors()

@@ -1,4 +1,5 @@
 """Reads the pairs of QuantizeLinear and DequantizeLinear in a model, whoever wrote them, and takes them out."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -106,8 +107,15 @@ def _pair(net: Network, index: int) -> Pair:
         dtype = net.dtypes.get(dq.input[2], 0)
     else:
         dtype = 0 if q is not None else net.dtypes.get(dq.input[0], 0)
-    return Pair("" if q is None else net.name(maker), net.name(index), dq.input[0] if q is None else q.input[0],
-                _value(net, dq.input[1]), zero_point, dtype, attribute(dq, "axis", 1))
+    return Pair(
+        "" if q is None else net.name(maker),
+        net.name(index),
+        dq.input[0] if q is None else q.input[0],
+        _value(net, dq.input[1]),
+        zero_point,
+        dtype,
+        attribute(dq, "axis", 1),
+    )
 
 
 def _value(net: Network, tensor: str) -> np.ndarray | None:
@@ -131,6 +139,8 @@ def _dequantised(weight: onnx.TensorProto, pair: Pair) -> onnx.TensorProto:
     elif scale.ndim > 1:  # a scale for each block of values
         length = integers.shape[pair.axis]
         block = -(-length // scale.shape[pair.axis])
-        scale, zero = (part if part.ndim == 0 else np.repeat(part, block, pair.axis).take(range(length), pair.axis)
-                       for part in (scale, zero))
+        scale, zero = (
+            part if part.ndim == 0 else np.repeat(part, block, pair.axis).take(range(length), pair.axis)
+            for part in (scale, zero)
+        )
     return numpy_helper.from_array(((integers - zero) * scale).astype(np.float32), weight.name)

@@ -11,6 +11,7 @@ the convolution's own result in INT8, so the Add cannot be in the same kernel; w
 would have to read one input in INT8 and the other in float. (Developer Guide, "Q/DQ Layer-Placement Recommendations";
 the rule for the skip side is Model Optimizer's, modelopt/onnx/quantization/graph_utils.py.)
 """
+
 from __future__ import annotations
 
 import difflib
@@ -63,20 +64,35 @@ def plan(net: Network, placement: str = "tensorrt", exclude: Iterable[str] = ())
         CourseError: there is no such placement or node, or the model already has Q/DQ nodes.
     """
     if placement not in PLACEMENTS:
-        raise CourseError(f"There is no placement {placement!r}.", f"The placements are {', '.join(PLACEMENTS)}.",
-                          "Use one of these.")
-    present = next((net.name(index) for index, node in enumerate(net.nodes)
-                    if node.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
+        raise CourseError(
+            f"There is no placement {placement!r}.", f"The placements are {', '.join(PLACEMENTS)}.", "Use one of these."
+        )
+    present = next(
+        (
+            net.name(index)
+            for index, node in enumerate(net.nodes)
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        ),
+        None,
+    )
     if present is not None:
-        raise CourseError("The model is quantised already.", f"Its node {present!r} is one of a pair of Q and DQ.",
-                          "Start from the float model.")
+        raise CourseError(
+            "The model is quantised already.",
+            f"Its node {present!r} is one of a pair of Q and DQ.",
+            "Start from the float model.",
+        )
     excluded = _excluded(net, exclude)
-    kept = {net.name(index): reason for index in range(len(net.nodes))
-            if (reason := _reason_to_keep(net, index, excluded, small_ones=placement == "outputs")) is not None}
-    weighted = [index for index, node in enumerate(net.nodes)
-                if node.op_type in WEIGHTED and net.name(index) not in kept]
-    weights = {Edge(index, 1): weight_axis(net.nodes[index], len(net.shapes[net.nodes[index].input[1]]))
-               for index in weighted}
+    kept = {
+        net.name(index): reason
+        for index in range(len(net.nodes))
+        if (reason := _reason_to_keep(net, index, excluded, small_ones=placement == "outputs")) is not None
+    }
+    weighted = [
+        index for index, node in enumerate(net.nodes) if node.op_type in WEIGHTED and net.name(index) not in kept
+    ]
+    weights = {
+        Edge(index, 1): weight_axis(net.nodes[index], len(net.shapes[net.nodes[index].input[1]])) for index in weighted
+    }
     inputs = [Edge(index, 0) for index in weighted]
     mains = {index: slot for index, slot in residual_adds(net, set(weighted)).items() if index not in excluded}
     outputs: tuple[str, ...] = ()
@@ -169,9 +185,11 @@ def _excluded(net: Network, names: Iterable[str]) -> set[int]:
         here = {index for index, other in enumerate(known) if other == name or fnmatch.fnmatchcase(other, name)}
         if not here:
             close = difflib.get_close_matches(name, known, 3)
-            raise CourseError(f"There is no node {name!r} to exclude.",
-                              f"Close names: {', '.join(close)}." if close else "No name is close to it.",
-                              "Take names from course.engine.network_layers(model).")
+            raise CourseError(
+                f"There is no node {name!r} to exclude.",
+                f"Close names: {', '.join(close)}." if close else "No name is close to it.",
+                "Take names from course.engine.network_layers(model).",
+            )
         found |= here
     return found
 
@@ -218,18 +236,24 @@ def _enough_channels(net: Network, node: onnx.NodeProto, shape: Sequence[int]) -
     if attribute(node, "group", 1) > 1:
         return outputs % 8 == 0 and min(kernel) >= 3
     first = node.input[0] in net.inputs
-    return ((outputs % 8 == 0 or inputs % 8 == 0) and (first or max(outputs, inputs) >= FEWEST_CHANNELS)
-            and len(set(kernel)) == 1)
+    return (
+        (outputs % 8 == 0 or inputs % 8 == 0)
+        and (first or max(outputs, inputs) >= FEWEST_CHANNELS)
+        and len(set(kernel)) == 1
+    )
 
 
 def _everywhere(net: Network, kept: set[int]) -> tuple[list[Edge], tuple[str, ...]]:
     """Every float activation that an operator reads or writes, those around the kept nodes excepted."""
     spared = {tensor for index in kept for tensor in (*net.nodes[index].input, *net.nodes[index].output)}
     active = [node for index, node in enumerate(net.nodes) if index not in kept and node.op_type not in UNTOUCHED]
-    tensors = {tensor for node in active for tensor in (*node.input, *node.output)
-               if net.is_activation(tensor)} - spared
-    return ([edge for edge in net.edges() if net.tensor(edge) in tensors and edge.index not in kept],
-            tuple(tensor for tensor in net.outputs if tensor in tensors))
+    tensors = {
+        tensor for node in active for tensor in (*node.input, *node.output) if net.is_activation(tensor)
+    } - spared
+    return (
+        [edge for edge in net.edges() if net.tensor(edge) in tensors and edge.index not in kept],
+        tuple(tensor for tensor in net.outputs if tensor in tensors),
+    )
 
 
 def _groups(net: Network, quantised: set[str]) -> tuple[frozenset[str], ...]:

@@ -1,10 +1,10 @@
 """Writes pairs of QuantizeLinear and DequantizeLinear into an ONNX model: an INT8 model that every TensorRT parses."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 import onnx
@@ -14,20 +14,22 @@ from course.engine import graph
 from course.errors import CourseError, UnsupportedError
 from course.files import atomic_write
 from course.quantize.activations import BATCH, Data
-from course.quantize.arithmetic import Range, parameters, quantize as to_int8
+from course.quantize.arithmetic import Range, parameters
+from course.quantize.arithmetic import quantize as to_int8
 from course.quantize.calibration import Calibration, Tell, calibrate
 from course.quantize.calibrators import Method
-from course.quantize.network import Edge, Network, attribute, opset
+from course.quantize.network import Network, attribute, opset
 from course.quantize.pairs import DEQUANTISE, QUANTISE
 from course.quantize.placement import Plan, plan
 
 OLDEST_OPSET = 13
 """QuantizeLinear and DequantizeLinear have an axis since opset 13."""
-Scales = Union[Mapping[str, float], Calibration]
+Scales = Mapping[str, float] | Calibration
 
 
-def quantize(model, scales: Scales, placement: str = "tensorrt", exclude: Iterable[str] = (), *,
-             int8_weights: bool = False) -> onnx.ModelProto:
+def quantize(
+    model, scales: Scales, placement: str = "tensorrt", exclude: Iterable[str] = (), *, int8_weights: bool = False
+) -> onnx.ModelProto:
     """An INT8 version of a float32 model, with explicit Q/DQ pairs. Weights get a scale for each output channel.
 
     Activations have one scale for the tensor, zero points are 0, biases stay float. The scales of a Concat's tensors
@@ -50,16 +52,20 @@ def quantize(model, scales: Scales, placement: str = "tensorrt", exclude: Iterab
     read = graph.read(model)
     net = Network(read.proto)
     if opset(read.proto) < OLDEST_OPSET:
-        raise UnsupportedError(f"{read.name} has opset {opset(read.proto)}.",
-                               "Q and DQ have scales for each channel since opset 13.",
-                               "Export it again with course.export.export(), or convert it with "
-                               "onnx.version_converter.convert_version(model, 17).")
+        raise UnsupportedError(
+            f"{read.name} has opset {opset(read.proto)}.",
+            "Q and DQ have scales for each channel since opset 13.",
+            "Export it again with course.export.export(), or convert it with "
+            "onnx.version_converter.convert_version(model, 17).",
+        )
     chosen = plan(net, placement, exclude)
     if not chosen.weights:
         reasons = "; ".join(f"{node}: {reason}" for node, reason in list(chosen.kept.items())[:3])
-        raise CourseError(f"Nothing in {read.name} can be quantised.",
-                          reasons or "It has no convolution or matrix product with weights.",
-                          "Look at the reasons, and at the nodes that you exclude.")
+        raise CourseError(
+            f"Nothing in {read.name} can be quantised.",
+            reasons or "It has no convolution or matrix product with weights.",
+            "Look at the reasons, and at the nodes that you exclude.",
+        )
     return _Writer(read.proto, net, chosen, _shared(net, chosen, scales), int8_weights).write()
 
 
@@ -75,16 +81,32 @@ class Quantized:
         return atomic_write(path, self.proto.SerializeToString())
 
 
-def ptq(model, data: Data, method: str | Method = "entropy", placement: str = "tensorrt",
-        exclude: Iterable[str] = (), *, batch: int = BATCH, int8_weights: bool = False, progress: Tell | None = None,
-        checkpoint: str | Path | None = None) -> Quantized:
+def ptq(
+    model,
+    data: Data,
+    method: str | Method = "entropy",
+    placement: str = "tensorrt",
+    exclude: Iterable[str] = (),
+    *,
+    batch: int = BATCH,
+    int8_weights: bool = False,
+    progress: Tell | None = None,
+    checkpoint: str | Path | None = None,
+) -> Quantized:
     """Post-training quantisation in one call: calibrate the tensors that the placement needs, write the pairs.
 
     Raises: as `calibrate` and `quantize` do.
     """
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-    calibration = calibrate(model, data, method, tensors_to_calibrate(model, placement, exclude), batch=batch,
-                            progress=progress, checkpoint=checkpoint)
+    calibration = calibrate(
+        model,
+        data,
+        method,
+        tensors_to_calibrate(model, placement, exclude),
+        batch=batch,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     return Quantized(quantize(model, calibration, placement, exclude, int8_weights=int8_weights), calibration)
 
 
@@ -102,16 +124,21 @@ def _shared(net: Network, chosen: Plan, scales: Scales) -> dict[str, float]:
     found = {tensor: float(given[tensor]) for tensor in needed if tensor in given}
     wrong = [tensor for tensor, scale in found.items() if not (np.isfinite(scale) and scale > 0)]
     if wrong:
-        raise CourseError(f"The scale of {wrong[0]!r} is {found[wrong[0]]}.", "A scale must be a number above 0.",
-                          "Calibrate this tensor again.")
+        raise CourseError(
+            f"The scale of {wrong[0]!r} is {found[wrong[0]]}.",
+            "A scale must be a number above 0.",
+            "Calibrate this tensor again.",
+        )
     for group in chosen.groups:
         if here := [found[tensor] for tensor in group if tensor in found]:
             found.update(dict.fromkeys(group, max(here)))
     missing = [tensor for tensor in needed if tensor in paired and tensor not in found]
     if missing:
-        raise CourseError(f"There is no scale for {missing[0]!r} ({len(missing)} of {len(paired)} are missing).",
-                          "The calibration was made for other tensors.",
-                          "Calibrate with tensors=tensors_to_calibrate(model, placement), or with all (tensors=None).")
+        raise CourseError(
+            f"There is no scale for {missing[0]!r} ({len(missing)} of {len(paired)} are missing).",
+            "The calibration was made for other tensors.",
+            "Calibrate with tensors=tensors_to_calibrate(model, placement), or with all (tensors=None).",
+        )
     return {tensor: found[tensor] for tensor in needed if tensor in paired}
 
 
@@ -129,8 +156,10 @@ class _Writer:
         nodes = list(self.proto.graph.node)
         first = [pair for tensor in self.net.inputs for pair in self._pair_if_wanted(tensor, nodes)]
         weights = self._weights(nodes)
-        behind = {index: [pair for tensor in node.output for pair in self._pair_if_wanted(tensor, nodes)]
-                  for index, node in enumerate(self.net.nodes)}
+        behind = {
+            index: [pair for tensor in node.output for pair in self._pair_if_wanted(tensor, nodes)]
+            for index, node in enumerate(self.net.nodes)
+        }
         del self.proto.graph.node[:]
         self.proto.graph.node.extend([*weights, *first])
         for index, node in enumerate(nodes):
@@ -182,8 +211,16 @@ class _Writer:
         integers = self._constant(f"{name}_quantized", to_int8(values, found))
         return self._pair(name, None, result, found.scale, found.zero_point, axis, integers)
 
-    def _pair(self, name: str, source: str | None, result: str, scale: np.ndarray, zero: np.ndarray, axis: int | None,
-              integers: str | None = None) -> list[onnx.NodeProto]:
+    def _pair(
+        self,
+        name: str,
+        source: str | None,
+        result: str,
+        scale: np.ndarray,
+        zero: np.ndarray,
+        axis: int | None,
+        integers: str | None = None,
+    ) -> list[onnx.NodeProto]:
         """Q and DQ, or a DQ alone where there are integers already."""
         parts = [self._constant(f"{name}_scale", scale), self._constant(f"{name}_zero_point", zero)]
         which = {} if axis is None else {"axis": axis}

@@ -7,6 +7,7 @@ A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal di
 says nothing of model or data; TensorRT uses it without asking. So a second file beside it, `<name>.from.json`, holds
 a fingerprint; a cache whose fingerprint does not fit, or that has none, is refused.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -50,8 +51,11 @@ def parse_cache(text: str, name: str = "the cache") -> Cache:
     lines = text.splitlines()
     header = _HEADER.match(lines[0].strip()) if lines else None
     if header is None:
-        raise DamagedFileError(f"{name} is no calibration cache.", f"Its first line is {lines[0][:60]!r}." if lines else
-                               "It is empty.", "It should begin with a line such as TRT-8600-EntropyCalibration2.")
+        raise DamagedFileError(
+            f"{name} is no calibration cache.",
+            f"Its first line is {lines[0][:60]!r}." if lines else "It is empty.",
+            "It should begin with a line such as TRT-8600-EntropyCalibration2.",
+        )
     scales: dict[str, float] = {}
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
@@ -59,8 +63,11 @@ def parse_cache(text: str, name: str = "the cache") -> Cache:
         tensor, _, digits = line.rpartition(": ")
         scale = _float(digits.strip())
         if not tensor or scale is None:
-            raise DamagedFileError(f"Line {number} of {name} is not a scale.", f"It is {line[:80]!r}.",
-                                   "Delete the cache and calibrate again.")
+            raise DamagedFileError(
+                f"Line {number} of {name} is not a scale.",
+                f"It is {line[:80]!r}.",
+                "Delete the cache and calibrate again.",
+            )
         scales[tensor] = scale
     return Cache(header["version"], header["algorithm"], scales)
 
@@ -79,15 +86,17 @@ def read_cache(path: str | Path, wanted: Fingerprint | None = None) -> Cache:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path} is not there.", "There is no such calibration cache.",
-                               "Calibrate first, or check the path.")
+        raise MissingFileError(
+            f"{path} is not there.", "There is no such calibration cache.", "Calibrate first, or check the path."
+        )
     if wanted is not None:
         require_origin(path, wanted)
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise DamagedFileError(f"{path} is no calibration cache.", f"It is not text ({error.reason}).",
-                               "Delete it and calibrate again.") from error
+        raise DamagedFileError(
+            f"{path} is no calibration cache.", f"It is not text ({error.reason}).", "Delete it and calibrate again."
+        ) from error
     return parse_cache(text, str(path))
 
 
@@ -103,8 +112,12 @@ def write_cache(path: str | Path, cache: Cache | bytes, origin: Fingerprint | No
 
 def stamp(path: str | Path, origin: Fingerprint) -> Path:
     """Say of an existing cache where it comes from. Do it for a cache that you know."""
-    content = {"cache": hashlib.sha256(Path(path).read_bytes()).hexdigest(), "model": origin.model, "data": origin.data,
-               "method": origin.method}
+    content = {
+        "cache": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "model": origin.model,
+        "data": origin.data,
+        "method": origin.method,
+    }
     return atomic_write(origin_file(path), json.dumps(content, indent=1).encode())
 
 
@@ -122,21 +135,27 @@ def require_origin(path: str | Path, wanted: Fingerprint) -> None:
     """
     beside = origin_file(path)
     if not beside.is_file():
-        raise CourseError(f"{path} is not used: nobody knows what it was made with.",
-                          f"There is no {beside.name} beside it, and TensorRT would use it for any model.",
-                          f"Delete {path} to calibrate anew; or, if you know it, say so with "
-                          "course.quantize.stamp(path, fingerprint(model, data, method)).")
+        raise CourseError(
+            f"{path} is not used: nobody knows what it was made with.",
+            f"There is no {beside.name} beside it, and TensorRT would use it for any model.",
+            f"Delete {path} to calibrate anew; or, if you know it, say so with "
+            "course.quantize.stamp(path, fingerprint(model, data, method)).",
+        )
     try:
         content = json.loads(beside.read_bytes())
         found = Fingerprint(content["model"], content["data"], content["method"])
         digest = content["cache"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{beside} cannot be read.", repr(error),
-                               f"Delete it and {path}, then calibrate again.") from error
+        raise DamagedFileError(
+            f"{beside} cannot be read.", repr(error), f"Delete it and {path}, then calibrate again."
+        ) from error
     found.require(wanted, path)
     if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
-        raise CourseError(f"{path} is not used: it was changed since it was written.",
-                          f"Its SHA-256 is not the one in {beside.name}.", f"Delete {path} to calibrate anew.")
+        raise CourseError(
+            f"{path} is not used: it was changed since it was written.",
+            f"Its SHA-256 is not the one in {beside.name}.",
+            f"Delete {path} to calibrate anew.",
+        )
 
 
 def cache_from(calibration: Calibration, version: str = "8600") -> Cache:
@@ -154,8 +173,11 @@ def calibration_from(cache: Cache, origin: Fingerprint | None = None) -> Calibra
     That is the way of an 8.6 or 10 calibration to TensorRT 11, which takes no calibrators. Tensors keep their ONNX
     names in the cache; scales of TensorRT's own tensors are left out.
     """
-    scales = {name: scale for name, scale in cache.scales.items()
-              if not name.startswith("(Unnamed Layer*") and math.isfinite(scale) and scale > 0}
+    scales = {
+        name: scale
+        for name, scale in cache.scales.items()
+        if not name.startswith("(Unnamed Layer*") and math.isfinite(scale) and scale > 0
+    }
     method = f"TRT-{cache.version}-{cache.algorithm}"
     return Calibration(scales, origin or Fingerprint("", "", method))
 

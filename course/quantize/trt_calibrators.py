@@ -6,6 +6,7 @@
 The optimal shape of the first profile must have this batch size. TensorRT 11 and TensorRT-RTX have no calibrators:
 there, write the same scales as Q/DQ pairs (`calibration_from(read_cache(path))`, then `quantize`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,16 @@ Upload = Callable[[np.ndarray], Any]
 """An array -> an object with `data_ptr()`, in the GPU's memory."""
 
 
-def entropy_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | Path | None = None,
-                       progress: Tell | None = None, upload: Upload | None = None):
+def entropy_calibrator(
+    trt,
+    model,
+    data: Data,
+    *,
+    batch: int = 8,
+    cache: str | Path | None = None,
+    progress: Tell | None = None,
+    upload: Upload | None = None,
+):
     """An `IInt8EntropyCalibrator2`: TensorRT runs the batches, counts, and chooses scales by entropy.
 
     Args:
@@ -56,8 +65,16 @@ def entropy_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | P
     return EntropyCalibrator()
 
 
-def min_max_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | Path | None = None,
-                       progress: Tell | None = None, upload: Upload | None = None):
+def min_max_calibrator(
+    trt,
+    model,
+    data: Data,
+    *,
+    batch: int = 8,
+    cache: str | Path | None = None,
+    progress: Tell | None = None,
+    upload: Upload | None = None,
+):
     """An `IInt8MinMaxCalibrator`: scales from the largest magnitudes. All else as `entropy_calibrator`."""
     if not hasattr(trt, "IInt8MinMaxCalibrator"):
         raise _no_calibrators(trt)
@@ -72,10 +89,12 @@ def min_max_calibrator(trt, model, data: Data, *, batch: int = 8, cache: str | P
 
 
 def _no_calibrators(trt) -> UnsupportedError:
-    return UnsupportedError(f"TensorRT {trt.__version__} has no calibrators.",
-                            "It quantises only what Q/DQ pairs in the model say.",
-                            "Write the scales into the model: course.quantize.ptq(model, data), or "
-                            "quantize(model, calibration_from(read_cache(path))) for those of an older TensorRT.")
+    return UnsupportedError(
+        f"TensorRT {trt.__version__} has no calibrators.",
+        "It quantises only what Q/DQ pairs in the model say.",
+        "Write the scales into the model: course.quantize.ptq(model, data), or "
+        "quantize(model, calibration_from(read_cache(path))) for those of an older TensorRT.",
+    )
 
 
 class _Callbacks:
@@ -105,8 +124,16 @@ class _Callbacks:
 class _Feeder:
     """What both calibrators do: hand over batches, keep the cache, remember errors."""
 
-    def __init__(self, model, data: Data, batch: int, method: str, cache: str | Path | None, progress: Tell | None,
-                 upload: Upload | None):
+    def __init__(
+        self,
+        model,
+        data: Data,
+        batch: int,
+        method: str,
+        cache: str | Path | None,
+        progress: Tell | None,
+        upload: Upload | None,
+    ):
         inputs = Network(graph.read(model).proto).inputs
         if not isinstance(data, Sequence) and count_batches(data, batch) is None:
             data = list(data)  # a generator would be used up by the fingerprint
@@ -115,9 +142,11 @@ class _Feeder:
         self.origin: Fingerprint = fingerprint(model, data, method, batch)
         self.total = sum(len(next(iter(feed.values()))) == batch for feed in batches(data, inputs, batch))
         if not self.total:
-            raise CourseError(f"The calibration data does not fill a batch of {batch}.",
-                              "TensorRT reads whole batches of the profile's optimal shape.",
-                              "Give more rows, or a smaller batch (and profile).")
+            raise CourseError(
+                f"The calibration data does not fill a batch of {batch}.",
+                "TensorRT reads whole batches of the profile's optimal shape.",
+                "Give more rows, or a smaller batch (and profile).",
+            )
         if self.cache is not None and self.cache.is_file():
             require_origin(self.cache, self.origin)
             parse_cache(self.cache.read_text(), str(self.cache))
@@ -162,9 +191,11 @@ class _Feeder:
         """Give memory back. `tell`: raise what went wrong, if anything did."""
         self.held = []
         if tell and self.error is not None:
-            raise CourseError("The calibration did not see all its data.", f"{type(self.error).__name__}: {self.error}",
-                              "The engine that was built is not to be used. Repair the cause, then build again.") \
-                from self.error
+            raise CourseError(
+                "The calibration did not see all its data.",
+                f"{type(self.error).__name__}: {self.error}",
+                "The engine that was built is not to be used. Repair the cause, then build again.",
+            ) from self.error
 
 
 def _to_torch(array: np.ndarray):

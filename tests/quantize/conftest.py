@@ -1,4 +1,5 @@
 """The course's ResNet-50 as ONNX, exported once for all tests that need it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,6 +16,13 @@ def resnet50_onnx(tmp_path_factory) -> Path:
     from course.export import export
 
     path = tmp_path_factory.mktemp("resnet50") / "resnet50.onnx"
-    export(models.resnet50(), (torch.zeros(2, 3, 224, 224),), path, input_names=("image",), output_names=("logits",),
-           dynamic={"image": {0: "batch"}, "logits": {0: "batch"}}, target="8.6")
+    export(
+        models.resnet50(),
+        (torch.zeros(2, 3, 224, 224),),
+        path,
+        input_names=("image",),
+        output_names=("logits",),
+        dynamic={"image": {0: "batch"}, "logits": {0: "batch"}},
+        target="8.6",
+    )
     return path

@@ -1,4 +1,5 @@
 """Small networks with the shapes that matter to a quantiser, and their inputs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,8 +31,17 @@ class Builder:
         self.weights.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def conv(self, name: str, x: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, group: int = 1,
-             say_kernel: bool = True) -> str:
+    def conv(
+        self,
+        name: str,
+        x: str,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        stride: int = 1,
+        group: int = 1,
+        say_kernel: bool = True,
+    ) -> str:
         w = self.weight(f"{name}.weight", outputs, inputs // group, kernel, kernel)
         b = self.constant(f"{name}.bias", (self.rng.standard_normal(outputs) * 0.1).astype(np.float32))
         shape = {"kernel_shape": [kernel, kernel]} if say_kernel else {}
@@ -42,8 +52,9 @@ class Builder:
 
     def model(self, output: str, shape: tuple) -> onnx.ModelProto:
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, 32, 32))
-        graph = helper.make_graph(self.nodes, "net", [image],
-                                  [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], self.weights)
+        graph = helper.make_graph(
+            self.nodes, "net", [image], [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], self.weights
+        )
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         made.ir_version = 8
         onnx.checker.check_model(made, full_check=True)
@@ -53,8 +64,14 @@ class Builder:
 def residual_net(classes: int = 16) -> onnx.ModelProto:
     """image [N, 3, 32, 32] -> fc_out [N, classes]: a ResNet's stem, a block with and one without downsample, a head."""
     b = Builder()
-    x = b.op("MaxPool", "pool", b.op("Relu", "relu", b.conv("conv", "image", 3, 32, 7, 2)), kernel_shape=[3, 3],
-             strides=[2, 2], pads=[1] * 4)
+    x = b.op(
+        "MaxPool",
+        "pool",
+        b.op("Relu", "relu", b.conv("conv", "image", 3, 32, 7, 2)),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1] * 4,
+    )
     for block, inputs in (("block0", 32), ("block1", 64)):
         y = b.op("Relu", f"{block}.relu1", b.conv(f"{block}.conv1", x, inputs, 32, 1))
         y = b.op("Relu", f"{block}.relu2", b.conv(f"{block}.conv2", y, 32, 32, 3))

@@ -1,4 +1,5 @@
 """Collecting: what it counts, progress, and going on after an interruption; refusals name what differs."""
+
 from __future__ import annotations
 
 import os
@@ -10,13 +11,22 @@ import time
 import numpy as np
 import pytest
 
-import quantize_zoo as zoo
 from course.errors import CourseError, DamagedFileError, MissingFileError, ShapeError
 from course.quantize import (
-    Calibration, Fingerprint, calibrate, collect, fingerprint, histogram, method, min_max, scales, tensors_to_calibrate,
+    Calibration,
+    Fingerprint,
+    calibrate,
+    collect,
+    fingerprint,
+    histogram,
+    method,
+    min_max,
+    scales,
+    tensors_to_calibrate,
 )
 from course.quantize import calibration as module
 from course.quantize.activations import inner_tensors
+from tests.quantize import quantize_zoo as zoo
 
 MODEL = zoo.residual_net()
 TENSORS = tensors_to_calibrate(MODEL)
@@ -56,8 +66,9 @@ def test_data_comes_as_array_dict_list_or_generator():
 
 def test_progress_rises_to_one():
     heard = []
-    calibrate(MODEL, zoo.images(8), "min-max", TENSORS, batch=3,
-              progress=lambda part, words: heard.append((part, words)))
+    calibrate(
+        MODEL, zoo.images(8), "min-max", TENSORS, batch=3, progress=lambda part, words: heard.append((part, words))
+    )
     assert heard == [(1 / 3, "3 images"), (2 / 3, "6 images"), (1.0, "8 images")]
 
 
@@ -82,11 +93,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, done
 def test_a_killed_process_goes_on(tmp_path):
     """Not even an exception: the process is gone. Its checkpoint is whole, and the sum is that of one run."""
     file = tmp_path / "state.npz"
-    code = ("import sys, time; sys.path[:0] = sys.argv[2:]\n"
-            "import quantize_zoo as zoo\nfrom course.quantize import calibration, collect\n"
-            "calibration.CHECKPOINT_SECONDS = 0\n"
-            "collect(zoo.residual_net(), zoo.images(64), batch=4, checkpoint=sys.argv[1],"
-            " progress=lambda *_: time.sleep(0.05))\n")
+    code = (
+        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "from tests.quantize import quantize_zoo as zoo\nfrom course.quantize import calibration, collect\n"
+        "calibration.CHECKPOINT_SECONDS = 0\n"
+        "collect(zoo.residual_net(), zoo.images(64), batch=4, checkpoint=sys.argv[1],"
+        " progress=lambda *_: time.sleep(0.05))\n"
+    )
     here = os.path.dirname(__file__)
     process = subprocess.Popen([sys.executable, "-c", code, str(file), here, os.path.dirname(os.path.dirname(here))])
     deadline = time.monotonic() + 60
@@ -165,9 +178,11 @@ def test_a_saved_calibration_is_refused_by_name(tmp_path):
     wanted = fingerprint(MODEL, x, method("percentile", percent=99.9))
     assert Calibration.load(path, wanted) == made == Calibration.load(path)
     assert made.amax("image") == pytest.approx(127 * made.scales["image"])
-    for words, other in [("another model", fingerprint(zoo.concat_net(), x, made.method)),
-                         ("other calibration data", fingerprint(MODEL, x[1:], made.method)),
-                         ("another method", fingerprint(MODEL, x, method("percentile", percent=99)))]:
+    for words, other in [
+        ("another model", fingerprint(zoo.concat_net(), x, made.method)),
+        ("other calibration data", fingerprint(MODEL, x[1:], made.method)),
+        ("another method", fingerprint(MODEL, x, method("percentile", percent=99))),
+    ]:
         with pytest.raises(CourseError, match=f"scales.json is not used: it was made with {words}"):
             Calibration.load(path, other)
     with pytest.raises(MissingFileError):
@@ -201,6 +216,9 @@ def test_wrong_data_is_named():
 
 def test_fingerprints_do_not_depend_on_how_data_is_handed_over():
     x = zoo.images(8)
-    assert fingerprint(MODEL, x, "m", batch=4) == fingerprint(MODEL, [x[:4], {"image": x[4:]}], "m") \
+    assert (
+        fingerprint(MODEL, x, "m", batch=4)
+        == fingerprint(MODEL, [x[:4], {"image": x[4:]}], "m")
         == fingerprint(MODEL.SerializeToString(deterministic=True), x, "m", batch=4)
+    )
     assert isinstance(fingerprint(MODEL, x, "m"), Fingerprint)

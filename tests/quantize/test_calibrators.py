@@ -1,4 +1,5 @@
 """Calibrators against ONNX Runtime's on the same values, against the definition, and by what they promise."""
+
 from __future__ import annotations
 
 import contextlib
@@ -8,18 +9,34 @@ import numpy as np
 import pytest
 import torch
 from onnxruntime.quantization.calibrate import (
-    CalibrationDataReader, CalibrationMethod, HistogramCollector, create_calibrator,
+    CalibrationDataReader,
+    CalibrationMethod,
+    HistogramCollector,
+    create_calibrator,
 )
 
-import quantize_zoo as zoo
 from course.errors import CourseError, ShapeError
 from course.quantize import (
-    METHODS, Range, collect, dequantize, entropy, entropy_onnxruntime, fake_quantize, histogram, method, min_max, mse,
-    parameters, percentile, quantize, sqnr_db,
+    METHODS,
+    Range,
+    collect,
+    dequantize,
+    entropy,
+    entropy_onnxruntime,
+    fake_quantize,
+    histogram,
+    method,
+    min_max,
+    mse,
+    parameters,
+    percentile,
+    quantize,
+    sqnr_db,
 )
 from course.quantize.activations import inner_tensors
 from course.quantize.arithmetic import quantize as to_int8
 from course.quantize.network import Network
+from tests.quantize import quantize_zoo as zoo
 
 WITHIN = 0.02
 
@@ -86,16 +103,18 @@ def test_min_max_agrees_with_onnxruntime_on_a_whole_network(tmp_path):
     net, x = zoo.residual_net(), zoo.images(24)
     path = tmp_path / "net.onnx"
     path.write_bytes(net.SerializeToString())
-    tool = create_calibrator(path, augmented_model_path=str(tmp_path / "more.onnx"),
-                             calibrate_method=CalibrationMethod.MinMax)
-    tool.collect_data(Reader({"image": x[i:i + 8]} for i in range(0, 24, 8)))
+    tool = create_calibrator(
+        path, augmented_model_path=str(tmp_path / "more.onnx"), calibrate_method=CalibrationMethod.MinMax
+    )
+    tool.collect_data(Reader({"image": x[i : i + 8]} for i in range(0, 24, 8)))
     theirs = {name: data.range_value for name, data in tool.compute_data().data.items()}
     ours = collect(path, x)
     assert set(theirs) == set(ours.tensors) and len(ours.tensors) == len(Network(net).activations())
     for name, (low, high) in theirs.items():
         found = min_max(ours[name], symmetric=False)
-        np.testing.assert_allclose([found.low[0], found.high[0]], [np.ravel(low)[0], np.ravel(high)[0]], rtol=1e-5,
-                                   err_msg=name)
+        np.testing.assert_allclose(
+            [found.low[0], found.high[0]], [np.ravel(low)[0], np.ravel(high)[0]], rtol=1e-5, err_msg=name
+        )
 
 
 def test_onnxruntimes_default_entropy_is_min_max(activations):
@@ -217,8 +236,13 @@ def test_quantised_values_are_those_of_onnxruntime():
     x = np.concatenate([np.arange(-3, 3, 0.005), [2.0, -2.0]]).astype(np.float32)
     nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])]
     constants = [onnx.numpy_helper.from_array(made.scale[0], "s"), onnx.numpy_helper.from_array(np.int8(0), "z")]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])],
-                              [helper.make_tensor_value_info("y", TensorProto.INT8, [None])], constants)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, [None])],
+        constants,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     import onnxruntime

@@ -1,4 +1,5 @@
 """explain_placement against what builders did: TensorRT-RTX on this CPU, and recorded layers of TensorRT 8.6.0."""
+
 from __future__ import annotations
 
 import lzma
@@ -10,11 +11,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import quantize_zoo as zoo
 from course.engine import BuildConfig, Layer, available_runtimes, build
 from course.quantize import KINDS, PLACEMENTS, Network, collect, explain_placement, quantize, scales
 from course.quantize import placement as placement_module
 from course.quantize.network import WEIGHTED
+from tests.quantize import quantize_zoo as zoo
 
 RECORDED = Path(__file__).with_name("recorded")
 needs_rtx = pytest.mark.skipif(available_runtimes()["rtx"] is not None, reason=str(available_runtimes()["rtx"]))
@@ -70,6 +71,7 @@ def with_scales(model: onnx.ModelProto, tensor: str, values: np.ndarray, axis: i
 
 # ---------------------------------------------------------------- TensorRT-RTX
 
+
 @needs_rtx
 @pytest.mark.parametrize("name", [*PLACEMENTS, "weights in float", "channels of an activation", "weights, wrong axis"])
 def test_which_convolutions_run_in_int8(made, name):
@@ -79,8 +81,9 @@ def test_which_convolutions_run_in_int8(made, name):
         "weights, wrong axis": lambda: with_scales(made["tensorrt"], "block1.conv2.weight", np.full(32, 0.02), 1),
     }
     model = changed[name]() if name in changed else made[name]
-    in_float = {node for node, _ in kinds(explain_placement(model), "input in float", "weights in float",
-                                          "scales per channel")}
+    in_float = {
+        node for node, _ in kinds(explain_placement(model), "input in float", "weights in float", "scales per channel")
+    }
     layers = kernels(model)
     for node in NET.graph.node:
         if node.op_type in WEIGHTED:
@@ -100,8 +103,11 @@ def test_what_enters_each_add(made, name):
     """Pair before the Add: its kernel rounds the convolution's own result. Skip in float: it reads no INT8."""
     findings, layers = explain_placement(made[name]), kernels(made[name])
     adds = add_kernels(layers)
-    rounded = {(f"{block}.add", f"{block}.conv3_out") for block in ("block0", "block1")
-               if f"{block}.conv3_out_QuantizeLinear" in adds[f"{block}.add"].onnx_nodes}
+    rounded = {
+        (f"{block}.add", f"{block}.conv3_out")
+        for block in ("block0", "block1")
+        if f"{block}.conv3_out_QuantizeLinear" in adds[f"{block}.add"].onnx_nodes
+    }
     assert kinds(findings, "pair before Add") == rounded
     floats = kinds(findings, "skip in float")
     skips = {("block0.add", "block0.down_out"), ("block1.add", "block0.relu3_out")}
@@ -120,10 +126,14 @@ def test_a_second_reader_in_float_costs_a_second_copy(made):
     def pools(model: onnx.ModelProto) -> list[str]:
         return sorted(layer.outputs[0].dtype for layer in kernels(model) if layer.kind == "maxpool")
 
-    both, one, neither = (quantize(NET, given, exclude=names) for names in
-                          ((), ["block0.down"], ["block0.down", "block0.conv1"]))
-    assert [kinds(explain_placement(model), "two copies") for model in (both, one, neither)] \
-        == [set(), {("pool", "pool_out")}, set()]
+    both, one, neither = (
+        quantize(NET, given, exclude=names) for names in ((), ["block0.down"], ["block0.down", "block0.conv1"])
+    )
+    assert [kinds(explain_placement(model), "two copies") for model in (both, one, neither)] == [
+        set(),
+        {("pool", "pool_out")},
+        set(),
+    ]
     assert [pools(model) for model in (both, one, neither)] == [["int8"], ["float32", "int8"], ["float32"]]
     rounded_by_the_add = quantize(NET, given, exclude=["block1.conv1"])  # its other reader is in float
     assert not kinds(explain_placement(rounded_by_the_add), "two copies")
@@ -194,6 +204,7 @@ def test_a_pair_for_nothing_costs_its_kernels(made):
 
 # ---------------------------------------------------------------- TensorRT 8.6.0, recorded
 
+
 def recorded(name: str) -> list[tuple[str, str]]:
     """(kind, name) of the layers in a recorded list."""
     text = lzma.decompress((RECORDED / f"{name}.layers.txt.xz").read_bytes()).decode()
@@ -245,6 +256,7 @@ def test_the_recorded_naive_placement(resnet):
 
 # ---------------------------------------------------------------- the findings themselves
 
+
 def test_a_convolution_in_float_has_no_add_to_lose(made):
     model = with_scales(made["inputs"], "block1.conv3.weight", np.full(32, 0.02), 1)
     found = explain_placement(model)
@@ -279,8 +291,10 @@ def test_a_pair_before_operators_that_it_can_move_over_counts():
     at = next(index for index, node in enumerate(nodes) if node.name == "pool")
     nodes[at].input[0] = "moved"
     next(node for node in nodes if node.name == "second").input[0] = "pool_out"
-    nodes[at:at] = [helper.make_node("QuantizeLinear", ["first_out", scale, zero], ["moved_q"], "moved_q"),
-                    helper.make_node("DequantizeLinear", ["moved_q", scale, zero], ["moved"], "moved_dq")]
+    nodes[at:at] = [
+        helper.make_node("QuantizeLinear", ["first_out", scale, zero], ["moved_q"], "moved_q"),
+        helper.make_node("DequantizeLinear", ["moved_q", scale, zero], ["moved"], "moved_dq"),
+    ]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)

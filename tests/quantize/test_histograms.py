@@ -1,4 +1,5 @@
 """Streaming histograms: exact bins, and the same whatever the order and the batches."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,12 +21,15 @@ def values(seed: int, size: int = 5000) -> np.ndarray:
 
 def counted_by_numpy(x: np.ndarray, exponent: int, bins: int) -> np.ndarray:
     """int64 [2, bins], from the definition."""
-    index = np.floor(np.abs(x.astype(np.float64)) / 2.0 ** exponent * bins).astype(int)
+    index = np.floor(np.abs(x.astype(np.float64)) / 2.0**exponent * bins).astype(int)
     return np.stack([np.bincount(index[x < 0], minlength=bins), np.bincount(index[x >= 0], minlength=bins)])
 
 
-@pytest.mark.parametrize("x", [values(0), np.abs(values(1)), -np.abs(values(2)) - 1, np.float32([4.0, -4.0, 2.0]),
-                               np.zeros(7, np.float32)], ids=["both signs", "positive", "negative", "edges", "zeros"])
+@pytest.mark.parametrize(
+    "x",
+    [values(0), np.abs(values(1)), -np.abs(values(2)) - 1, np.float32([4.0, -4.0, 2.0]), np.zeros(7, np.float32)],
+    ids=["both signs", "positive", "negative", "edges", "zeros"],
+)
 def test_counts_are_exact(x):
     one = histogram(x, bins=64)
     np.testing.assert_array_equal(one.counts[0], counted_by_numpy(x, int(one.exponents[0]), 64))
@@ -87,7 +91,7 @@ def test_float32_counters_do_not_overflow(monkeypatch):
     monkeypatch.setattr(module, "MOST_AT_ONCE", 100)
     x = np.abs(values(7, 1000))
     assert histogram(x) == _unsplit(x)
-    assert torch.tensor(2.0 ** 24, dtype=torch.float32) + 1 == 2 ** 24
+    assert torch.tensor(2.0**24, dtype=torch.float32) + 1 == 2**24
     assert module.MOST_AT_ONCE == 100 and _limit_of_the_module() == 1 << 24
 
 

@@ -1,18 +1,28 @@
 """Noise layer by layer, and the table of precisions."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-import quantize_zoo as zoo
 from course.engine import BuildConfig, build
 from course.errors import CourseError, ShapeError
 from course.quantize import calibrate, layer_noise, precision_table, quantize, sqnr_db, tensors_to_calibrate
 from course.quantize.activations import inner_tensors
+from tests.quantize import quantize_zoo as zoo
 
 NET = zoo.residual_net()
-LAYERS = ["conv", "block0.conv1", "block0.conv2", "block0.conv3", "block0.down", "block1.conv1", "block1.conv2",
-          "block1.conv3", "fc"]
+LAYERS = [
+    "conv",
+    "block0.conv1",
+    "block0.conv2",
+    "block0.conv3",
+    "block0.down",
+    "block1.conv1",
+    "block1.conv2",
+    "block1.conv3",
+    "fc",
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +82,11 @@ def test_the_table_of_precisions(given):
     labels = zoo.answers(NET, x).argmax(1)
     labels[:10] = (labels[:10] + 1) % 16
     config = dict(runtime="onnxruntime", profiles=(zoo.PROFILE,))
-    with build(NET, BuildConfig(**config)) as fp32, build(NET, BuildConfig("fp16", **config)) as fp16, \
-            build(int8, BuildConfig("int8", **config)) as quantised:
+    with (
+        build(NET, BuildConfig(**config)) as fp32,
+        build(NET, BuildConfig("fp16", **config)) as fp16,
+        build(int8, BuildConfig("int8", **config)) as quantised,
+    ):
         rows = precision_table({"FP32": fp32, "FP16": fp16, "INT8": quantised}, x, labels, {"FP32": NET, "INT8": int8})
     assert [row.name for row in rows] == ["FP32", "FP16", "INT8"]
     assert rows[0].top1 == 0.75 and rows[0].agreement == 1 and rows[0].runtime == "onnxruntime"
@@ -105,6 +118,7 @@ def test_agreement_is_of_classes_not_of_accuracy(given):
         def memory(self):
             return type("Memory", (), {"plan_bytes": 1})()
 
-    rows = precision_table({"a": Fixed([0, 1, 2, 2]), "b": Fixed([0, 1, 0, 3])}, np.zeros((4, 1), np.float32),
-                           np.array([0, 1, 2, 3]))
+    rows = precision_table(
+        {"a": Fixed([0, 1, 2, 2]), "b": Fixed([0, 1, 0, 3])}, np.zeros((4, 1), np.float32), np.array([0, 1, 2, 3])
+    )
     assert [(row.top1, row.agreement) for row in rows] == [(0.75, 1.0), (0.75, 0.5)]

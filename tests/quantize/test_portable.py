@@ -1,4 +1,5 @@
 """One INT8 file for every TensorRT: the rules for 8.6, 10 and 11, and what the parser of TensorRT-RTX really says."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,16 +7,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import quantize_zoo as zoo
 from course.engine import BuildConfig, available_runtimes, build
 from course.quantize import PLACEMENTS, collect, explain_placement, parses_on, quantize, scales
 from course.quantize.portable import VERSIONS
+from tests.quantize import quantize_zoo as zoo
 
 RTX = available_runtimes()["rtx"] is None
 
 
 def asked(refused: str) -> dict[str, bool]:
-    """"8.6 10" -> version: whether it parses the model."""
+    """ "8.6 10" -> version: whether it parses the model."""
     return {version: version not in refused.split() for version in VERSIONS if RTX or version != "RTX"}
 
 
@@ -30,8 +31,16 @@ def test_what_we_write_parses_everywhere_and_runs_in_onnxruntime(net, int8_weigh
             assert np.isfinite(next(iter(engine.run({"image": zoo.images(2)}).values()))).all()
 
 
-def conv(scale=np.float32(0.05), zero=np.int8(0), weight_scale=np.full(16, 0.02, np.float32),
-         weight_zero=np.zeros(16, np.int8), axis=0, bias="", kernel=True, opset=17) -> onnx.ModelProto:
+def conv(
+    scale=np.float32(0.05),
+    zero=np.int8(0),
+    weight_scale=np.full(16, 0.02, np.float32),
+    weight_zero=np.zeros(16, np.int8),
+    axis=0,
+    bias="",
+    kernel=True,
+    opset=17,
+) -> onnx.ModelProto:
     """A convolution between pairs, in one respect perhaps not as it should be."""
     node, constants = helper.make_node, {}
     weights = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
@@ -39,9 +48,12 @@ def conv(scale=np.float32(0.05), zero=np.int8(0), weight_scale=np.full(16, 0.02,
     constants.update({name: value for name, value in (("xz", zero), ("wz", weight_zero)) if value is not None})
     x = ["xs", *(["xz"] if zero is not None else [])]
     w = ["ws", *(["wz"] if weight_zero is not None else [])]
-    nodes = [node("QuantizeLinear", ["x", *x], ["xq"], "q_x"), node("DequantizeLinear", ["xq", *x], ["xd"], "dq_x"),
-             node("QuantizeLinear", ["w", *w], ["wq"], "q_w", axis=axis),
-             node("DequantizeLinear", ["wq", *w], ["wd"], "dq_w", axis=axis)]
+    nodes = [
+        node("QuantizeLinear", ["x", *x], ["xq"], "q_x"),
+        node("DequantizeLinear", ["xq", *x], ["xd"], "dq_x"),
+        node("QuantizeLinear", ["w", *w], ["wq"], "q_w", axis=axis),
+        node("DequantizeLinear", ["wq", *w], ["wd"], "dq_w", axis=axis),
+    ]
     inputs = ["xd", "wd"]
     if bias:
         constants.update(bs=np.full(16, 0.001, np.float32), bz=np.zeros(16, bias), b=np.zeros(16, bias))
@@ -49,9 +61,13 @@ def conv(scale=np.float32(0.05), zero=np.int8(0), weight_scale=np.full(16, 0.02,
         inputs.append("bd")
     said = {"kernel_shape": [3, 3]} if kernel else {}
     nodes.append(node("Conv", inputs, ["y"], "conv", pads=[1] * 4, **said))
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16, 8, 8])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-                              [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     made.ir_version = 10
     return made
@@ -98,8 +114,9 @@ def test_integer_operators_are_refused_everywhere(operator, outputs):
     output = helper.make_tensor_value_info("q" if outputs == 3 else "y", TensorProto.UNDEFINED, None)
     output.ClearField("type")
     weights = [numpy_helper.from_array(np.ones((4, 16, 1, 1), np.int8), "w"), numpy_helper.from_array(np.int8(0), "wz")]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [output], weights),
-                              opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [output], weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
     model.ir_version = 8
     found = parses_on(model)
     assert all(found[version] for version in found)

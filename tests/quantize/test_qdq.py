@@ -1,4 +1,5 @@
 """The written file: valid ONNX that computes what the pairs say, placed as asked, refused where it cannot be."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,11 +7,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import quantize_zoo as zoo
 from course.engine import BuildConfig, build
 from course.errors import CourseError, UnsupportedError
 from course.quantize import (
-    PLACEMENTS, Network, calibrate, collect, fake_quantize, parameters, ptq, quantize, scales, sqnr_db,
+    PLACEMENTS,
+    Network,
+    calibrate,
+    collect,
+    fake_quantize,
+    parameters,
+    ptq,
+    quantize,
+    scales,
+    sqnr_db,
     tensors_to_calibrate,
 )
 from course.quantize.arithmetic import Range
@@ -18,6 +27,7 @@ from course.quantize.network import attribute
 from course.quantize.pairs import read_pairs, strip
 from course.quantize.placement import plan
 from course.quantize.qdq import weight_range
+from tests.quantize import quantize_zoo as zoo
 
 NETS = {"residual": zoo.residual_net(), "concat": zoo.concat_net()}
 
@@ -121,14 +131,23 @@ def test_the_kernel_shape_is_said(calibrations):
 def pairs_on_edges(net: onnx.ModelProto, made: onnx.ModelProto) -> set[tuple[str, str]]:
     """(node, tensor) of the float model for every activation that goes through a pair."""
     stripped = strip(Network(made))
-    return {(stripped.net.name(edge.index), stripped.net.tensor(edge)) for edge in stripped.pairs
-            if stripped.net.is_activation(stripped.net.tensor(edge))}
+    return {
+        (stripped.net.name(edge.index), stripped.net.tensor(edge))
+        for edge in stripped.pairs
+        if stripped.net.is_activation(stripped.net.tensor(edge))
+    }
 
 
 CONV_INPUTS = {
-    ("conv", "image"), ("block0.conv1", "pool_out"), ("block0.down", "pool_out"), ("block0.conv2", "block0.relu1_out"),
-    ("block0.conv3", "block0.relu2_out"), ("block1.conv1", "block0.relu3_out"), ("block1.conv2", "block1.relu1_out"),
-    ("block1.conv3", "block1.relu2_out"), ("fc", "flatten_out"),
+    ("conv", "image"),
+    ("block0.conv1", "pool_out"),
+    ("block0.down", "pool_out"),
+    ("block0.conv2", "block0.relu1_out"),
+    ("block0.conv3", "block0.relu2_out"),
+    ("block1.conv1", "block0.relu3_out"),
+    ("block1.conv2", "block1.relu1_out"),
+    ("block1.conv3", "block1.relu2_out"),
+    ("fc", "flatten_out"),
 }
 SKIPS = {("block0.add", "block0.down_out"), ("block1.add", "block0.relu3_out")}
 MAIN = {("block0.add", "block0.conv3_out"), ("block1.add", "block1.conv3_out")}
@@ -143,8 +162,9 @@ def test_where_the_pairs_of_each_placement_stand(calibrations):
     assert found["both"] == CONV_INPUTS | SKIPS | MAIN
     assert found["weights"] == set()
     view = Network(net)
-    assert found["outputs"] == {(view.name(edge.index), view.tensor(edge)) for edge in view.edges()
-                                if view.is_activation(view.tensor(edge))}
+    assert found["outputs"] == {
+        (view.name(edge.index), view.tensor(edge)) for edge in view.edges() if view.is_activation(view.tensor(edge))
+    }
 
 
 def test_outputs_is_what_onnxruntime_does_by_default(tmp_path, calibrations):
@@ -158,9 +178,16 @@ def test_outputs_is_what_onnxruntime_does_by_default(tmp_path, calibrations):
 
     net = NETS["residual"]
     (tmp_path / "net.onnx").write_bytes(net.SerializeToString())
-    quantize_static(tmp_path / "net.onnx", tmp_path / "q.onnx", Reader(), quant_format=QuantFormat.QDQ,
-                    per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-                    extra_options={"ActivationSymmetric": True, "QuantizeBias": False})
+    quantize_static(
+        tmp_path / "net.onnx",
+        tmp_path / "q.onnx",
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "QuantizeBias": False},
+    )
     theirs = pairs_on_edges(net, onnx.load(tmp_path / "q.onnx"))
     ours = pairs_on_edges(net, quantize(net, calibrations["residual"], "outputs"))
     assert theirs == ours
@@ -197,10 +224,19 @@ def test_excluded_nodes_and_too_small_ones_stay_float(calibrations):
     assert small.kept == {"fc": "K or N is below 16: weights [10, 64]"}
 
 
-@pytest.mark.parametrize("shape, group, quantised", [
-    ((16, 16, 3), 1, True), ((8, 16, 3), 1, True), ((12, 12, 3), 1, False), ((12, 20, 3), 1, False),
-    ((8, 8, 3), 1, False), ((32, 1, 3), 32, True), ((32, 1, 1), 32, False), ((20, 1, 3), 20, False),
-])
+@pytest.mark.parametrize(
+    "shape, group, quantised",
+    [
+        ((16, 16, 3), 1, True),
+        ((8, 16, 3), 1, True),
+        ((12, 12, 3), 1, False),
+        ((12, 20, 3), 1, False),
+        ((8, 8, 3), 1, False),
+        ((32, 1, 3), 32, True),
+        ((32, 1, 1), 32, False),
+        ((20, 1, 3), 20, False),
+    ],
+)
 def test_convolutions_with_few_channels(shape, group, quantised):
     b = zoo.Builder()
     outputs, inputs, kernel = shape
@@ -263,8 +299,10 @@ def test_pairs_can_be_taken_out_again(calibrations):
     for name, net in NETS.items():
         for placement in PLACEMENTS:
             stripped = strip(Network(quantize(net, calibrations[name], placement, int8_weights=placement == "both")))
-            got = [(n.name, n.op_type, [t.removesuffix("_quantized") for t in n.input], list(n.output))
-                   for n in stripped.proto.graph.node]
+            got = [
+                (n.name, n.op_type, [t.removesuffix("_quantized") for t in n.input], list(n.output))
+                for n in stripped.proto.graph.node
+            ]
             assert got == [(n.name, n.op_type, list(n.input), list(n.output)) for n in net.graph.node]
             x = zoo.images(2)
             assert sqnr_db(zoo.answers(net, x), zoo.answers(stripped.proto, x)) > (30 if placement == "both" else 200)

@@ -1,4 +1,5 @@
 """The course's ResNet-50 on real images: calibrated, quantised, run; against ONNX Runtime's and TensorRT's own scales."""
+
 from __future__ import annotations
 
 import contextlib
@@ -14,8 +15,18 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 from course.data import cifar10, metrics, preprocess
 from course.engine import BuildConfig, Profile, available_runtimes, build
 from course.quantize import (
-    calibration_from, collect, entropy_onnxruntime, explain_placement, histogram, method, parses_on, percentile, quantize,
-    scales, sqnr_db, tensors_to_calibrate,
+    calibration_from,
+    collect,
+    entropy_onnxruntime,
+    explain_placement,
+    histogram,
+    method,
+    parses_on,
+    percentile,
+    quantize,
+    scales,
+    sqnr_db,
+    tensors_to_calibrate,
 )
 from course.quantize.activations import inner_tensors
 from course.quantize.trt_cache import parse_cache
@@ -54,7 +65,7 @@ def test_top1_of_int8_is_within_a_point(model, histograms):
 
     def logits(source) -> np.ndarray:
         with build(source, BuildConfig(**config)) as engine:
-            return np.concatenate([engine.run({"image": x[i:i + 8]})["logits"] for i in range(0, TEST, 8)])
+            return np.concatenate([engine.run({"image": x[i : i + 8]})["logits"] for i in range(0, TEST, 8)])
 
     exact, rounded = logits(model), logits(quantize(model, scales(histograms, "entropy")))
     assert metrics.top1(exact, labels) - metrics.top1(rounded, labels) <= 0.01
@@ -84,7 +95,9 @@ def test_entropy_agrees_with_tensorrts_own_calibrator(histograms):
     print("entropy:", np.percentile(found, [5, 25, 50, 75, 95]).round(3))
     assert np.median(found) == pytest.approx(1, abs=0.1) and (np.abs(found - 1) < 0.2).mean() > 0.8
     assert np.median(ratios("min-max")) > 1.2, "it clips"
-    assert np.median(ratios("entropy-onnxruntime", 6)) < 0.5, "one that counts the zeros of a ReLU has nothing to do with it"
+    assert np.median(ratios("entropy-onnxruntime", 6)) < 0.5, (
+        "one that counts the zeros of a ReLU has nothing to do with it"
+    )
 
 
 def test_onnxruntimes_scales_on_the_same_activations(model):
@@ -95,8 +108,10 @@ def test_onnxruntimes_scales_on_the_same_activations(model):
     for name in names:
         one = histogram(values[name])
         used = int(np.ceil(float(one.largest[0]) / one.widths[0]))
-        for ours, tool in ((entropy_onnxruntime(one), HistogramCollector("entropy", False, 2 * used, 128, 0, "same")),
-                           (percentile(one, 99.99), HistogramCollector("percentile", True, 4096, 0, 99.99, "same"))):
+        for ours, tool in (
+            (entropy_onnxruntime(one), HistogramCollector("entropy", False, 2 * used, 128, 0, "same")),
+            (percentile(one, 99.99), HistogramCollector("percentile", True, 4096, 0, 99.99, "same")),
+        ):
             with contextlib.redirect_stdout(io.StringIO()):
                 tool.collect({"x": [values[name]]})
                 low, high = tool.compute_collection_result()["x"][:2]

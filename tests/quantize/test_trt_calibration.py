@@ -1,4 +1,5 @@
 """TensorRT's calibrators and their cache: what is handed over, what is remembered, what is refused."""
+
 from __future__ import annotations
 
 import lzma
@@ -12,14 +13,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import quantize_zoo as zoo
 from course.errors import CourseError, DamagedFileError, MissingFileError, UnsupportedError
 from course.quantize import (
-    Cache, Calibration, Fingerprint, Network, cache_from, calibrate, calibration_from, entropy_calibrator, fingerprint,
-    min_max_calibrator, quantize, read_cache, stamp, write_cache,
+    Cache,
+    Calibration,
+    Fingerprint,
+    Network,
+    cache_from,
+    calibrate,
+    calibration_from,
+    entropy_calibrator,
+    fingerprint,
+    min_max_calibrator,
+    quantize,
+    read_cache,
+    stamp,
+    write_cache,
 )
 from course.quantize.pairs import read_pairs
 from course.quantize.trt_cache import origin_file, parse_cache
+from tests.quantize import quantize_zoo as zoo
 
 MODEL = zoo.residual_net()
 HERE = Path(__file__).resolve().parent
@@ -57,12 +70,14 @@ def drain(calibrator) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("make, base", [(entropy_calibrator, "IInt8EntropyCalibrator2"),
-                                        (min_max_calibrator, "IInt8MinMaxCalibrator")])
+@pytest.mark.parametrize(
+    "make, base", [(entropy_calibrator, "IInt8EntropyCalibrator2"), (min_max_calibrator, "IInt8MinMaxCalibrator")]
+)
 def test_batches_progress_and_cache(tmp_path, make, base):
     trt, x, heard, cache = bindings(), zoo.images(11), [], tmp_path / "scales.cache"
-    with make(trt, MODEL, x, batch=4, cache=cache, upload=Memory,
-              progress=lambda part, words: heard.append((part, words))) as calibrator:
+    with make(
+        trt, MODEL, x, batch=4, cache=cache, upload=Memory, progress=lambda part, words: heard.append((part, words))
+    ) as calibrator:
         assert isinstance(calibrator, getattr(trt, base)) and calibrator.ready and calibrator.get_batch_size() == 4
         assert calibrator.read_calibration_cache() is None
         np.testing.assert_array_equal(np.concatenate(drain(calibrator)), x[:8]), "the rest does not fill a batch"
@@ -84,9 +99,11 @@ def test_a_cache_of_something_else_is_refused_by_name(tmp_path):
         ask()
     stamp(cache, fingerprint(MODEL, x, "EntropyCalibration2", batch=4))
     assert ask().read_calibration_cache() == RECORDED
-    for words, settings in [("another model", {"model": zoo.residual_net(classes=20)}),
-                            ("other calibration data", {"data": x[::-1]}),
-                            ("another method", {"make": min_max_calibrator})]:
+    for words, settings in [
+        ("another model", {"model": zoo.residual_net(classes=20)}),
+        ("other calibration data", {"data": x[::-1]}),
+        ("another method", {"make": min_max_calibrator}),
+    ]:
         with pytest.raises(CourseError, match=f"scales.cache is not used: it was made with {words}"):
             ask(**settings)
     cache.write_bytes(RECORDED.replace(b"image: 3caa54fc", b"image: 3caa54fd"))
@@ -115,7 +132,7 @@ def test_what_goes_wrong_inside_a_callback_is_told_afterwards(tmp_path):
     assert not cache.exists()
     with pytest.raises(ZeroDivisionError):  # what happened in the block comes first
         with entropy_calibrator(bindings(), MODEL, zoo.images(4), batch=4, upload=upload):
-            1 / 0
+            raise ZeroDivisionError
     with pytest.raises(CourseError, match="KeyError: 'other'"):
         with entropy_calibrator(bindings(), MODEL, zoo.images(4), batch=4, upload=Memory) as calibrator:
             calibrator.get_batch(["other"])
@@ -131,7 +148,7 @@ def test_versions_without_calibrators_say_what_to_do():
 
 def test_a_generator_is_not_used_up_by_the_fingerprint():
     x = zoo.images(8)
-    data = (x[start:start + 4] for start in (0, 4))
+    data = (x[start : start + 4] for start in (0, 4))
     calibrator = entropy_calibrator(bindings(), MODEL, data, batch=4, upload=Memory)
     np.testing.assert_array_equal(np.concatenate(drain(calibrator)), x)
 
@@ -139,7 +156,6 @@ def test_a_generator_is_not_used_up_by_the_fingerprint():
 @pytest.mark.parametrize("version", ["8.6", "10.16"])
 def test_with_the_real_bindings(version, tmp_path):
     """Classes of the real wheels, over empty libraries: they derive, initialise and answer."""
-    sys.path.insert(0, str(HERE.parents[1]))
     from tests.contract import wheels
 
     try:
@@ -157,8 +173,8 @@ def test_with_the_real_bindings(version, tmp_path):
 import sys
 sys.path[:0] = sys.argv[2:] + [sys.argv[1]]
 import tensorrt_bindings.tensorrt as trt
-import quantize_zoo as zoo
-from test_trt_calibration import MODEL, Memory, drain
+from tests.quantize import quantize_zoo as zoo
+from tests.quantize.test_trt_calibration import MODEL, Memory, drain
 from course.quantize import entropy_calibrator, min_max_calibrator
 for make, kind in ((entropy_calibrator, "ENTROPY_CALIBRATION_2"), (min_max_calibrator, "MINMAX_CALIBRATION")):
     with make(trt, MODEL, zoo.images(9), batch=4, cache=f"{sys.argv[1]}/{kind}", upload=Memory) as calibrator:
@@ -170,12 +186,17 @@ for make, kind in ((entropy_calibrator, "ENTROPY_CALIBRATION_2"), (min_max_calib
                 upload=Memory).read_calibration_cache() == b"TRT-8601-X\\n"
 print("all of it")
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(HERE), str(HERE.parents[1])], text=True,
-                          capture_output=True, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "stubs")})
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(HERE), str(HERE.parents[1])],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "stubs")},
+    )
     assert done.stdout.strip() == "all of it", done.stderr
 
 
 # ---------------------------------------------------------------- the text of a cache
+
 
 def test_a_recorded_cache_is_read_and_written_byte_for_byte():
     cache = parse_cache(RECORDED.decode())
@@ -196,8 +217,11 @@ def test_its_scales_go_into_pairs(tmp_path):
     path = write_cache(tmp_path / "scales.cache", cache, origin)
     found = calibration_from(read_cache(path, origin), origin)
     assert found.fingerprint == origin and set(found.scales) == set(given.scales)
-    pairs = {pair.tensor: float(pair.scale) for pair in read_pairs(Network(quantize(MODEL, found))).values()
-             if not pair.per_channel}
+    pairs = {
+        pair.tensor: float(pair.scale)
+        for pair in read_pairs(Network(quantize(MODEL, found))).values()
+        if not pair.per_channel
+    }
     assert pairs and all(np.float32(cache.scales[tensor]) == scale for tensor, scale in pairs.items())
     assert quantize(MODEL, found) == quantize(MODEL, given)
     unknown = calibration_from(read_cache(path))
@@ -205,11 +229,16 @@ def test_its_scales_go_into_pairs(tmp_path):
     assert cache_from(Calibration({"x": 1.0}, Fingerprint("", "", "mse"))).algorithm == "EntropyCalibration2"
 
 
-@pytest.mark.parametrize("text, words", [
-    ("", "It is empty"), ("image: 3caa54fc\n", "Its first line is 'image: 3caa54fc'"),
-    ("TRT-8600-EntropyCalibration2\nimage 3caa54fc\n", "Line 2"), ("TRT-8600-X\nimage: 3caa\n", "Line 2"),
-    ("TRT-8600-X\na: 3caa54fc\n\nimage: zzzzzzzz\n", "Line 4"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "It is empty"),
+        ("image: 3caa54fc\n", "Its first line is 'image: 3caa54fc'"),
+        ("TRT-8600-EntropyCalibration2\nimage 3caa54fc\n", "Line 2"),
+        ("TRT-8600-X\nimage: 3caa\n", "Line 2"),
+        ("TRT-8600-X\na: 3caa54fc\n\nimage: zzzzzzzz\n", "Line 4"),
+    ],
+)
 def test_what_is_no_cache_says_so(text, words):
     with pytest.raises(DamagedFileError, match=words):
         parse_cache(text)
