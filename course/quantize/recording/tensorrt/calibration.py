@@ -39,9 +39,9 @@ def run(calibrator: IInt8Calibrator, onnx: bytes | None, inputs: Inputs, tensors
     Raises:
         Failed: the build cannot go on.
     """
-    algorithm = _call(calibrator, "get_algorithm")
-    if not isinstance(algorithm, CalibrationAlgoType):
-        algorithm = CalibrationAlgoType.LEGACY_CALIBRATION  # what the bindings make of an error
+    algorithm = calibrator._algorithm  # the bindings ask a script's own get_algorithm of a plain IInt8Calibrator only
+    if algorithm is None and not isinstance(algorithm := _call(calibrator, "get_algorithm"), CalibrationAlgoType):
+        algorithm = CalibrationAlgoType.LEGACY_CALIBRATION  # what they make of an error
     name = IN_CACHES[algorithm]
     batch_size = _call(calibrator, "get_batch_size")
     recording.record("get_algorithm", algorithm=algorithm.name)
