@@ -1,7 +1,8 @@
 """The process that holds an artifact: inspects it, builds its engine, runs it, times it beside the reference.
 
-`autograder.sandbox.process` starts it, in bubblewrap where there is one, and talks to it through two pipes. It is ours; the artifact in it is data. It knows no labels, no points, no secret.
-Whatever a library prints goes to the log, never into the pipes.
+`autograder.sandbox.process` starts it, in bubblewrap where there is one, and talks to it through two pipes. It is ours;
+the artifact in it is data, and so is a peer: another model, of the judge's, that the artifact may be timed against. It
+knows no labels, no points, no secret. Whatever a library prints goes to the log, never into the pipes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ def main(read_fd: int, write_fd: int, memory_bytes: int, cpu_seconds: int, model
     """Answer requests until the pipe closes."""
     limit(memory_bytes, cpu_seconds)
     state = State(Path(model_path).read_bytes())
-    commands = {"inspect": state.inspect, "build": state.build, "run": state.run, "time": state.time}
+    commands = {
+        "inspect": state.inspect,
+        "peer": state.peer,
+        "build": state.build,
+        "heavy_layers": state.heavy_layers,
+        "run": state.run,
+        "time": state.time,
+    }
     serve(commands, read_fd, write_fd, memory_bytes, "Look for a tensor that is far larger than the network needs.")
 
 
@@ -42,6 +50,7 @@ class State:
 
     def __init__(self, data: bytes):
         self.data = data
+        self.peer_data = b""
         self.engines: dict[str, object] = {}
         self.references: dict[str, Callable] = {}
 
@@ -50,6 +59,11 @@ class State:
             self.data, name, max_nodes=max_nodes, max_elements=max_elements, allow_ops=tuple(allow_ops)
         )
         return vars(facts), []
+
+    def peer(self, data: np.ndarray):
+        """The judge's own model, as the bytes of its ONNX file: `build(peer=True)` takes it."""
+        self.peer_data = data.tobytes()
+        return {}, []
 
     def build(
         self,
@@ -61,19 +75,19 @@ class State:
         alone: bool,
         ranges: Sequence[Sequence[Sequence[int]]] = (),
         level: int = 2,
+        peer: bool = False,
     ):
         """Build an engine for batches of 1 to `largest`, or with one profile for each of `ranges`: smallest,
         usual and largest shape. `alone`: to run on one thread where it runs on a CPU. `level`: TensorRT's
-        optimisation level.
+        optimisation level. `peer`: of the judge's model.
         """
         from course import engine
 
-        profiles = self._profiles(largest, ranges)
+        data = self.peer_data if peer else self.data
+        profiles = self._profiles(data, largest, ranges)
         tuning = {"optimization_level": level} if runtime == "tensorrt" else {}
         threads = 1 if alone and runtime == "onnxruntime" else None
-        built = engine.build(
-            self.data, engine.BuildConfig(precision, profiles, runtime=runtime, threads=threads, **tuning)
-        )
+        built = engine.build(data, engine.BuildConfig(precision, profiles, runtime=runtime, threads=threads, **tuning))
         self.engines[key] = built
         # ONNX Runtime's CPU kernels compute in float32 whatever the weights are: no part to report
         part = _float16_part(built) if runtime == "tensorrt" and precision == "fp16" else -1.0
@@ -85,6 +99,19 @@ class State:
             "float16": part,
         }, []
 
+    def heavy_layers(self, *, runtime: str, largest: int, level: int = 2):
+        """Answers: `int8_layers_inside.heavy_layers` of the artifact, from an INT8 engine of this runtime."""
+        from autograder.artifacts import int8_layers_inside
+        from course import engine
+
+        tuning = {"optimization_level": level} if runtime == "tensorrt" else {}
+
+        def build(data: bytes):
+            profiles = self._profiles(data, largest, ())
+            return engine.build(data, engine.BuildConfig("int8", profiles, runtime=runtime, **tuning))
+
+        return int8_layers_inside.heavy_layers(self.data, build), []
+
     def run(self, x: np.ndarray, *, key: str):
         """Answers: the engine's outputs, in its order."""
         answers = self.engines[key].run({self._input(key): x}, profile=self._profile(key, x.shape))
@@ -95,16 +122,17 @@ class State:
         x: np.ndarray,
         *,
         key: str,
-        reference: str,
         rounds: int,
         max_seconds: float,
         warmup_s: float,
+        reference: str = "",
         options: Mapping[str, object] = MappingProxyType({}),
+        against: str = "",
     ):
-        """Time engine and reference in turns on x, [slots, batch, ...], a slot per call: on a GPU by CUDA
+        """Time an engine in turns with the reference, or with another engine (its key is `against`), on x, [slots, batch, ...], a slot per call: on a GPU by CUDA
         events, on a CPU by CPU time on one thread each.
 
-        Answers: milliseconds of the engine and of the reference, float64 [rounds] each; the slots of the
+        Answers: milliseconds of the engine and of the other side, float64 [rounds] each; the slots of the
         answers that were kept, of timed and warm-up calls, int64 [calls]; then for each output of the engine
         these answers, [calls, batch, ...]. `options`: keywords for the reference's function.
         """
@@ -116,7 +144,7 @@ class State:
         cuda = built.device.startswith("cuda")
         slots = [torch.from_numpy(part.copy()).to("cuda" if cuda else "cpu") for part in x]
         feeds = [{name: slot} for slot in slots]
-        model = self._reference(reference, options, cuda)
+        model = None if against else self._reference(reference, options, cuda)
         kept, calls, turn = [], 0, 0
         chance = random.Random(os.urandom(16))
         first = built.run({name: x[0]}, profile=profile)
@@ -133,17 +161,27 @@ class State:
             elif (place := chance.randrange(calls)) < most:
                 kept[place] = (slot, answer)
 
-        def theirs() -> None:
+        def eager() -> None:
             nonlocal turn
             turn += 1
             with torch.inference_mode():
                 model(slots[turn % len(slots)])
 
+        def other_engine() -> None:
+            nonlocal turn
+            turn += 1
+            other.run(their_feeds[turn % len(slots)], profile=their_profile)
+
+        if against:
+            other, their_name = self.engines[against], self._input(against)
+            their_feeds = [{their_name: slot} for slot in slots]
+            their_profile = self._profile(against, x.shape[1:])
+
         with contextlib.nullcontext() if cuda else one_torch_thread():
             found = bench.compare(
                 ours,
-                theirs,
-                labels=("engine", "PyTorch eager"),
+                other_engine if against else eager,
+                labels=("engine", against or "PyTorch eager"),
                 items=(x.shape[1],) * 2,
                 device="cuda" if cuda else "cpu",
                 clock=None if cuda else CpuTime(),
@@ -163,20 +201,16 @@ class State:
             [found.a.milliseconds, found.b.milliseconds, np.array([slot for slot, _ in kept]), *answers],
         )
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        from course.engine import graph
-
-        return graph.inputs(graph.read(self.data).proto)
-
-    def _profiles(self, largest: int, ranges: Sequence[Sequence[Sequence[int]]]) -> tuple:
+    def _profiles(self, data: bytes, largest: int, ranges: Sequence[Sequence[Sequence[int]]]) -> tuple:
         """Where the file fixes a dimension, its number takes the place of the wanted one."""
         from course import engine
+        from course.engine import graph
 
-        shapes = self._shapes()
+        shapes = graph.inputs(graph.read(data).proto)
         if not any(-1 in shape for shape in shapes.values()):
             return ()
         if not ranges:
-            return (engine.Profile.batch(self.data, 1, largest, largest),)
+            return (engine.Profile.batch(data, 1, largest, largest),)
         if len(shapes) != 1 or any(len(shape) != 4 for shape in shapes.values()):
             raise Rejected(
                 "The model does not have one input [batch, 3, height, width].",

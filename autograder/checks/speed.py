@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class Speed(OnnxMeasure):
     warmup_s: float = 0.3
     runtime: str = "auto"
     sizes: tuple[int, ...] = ()
+    than: ClassVar[str] = "PyTorch eager"
+    """What it is compared with, in words."""
 
     def problems(self, task: Task) -> Iterator[Problem]:
         yield from super().problems(task)
@@ -60,9 +63,9 @@ class Speed(OnnxMeasure):
 
     def wanted(self) -> str:
         if isinstance(self.ratio, Ramp):
-            return f"times as fast as PyTorch eager: {self.ratio.text()}"
+            return f"times as fast as {self.than}: {self.ratio.text()}"
         ramps = "; ".join(f"batch {batch}: {self.ramp(batch).text()}" for batch in self.batches)
-        return f"times as fast as PyTorch eager: {ramps}"
+        return f"times as fast as {self.than}: {ramps}"
 
     def ramp(self, batch: int) -> Ramp:
         return self.ratio if isinstance(self.ratio, Ramp) else self.ratio[batch]
@@ -74,8 +77,12 @@ class Speed(OnnxMeasure):
         else:
             yield ShapeRange((1,), (high,))
 
+    def rival(self, at: Bench, engines: Engines, form: str) -> dict[str, object]:
+        """What the box times the engine against: keywords of its command `time`."""
+        return {"reference": at.task.reference, "options": at.task.options(form)}
+
     def measure(self, at: Bench) -> Outcome:
-        """How many times as fast as PyTorch eager, at the worst batch and size."""
+        """How many times as fast, at the worst batch and size."""
         engines = Engines.of(at)
         form = at.task.form(engines.facts)
         key = engines.engine(self.precision, self.runtime, timed=True)
@@ -83,7 +90,7 @@ class Speed(OnnxMeasure):
         for size in self.sizes or (None,):
             for batch in self.batches:
                 label = f"batch {batch}" + (f" at {size} px" if size else "")
-                with at.step(f"timing {label}, engine and PyTorch in turns"):
+                with at.step(f"timing {label}, in turns with {self.than}"):
                     result, problem = self._timed(at, engines, key, batch, size, form)
                 if problem:
                     return 0.0, f"{label}: no time counts", problem, values
@@ -107,13 +114,13 @@ class Speed(OnnxMeasure):
         slots = max(2, min(8, 16 // batch))
         images = at.draw(f"{at.check} batch {batch}", slots * batch, size).x
         wanted = at.task.answers(images)
+        rival = self.rival(at, engines, form)
         begin = time.perf_counter()
         head, (ours, theirs, used, *outputs) = engines.box.ask(
             "time",
             [images.reshape(slots, batch, *images.shape[1:])],
             key=key,
-            reference=at.task.reference,
-            options=at.task.options(form),
+            **rival,
             rounds=self.rounds,
             max_seconds=self.max_seconds,
             warmup_s=self.warmup_s,

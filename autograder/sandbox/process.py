@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from course.paths import ROOT
 
 START_S = 180.0
 MOST_LOG = 64 << 10
+MOST_CALLS = 4
+OnCall = Callable[[dict, "list[np.ndarray]"], "tuple[dict, list[np.ndarray]]"]
+"""Answers what a box asks while it works: the head that it sent, and arrays. Both may be anything: they are checked."""
 _KEPT_VARIABLES = (
     "PATH",
     "LANG",
@@ -137,9 +140,15 @@ class Box:
         *,
         seconds: float,
         most_answer: int = 64 << 20,
+        on_call: OnCall | None = None,
         **head,
     ) -> tuple[dict, list[np.ndarray]]:
         """Send a request and wait for its answer, `seconds` at most.
+
+        Args:
+            most_answer: bytes of arrays that one message from the box may have.
+            on_call: answers what the box asks meanwhile (`serve.ask_outside`), MOST_CALLS times at most. What it gets
+                is untrusted; the time it takes is its own. A `Rejected` from it ends the box.
 
         Raises:
             Rejected: what is in the box was refused, took too long, or ended the process, now or at an earlier request.
@@ -147,10 +156,20 @@ class Box:
         """
         if self._dead is not None:
             raise self._dead
-        deadline = time.monotonic() + seconds
+        deadline, calls = time.monotonic() + seconds, 0
         try:
             messages.send(self._write, {**head, "command": command}, arrays, deadline=deadline)
-            answer, results = messages.receive(self._read, deadline=deadline, most_body=most_answer)
+            while True:
+                answer, results = messages.receive(self._read, deadline=deadline, most_body=most_answer)
+                if "call" not in answer:
+                    break
+                calls += 1
+                if on_call is None or calls > MOST_CALLS:
+                    raise messages.WireError(f"it asked {'too often' if on_call else 'what nobody answers'}")
+                begin = time.monotonic()
+                reply, more = on_call(answer, results)
+                deadline += time.monotonic() - begin
+                messages.send(self._write, reply, more, deadline=deadline)
         except messages.WireTimeout:
             self.close()
             self._dead = Rejected(
@@ -160,6 +179,10 @@ class Box:
         except messages.WireError as error:
             self._dead = self._died(command, error)
             raise self._dead from error
+        except Rejected as error:  # of on_call: the box still waits for an answer
+            self.close()
+            self._dead = error
+            raise
         if "bug" in answer:
             raise BoxBroke(f"{command}: {answer['bug']}")
         if "refused" in answer:

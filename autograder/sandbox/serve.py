@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from autograder.sandbox import messages
 
 Command = Callable[..., tuple[dict, list[np.ndarray]]]
 """Takes the request's arrays, and its head as keywords; gives the answer's head and arrays."""
+
+
+_pipes: tuple[int, int] | None = None
 
 
 class Refused(Exception):
@@ -31,6 +34,19 @@ def limit(memory_bytes: int, cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
+def ask_outside(call: str, arrays: Sequence[np.ndarray] = (), **head: object) -> tuple[dict, list[np.ndarray]]:
+    """Ask the judge something while a command is at work; it answers a few times only (`Box.ask`, on_call).
+
+    Raises:
+        RuntimeError: no command is at work.
+    """
+    if _pipes is None:
+        raise RuntimeError("nobody outside is waiting")
+    read_fd, write_fd = _pipes
+    messages.send(write_fd, {**head, "call": call}, arrays)
+    return messages.receive(read_fd)
+
+
 def serve(commands: Mapping[str, Command], read_fd: int, write_fd: int, memory_bytes: int, out_of_memory: str) -> None:
     """Answer requests until the pipe closes.
 
@@ -44,6 +60,7 @@ def serve(commands: Mapping[str, Command], read_fd: int, write_fd: int, memory_b
     def too_much() -> list[str]:
         return ["It needs too much memory.", f"The limit is {memory_bytes / 2**30:.1f} GB.", out_of_memory]
 
+    global _pipes
     messages.send(write_fd, {"ready": True, "pid": os.getpid()})
     while True:
         try:
@@ -51,6 +68,7 @@ def serve(commands: Mapping[str, Command], read_fd: int, write_fd: int, memory_b
         except messages.WireError:
             return
         results: list[np.ndarray] = []
+        _pipes = read_fd, write_fd
         try:
             answer, results = commands[head.pop("command")](*arrays, **head)
         except MemoryError:
@@ -61,4 +79,6 @@ def serve(commands: Mapping[str, Command], read_fd: int, write_fd: int, memory_b
                 answer = {"refused": too_much() if grown else [error.what, error.cause, error.next_step]}
             else:
                 answer = {"bug": traceback.format_exc()}
+        finally:
+            _pipes = None
         messages.send(write_fd, answer, results)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
+import io
 import math
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -62,6 +65,55 @@ def in_parallel(model: Callable, parts: list[np.ndarray]) -> list:
 def weights(reference: str) -> int:
     """How many numbers the reference has learned."""
     return sum(value.numel() for value in _reference(reference).parameters())
+
+
+def multiplications(reference: str, x: np.ndarray) -> int:
+    """How many multiplications the reference's convolutions and linear layers do for one image; x is [N, ...]."""
+    import torch
+
+    total, hooks = 0, []
+
+    def count(module, taken, result) -> None:
+        nonlocal total
+        if isinstance(module, torch.nn.Linear):
+            total += result[0].numel() * module.in_features
+        elif isinstance(module, torch.nn.ConvTranspose2d):
+            total += taken[0][0].numel() * module.weight[0].numel()
+        else:
+            total += result[0].numel() * module.weight[0].numel()
+
+    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+    model = _reference(reference)
+    try:
+        hooks = [one.register_forward_hook(count) for one in model.modules() if isinstance(one, kinds)]
+        with torch.inference_mode():
+            model(torch.from_numpy(x[:1]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def reference_onnx(reference: str, x: np.ndarray) -> bytes:
+    """The reference as an ONNX file with an open batch and float32 weights: what is built where it is timed as an
+    engine. x: an input, [N, ...].
+    """
+    import torch
+
+    target = io.BytesIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _reference(reference),
+            (torch.from_numpy(x[:2].copy()),),
+            target,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    return target.getvalue()
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,154 @@
+"""A build script asks TensorRT for what it was told to: precisions, profile, calibrator; and says when a build fails."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from autograder.artifacts.base import Artifact
+from autograder.artifacts.script import Script
+from autograder.checks import int8_scripts, probe
+from autograder.checks.base import Bench, Measure, Outcome
+from autograder.checks.int8_scripts import Calibration
+from autograder.sandbox.process import Box
+from autograder.tasks.base import Task
+from autograder.tasks.classifier import Classifier
+from course.quantize import calibrate, quantize
+
+NO_MODEL = b"This is no ONNX model."
+FLAGS = {"FP16", "INT8"}
+
+
+@dataclass(frozen=True)
+class BuildScript(Measure):
+    """The script's function `build(onnx, plan, batches, calibrator)` is called three times: with Q/DQ pairs and no
+    calibrator, with a plain network and a calibrator of ours, and with a file that is no model. batches is (smallest,
+    usual, largest); they and the calibrator's batch are drawn.
+
+    What a build was asked for is read from the calls that the script made (how far they are believed: `int8_scripts`);
+    with a calibrator it is also seen by the images that come back.
+    """
+
+    batches: int = 3
+    judges: ClassVar[type[Artifact]] = Script
+    tasks: ClassVar[tuple[type[Task], ...]] = (Classifier,)
+
+    def wanted(self) -> str:
+        return (
+            "a plan of the given file, with INT8 and FP16, the profile that was asked for, and a calibrator's own "
+            "profile; an error if the build fails"
+        )
+
+    def measure(self, at: Bench) -> Outcome:
+        rng = int8_scripts.random(at, "build script")
+        batch = int(rng.integers(2, 6))
+        usual, largest = int(rng.integers(6, 10)), int(rng.integers(10, 17))
+        images = at.draw("build script images", self.batches * batch).x
+        plain = probe.network(rng, images.shape[1:])
+        pairs = quantize(plain, calibrate(plain, images, "min-max")).SerializeToString()
+        box = int8_scripts.open_box(at)
+        batches, shapes = (1, usual, largest), [[size, *images.shape[1:]] for size in (1, usual, largest)]
+        rows: list[tuple[float, str]] = []  # part of the points, what is wrong ("" if nothing)
+
+        with at.step("building a small network with Q/DQ pairs"):
+            answer = _call(at, box, pairs, images, batches)
+        asked = _asked(answer)
+        rows += [
+            (0.15, _no_plan(answer, asked, pairs)),
+            (0.15, _no_flags(asked)),
+            (0.2, _other_profile(asked.get("profiles"), shapes)),
+        ]
+        calibration = Calibration(plain, images, batch)
+        with at.step("building it without pairs, with a calibrator"):
+            answer = _call(at, box, plain, images, batches, batch, calibration)
+        asked = _asked(answer)
+        rows += [
+            (0.1, _no_plan(answer, asked, plain)),
+            (0.3, _not_calibrated(asked, calibration, batch)),
+        ]
+        with at.step("building from a file that is no model"):
+            answer = _call(at, box, NO_MODEL, images, batches)
+        rows.append((0.1, _silent(answer)))
+        good = [part for part, fault in rows if not fault]
+        measured = (
+            f"{len(good)} of {len(rows)} requirements met, for batch {batches[0]} to {batches[2]}, usually {usual}"
+        )
+        return (
+            round(sum(good), 6),
+            measured,
+            " ".join(dict.fromkeys(fault for _, fault in rows if fault)),
+            {"batches": batches},
+        )
+
+
+def _call(
+    at: Bench,
+    box: Box,
+    onnx: bytes,
+    images: np.ndarray,
+    batches: tuple[int, int, int],
+    batch: int = 0,
+    calibration: Calibration | None = None,
+) -> dict:
+    answer, _ = box.ask(
+        "build",
+        [np.frombuffer(onnx, np.uint8), images],
+        batches=batches,
+        batch=batch,
+        seconds=at.limits_s["run"],
+        on_call=calibration,
+    )
+    return answer
+
+
+def _asked(answer: dict) -> dict:
+    """What the last build was asked for; nothing of it is certain."""
+    return next(reversed(int8_scripts.events(answer, "Builder.build_serialized_network")), {})
+
+
+def _no_plan(answer: dict, asked: dict, onnx: bytes) -> str:
+    if raised := str(answer.get("raised") or ""):
+        return raised[:500]
+    if not asked:
+        return "The script did not build: build_serialized_network was not called."
+    if asked.get("network") != hashlib.sha256(onnx).hexdigest():
+        return "The script built another network than the file it was given."
+    size = answer.get("plan")
+    return "" if isinstance(size, int) and size > 0 else "No plan was written to the path that was given."
+
+
+def _no_flags(asked: dict) -> str:
+    flags = asked.get("flags")
+    missing = sorted(FLAGS - {str(flag) for flag in flags} if isinstance(flags, list) else FLAGS)
+    return f"Pairs of Q and DQ were built without the flag {' and '.join(missing)}." if missing else ""
+
+
+def _other_profile(profiles: object, shapes: list) -> str:
+    if profiles == [{probe.INPUT: shapes}]:
+        return ""
+    shown = str(profiles)[:200] if profiles else "none"
+    return f"The profile is {shown}; asked for was {probe.INPUT} with {shapes}."
+
+
+def _not_calibrated(asked: dict, calibration: Calibration, batch: int) -> str:
+    flags = asked.get("flags")
+    if not isinstance(flags, list) or "INT8" not in flags:
+        return "A network with a calibrator was built without the flag INT8: TensorRT does not ask the calibrator."
+    profile = asked.get("calibration_profile")
+    usual = profile.get(probe.INPUT) if isinstance(profile, dict) else None
+    if not (isinstance(usual, list) and len(usual) == 3 and usual[1] == [batch, *calibration.images.shape[1:]]):
+        return (
+            f"The calibration profile is {str(profile)[:200]}; its usual shape must have the calibrator's batch of {batch}, "
+            "as get_batch_size says."
+        )
+    return calibration.problem()
+
+
+def _silent(answer: dict) -> str:
+    size = answer.get("plan")
+    if not answer.get("raised") or isinstance(size, int) and size > 0:
+        return "A file that is no model was built without an error: the parser's word was not asked for."
+    return ""
