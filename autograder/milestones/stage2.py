@@ -1,0 +1,109 @@
+"""Milestones of stage 2, the quantizer."""
+
+from __future__ import annotations
+
+from autograder.artifacts.onnx import Onnx
+from autograder.artifacts.script import Script
+from autograder.checks.accuracy import Accuracy
+from autograder.checks.base import Ramp
+from autograder.checks.build_script import BuildScript
+from autograder.checks.calibrator import CalibratorScales
+from autograder.checks.engine_speed import EngineSpeed
+from autograder.checks.int8_layers import Int8Layers
+from autograder.milestones.declare import Check, Milestone
+
+MODEL, CALIBRATOR, BUILD = "artifacts/resnet50_int8.onnx", "m2a/calibrator.py", "m2a/build_engine.py"
+
+DROP = Ramp(zero=0.03, full=0.01, dead_band=0.005)
+AGREEMENT = Ramp(zero=0.85, full=0.95, dead_band=0.01)
+ERROR = Ramp(zero=0.6, full=0.2)
+
+INT8 = Milestone(
+    id="s2.m2a",
+    stage="stage2_quantizer",
+    notebook="05_int8_milestone",
+    grade_id="m-s2-m2a",
+    title="ResNet-50 in INT8",
+    artifacts=(Onnx(MODEL, max_mb=128), Script(CALIBRATOR), Script(BUILD)),
+    checks=(
+        Check(
+            id="int8",
+            title="The network runs in INT8",
+            points=4,
+            lanes=dict.fromkeys(("cpu", "gpu"), Int8Layers(part=Ramp(zero=0.5, full=0.9))),
+            artifact=MODEL,
+            on_fail="Too much of the network is left in float.",
+            hints=(
+                "A convolution runs in INT8 only if both its operands come in INT8. Which two are they?",
+                "Look for a pair of Q and DQ on the input of each convolution, and one on its weights.",
+                "Activations have one scale, weights one for each output channel: axis 0 of a Conv's weights.",
+            ),
+        ),
+        Check(
+            id="accuracy",
+            title="At most one point of accuracy is lost",
+            points=5,
+            lanes={
+                "cpu": Accuracy("int8", AGREEMENT, DROP, ERROR, images=128, hidden_images=512, runtime="onnxruntime"),
+                "gpu": Accuracy("int8", AGREEMENT, DROP, ERROR, images=512, hidden_images=512, batch=32),
+            },
+            artifact=MODEL,
+            needs=("int8",),
+            on_fail="In INT8 the network gives other classes than in FP32.",
+            hints=(
+                "INT8 has 255 steps for each tensor. What decides how wide they are?",
+                "Were the images of your calibration preprocessed like those of the test, and are they of its kind?",
+                "Compare the scales of two methods, and the noise of each layer: one of them is far off.",
+            ),
+        ),
+        Check(
+            id="calibrator",
+            title="The calibrator",
+            points=4,
+            lanes=dict.fromkeys(("cpu", "gpu"), CalibratorScales()),
+            artifact=CALIBRATOR,
+            on_fail="With your calibrator TensorRT does not get the scales of the images that it was given.",
+            hints=(
+                "When does TensorRT read the memory whose address get_batch returned, and who holds it until then?",
+                "Follow one build: read_calibration_cache, get_batch until None, write_calibration_cache. What comes "
+                "in the next build?",
+                "Keep the batch in self; return None before a batch that is not full; write a hash of the images beside "
+                "the cache, and compare it before you give the cache back.",
+            ),
+        ),
+        Check(
+            id="build-script",
+            title="The build script",
+            points=3,
+            lanes=dict.fromkeys(("cpu", "gpu"), BuildScript()),
+            artifact=BUILD,
+            on_fail="The build script does not ask TensorRT for all that it was told to.",
+            hints=(
+                "Which settings of a builder config does INT8 need, and which the layers that stay in float?",
+                "The calibrator reads batches of its own size: it has a profile of its own. Where is it set?",
+                "parse_from_file gives False and build_serialized_network None when they fail: raise an error then.",
+            ),
+        ),
+        Check(
+            id="speed-64",
+            title="Faster than FP16 at batch 64",
+            points=4,
+            # docs/results/<card>/int8: the course's placement reached 1.46 on an H200, ONNX Runtime's default 0.93.
+            lanes={
+                "gpu": EngineSpeed(
+                    "int8", batches=(64,), ratio=Ramp(zero=1.0, full=1.3, dead_band=0.02), max_error=0.4, rounds=200
+                )
+            },
+            artifact=MODEL,
+            needs=("int8", "accuracy"),
+            on_fail="INT8 is not as much faster than FP16 as this network allows.",
+            hints=(
+                "Which kernels does INT8 add, and which fusions does it break?",
+                "explain_placement names each pair that keeps a residual Add out of its convolution's kernel.",
+                "Pairs on the inputs of convolutions and on the skip side of each Add; none on outputs.",
+            ),
+        ),
+    ),
+)
+
+MILESTONES = (INT8,)
