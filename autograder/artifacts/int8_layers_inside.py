@@ -37,19 +37,21 @@ class HeavyLayer:
 
 def heavy_layers(data: bytes, build: Build) -> dict[str, list]:
     """ "layers": a dict for each layer of `WEIGHTED`; "why": what a placement's rules say, where it keeps a layer in float; "refusals": of
-    TensorRT's parsers.
+    TensorRT's parsers; with one of them nothing is built.
 
     build: makes an engine that lists its kernels.
     """
     proto = onnx.load_model_from_string(data)
     stripped = strip(Network(proto))
     names = [stripped.net.name(index) for index in range(len(stripped.net.nodes))]
-    refusals = [f"TensorRT {version}: {one}" for version, several in parses_on(proto).items() for one in several]
+    refusals = [" ".join(str(one).split()) for several in parses_on(proto).values() for one in several]
     why = [f"{one.node}: {one.cause} {one.next_step}" for one in explain_placement(proto) if one.kind in _IN_FLOAT]
+    if refusals:
+        return {"layers": [], "why": [], "refusals": refusals[:20]}
     number = 0
-    for node in proto.graph.node:
+    for place, node in enumerate(proto.graph.node):
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            node.name = ""
+            node.name = f"pair{place}"
         else:
             node.name, number = f"node{number}", number + 1
     with build(proto.SerializeToString()) as engine:

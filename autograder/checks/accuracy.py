@@ -28,6 +28,7 @@ class Accuracy(OnnxMeasure):
         mean. Another network may agree on the class; it never has the same logits.
     images: how many, in self-check; hidden_images: in grading.
     min_float16: least part of the engine's layers that must put out float16 (TensorRT only); 0 asks nothing.
+    far: what to say where the error earns nothing.
     """
 
     precision: str
@@ -39,6 +40,7 @@ class Accuracy(OnnxMeasure):
     batch: int = 16
     runtime: str = "auto"
     min_float16: float = 0.0
+    far: str = "The logits are those of another network."
     tasks: ClassVar[tuple[type[Task], ...]] = (Classifier,)
 
     def wanted(self) -> str:
@@ -93,5 +95,5 @@ class Accuracy(OnnxMeasure):
         measured, shares = measured + words, shares | lost
         values |= {"shares": shares} | ({"float16": built["float16"]} if words else {})
         if shares["error"] == 0:
-            message = "The logits are those of another network."
+            message = self.far
         return min(shares.values()), measured, message, values

@@ -13,6 +13,7 @@ from autograder.artifacts.script import Script
 from autograder.checks import int8_scripts, probe
 from autograder.checks.base import Bench, Measure, Outcome
 from autograder.checks.int8_scripts import Calibration
+from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
 from autograder.tasks.base import Task
 from autograder.tasks.classifier import Classifier
@@ -56,32 +57,35 @@ class BuildScript(Measure):
         with at.step("building a small network with Q/DQ pairs"):
             answer = _call(at, box, pairs, images, batches)
         asked = _asked(answer)
-        rows += [
-            (0.15, _no_plan(answer, asked, pairs)),
-            (0.15, _no_flags(asked)),
-            (0.2, _other_profile(asked.get("profiles"), shapes)),
-        ]
-        calibration = Calibration(plain, images, batch)
-        with at.step("building it without pairs, with a calibrator"):
-            answer = _call(at, box, plain, images, batches, batch, calibration)
-        asked = _asked(answer)
-        rows += [
-            (0.1, _no_plan(answer, asked, plain)),
-            (0.3, _not_calibrated(asked, calibration, batch)),
-        ]
+        if fault := _no_plan(answer, asked, pairs):
+            rows.append((0.4, fault))
+        else:
+            rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, _other_profile(asked.get("profiles"), shapes))]
         with at.step("building from a file that is no model"):
-            answer = _call(at, box, NO_MODEL, images, batches)
-        rows.append((0.1, _silent(answer)))
+            rows.append((0.1, _silent(_call(at, box, NO_MODEL, images, batches))))
+        with at.step("building without pairs, with a calibrator"):
+            rows += _with_calibrator(at, box, plain, images, batches, batch)
         good = [part for part, fault in rows if not fault]
         measured = (
             f"{len(good)} of {len(rows)} requirements met, for batch {batches[0]} to {batches[2]}, usually {usual}"
         )
-        return (
-            round(sum(good), 6),
-            measured,
-            " ".join(dict.fromkeys(fault for _, fault in rows if fault)),
-            {"batches": batches},
-        )
+        message = " ".join(dict.fromkeys(fault for _, fault in rows if fault))
+        return round(sum(good), 6), measured, message, {"batches": batches, "calibrated_with": batch}
+
+
+def _with_calibrator(
+    at: Bench, box: Box, plain: bytes, images: np.ndarray, batches: tuple[int, int, int], batch: int
+) -> list[tuple[float, str]]:
+    """The last build: what the judge can see for itself is worth most."""
+    calibration = Calibration(plain, images, batch)
+    try:
+        answer = _call(at, box, plain, images, batches, batch, calibration)
+    except Rejected as error:
+        return [(0.5, f"With a calibrator: {error.what} {error.cause}")]
+    asked = _asked(answer)
+    if fault := _no_plan(answer, asked, plain):
+        return [(0.5, fault)]
+    return [(0.1, ""), (0.4, _not_calibrated(asked, calibration, batch))]
 
 
 def _call(

@@ -20,7 +20,9 @@ from autograder.tasks.base import Task
 from autograder.tasks.classifier import Classifier
 
 SCALES, KEPT, FRESH = 0.5, 0.25, 0.25
-"""Parts of the points. Without right scales there are none for a cache."""
+"""Parts of the points. Without right scales there are none for a cache; and to leave a cache unused counts for nothing
+with a calibrator that never uses one.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,12 @@ class CalibratorScales(Measure):
         off = first.off(cache)
         values |= {"method": ALGORITHMS[first.algorithm], "off": off}
         measured = f"{len(first.rows)} of {count} images in batches of {batch}, scales by {values['method']}"
-        if off > (1.001 if first.cache else int8_scripts.ON_TENSORRT):
-            return (
-                0.0,
-                f"{measured}, up to {off:.3g} times off",
-                "The scales are not those of the grader's images.",
-                values,
-            )
+        if off > int8_scripts.MOST_OFF:
+            return 0.0, f"{measured}, up to {off:.3g} times off", "They are not those of the grader's images.", values
 
         with at.step("once more in a new process, with the cache"):
             faults = _cache_faults(at, second, third, files, cache)
-        share = SCALES + KEPT * (not faults[0]) + FRESH * (not faults[1])
+        share = SCALES + (KEPT + FRESH * (not faults[1])) * (not faults[0])
         measured += f", right; cache {'not ' if faults[0] else ''}used again, {'not ' if faults[1] else ''}left out for other images"
         return share, measured, " ".join(filter(None, faults)), values
 

@@ -51,6 +51,9 @@ class Int8Layers(OnnxMeasure):
                 level=engines.artifact.optimization_level,
                 seconds=at.limits_s["build"],
             )
+        if found["refusals"]:
+            message = f"Not every TensorRT reads the file. {found['refusals'][0]}"
+            return 0.0, "not built", message[:600], {"refusals": found["refusals"]}
         layers = found["layers"]
         needed = answers.multiplications(at.task.reference, at.draw("reference", 2).x)
         total = sum(layer["multiplications"] for layer in layers)
@@ -62,8 +65,6 @@ class Int8Layers(OnnxMeasure):
             f"in INT8 kernels of {builder}"
         )
         values = {"part": part, "layers": len(layers), "int8": len(good), "work": total / needed}
-        if found["refusals"]:
-            return 0.0, measured, f"Not every TensorRT reads the file: {found['refusals'][0]}", values
         if total > self.largest_work * needed:
             message = f"The file multiplies {total / needed:.2f} times as much as the network."
             return 0.0, measured, message, values
