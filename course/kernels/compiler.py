@@ -1,0 +1,249 @@
+"""From a .cu file to one shared library that holds the kernels, the simulated GPU and a table of source lines.
+
+`compile_cu` needs g++ and CUDA's headers. What it returns needs neither: `process.py` runs it, also on another machine
+of the same kind. The library ends in a JSON text (`read_notes`): which line each instruction belongs to, the names of
+the kernels, what the compiler warned about.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from course.files import atomic_write
+from course.kernels import lines, rewrite, supported, tokens, toolkit
+from course.kernels.words import KernelError, RefusedError
+from course.paths import cache_dir
+
+SHIM = Path(__file__).resolve().parent / "shim"
+SECONDS = 180  # for one run of the compiler, on a slow or busy machine
+_MAGIC = b"cuda-on-cpu-notes"
+
+_COMMON = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-threadsafe-statics",
+           "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
+# An access that is moved, merged or made without need would be reported where the source has none. And GCC does not
+# instrument a struct that a call returns or takes: so that none is left, every function is inlined first.
+_CHECKED = ["-O1", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop", "-fno-tree-sink", "-fsanitize=thread",
+            "--param=tsan-instrument-func-entry-exit=0", "--param=tsan-distinguish-volatile=1",
+            "-fsanitize=bounds,integer-divide-by-zero", "-finline-functions", "-finline-small-functions",
+            *(f"--param={name}=100000" for name in (
+                "max-inline-insns-auto", "max-inline-insns-single", "max-inline-insns-small", "inline-unit-growth",
+                "large-function-growth", "large-stack-frame-growth"))]
+_FLAGS = {"checked": _CHECKED, "plain": ["-O2"]}
+_REDEFINED = {"memcpy": "cucpu_memcpy", "memmove": "cucpu_memmove", "memset": "cucpu_memset",
+              "__assert_fail": "cucpu_assert_fail"}
+
+
+@dataclass
+class Notes:
+    """What a compiled library knows of its source.
+
+    mode: "checked" or "plain". kernels: names. exports: name -> parameter names of the launchers.
+    lines: rows (address, file index, line), ascending; line 0 ends a stretch. files: names.
+    warnings: (file, line, text) of reads of variables that have no value.
+    """
+
+    source: str
+    mode: str
+    kernels: list[str] = field(default_factory=list)
+    exports: dict[str, list[str]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    lines: list[tuple[int, int, int]] = field(default_factory=list)
+    warnings: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
+               out: str | Path | None = None, tell: Callable[[str], object] = print) -> Path:
+    """Compile a .cu file for the CPU, unless the same text was compiled before.
+
+    Args:
+        mode: "checked" looks at every access to memory; "plain" is fast and finds only crashes.
+        defines: macros, as NAME or NAME=VALUE.
+        include: folders of headers besides the file's own.
+        out: a folder for the library instead of the course's cache.
+        tell: is called with a line if something takes long (headers that must be fetched first).
+
+    Returns: the library's path.
+
+    Raises:
+        RefusedError: the file uses what the checker does not do.
+        KernelError: the file is missing, does not compile, or g++ or the headers are missing.
+    """
+    source = Path(source).resolve()
+    if not source.is_file():
+        raise KernelError(f"{source.name} is missing.", f"There is no such file in {source.parent}.", "Check the name.")
+    if mode not in _FLAGS:
+        raise KernelError(f"There is no mode {mode!r}.", "The modes are checked and plain.", 'Write mode="checked".')
+    gxx, system = toolkit.gxx(), toolkit.headers(tell)
+    folder = Path(out).resolve() if out else cache_dir() / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [*(f"-D{name}" for name in defines), *(word for path in include for word in ("-I", str(Path(path).resolve())))]
+    text = _preprocess(gxx, source, options, system)
+    key = hashlib.sha256("\0".join([text, mode, *_COMMON, *_FLAGS[mode], _version(gxx), _digest(SHIM.parent.glob("*.py")),
+                                   _digest(SHIM.iterdir()), str(system)]).encode())
+    library = folder / f"{source.stem}-{mode}-{key.hexdigest()[:16]}.so"
+    if not library.is_file():
+        words = tokens.cut(text, _foreign)
+        _refuse_headers(text, system)
+        rewritten = rewrite.rewrite(words, mode == "checked")
+        notes = Notes(source.name, mode, rewritten.kernels, rewritten.exports)
+        # The table of call sites is declared behind the shim and in front of the learner's first word.
+        words[0].before += rewritten.prologue + f'# {words[0].line} "{words[0].file}"\n'
+        _build(gxx, tokens.joined(words) + rewritten.epilogue, source, system, notes, library, {os.path.normpath(word.file) for word in words})
+    return library
+
+
+def read_notes(library: str | Path) -> Notes:
+    """The notes at the end of a library that `compile_cu` made.
+
+    Raises:
+        KernelError: it is none, or it is damaged.
+    """
+    data = Path(library).read_bytes()
+    tail = len(_MAGIC) + 8
+    if data[-len(_MAGIC):] != _MAGIC:
+        raise KernelError(f"{Path(library).name} is no library of this course.", "Its notes are missing.",
+                          "Compile it with course.kernels.compile_cu.")
+    size, = struct.unpack("<Q", data[-tail:-len(_MAGIC)])
+    return Notes(**json.loads(data[-tail - size:-tail]))
+
+
+# ---------------------------------------------------------------- the steps
+def _preprocess(gxx: str, source: Path, options: list[str], system: toolkit.Headers) -> str:
+    command = [gxx, "-std=c++17", "-E", "-x", "c++", *options, "-I.", *system.flags, "-include", str(SHIM / "device.h"), source.name]
+    done = _run(command, source.parent)
+    if done.returncode:
+        raise KernelError(f"{source.name} does not compile.", first_error(done.stderr), "Repair this line.")
+    return done.stdout
+
+
+def _foreign(name: str, is_system: bool) -> bool:
+    return is_system or not name or name.startswith("<") or Path(name).is_relative_to(SHIM)
+
+
+def _refuse_headers(text: str, system: toolkit.Headers) -> None:
+    """A header of NVIDIA's that a file of the learner's includes, and that holds device code for nvcc only."""
+    known: dict[str, bool] = {}
+    own, last = False, ""
+    for match in re.finditer(r'^# (\d+) "([^"\n]*)"([ \d]*)$', text, re.M):
+        name, flags = match[2], match[3].split()
+        inside = any(Path(name).is_relative_to(folder) for folder in system.folders)
+        if "1" in flags and inside and own and Path(name).name not in supported.HEADERS:
+            raise RefusedError(f"{last}: the header <{os.path.relpath(name, system.folders[0])}> is not supported by the CPU checker.",
+                               "It holds device code that only nvcc can compile.",
+                               "docs/cuda_on_cpu.md lists the headers that can be used.")
+        own = known.setdefault(name, not _foreign(name, "3" in flags))
+        last = f"{name}:{match[1]}" if own else last
+
+
+def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: Notes, library: Path,
+           own: set[str]) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as work:
+        (Path(work) / "kernels.ii").write_text(code)
+        done = _run([gxx, *_COMMON, *_FLAGS[notes.mode], f"-fdebug-prefix-map={work}=.", "-x", "c++", "-fpreprocessed",
+                     "-c", "kernels.ii", "-o", "kernels.o"], work)
+        if done.returncode:
+            raise _does_not_compile(source, done.stderr)
+        notes.warnings = _warnings(done.stderr, source)
+        renames = [word for pair in _REDEFINED.items() for word in ("--redefine-sym", "=".join(pair))]
+        _must(_run(["objcopy", *renames, "kernels.o"], work), "objcopy")
+        done = _run([gxx, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", *map(str, _runtime(gxx, system)), "kernels.o", "-o", "kernels.so"], work)
+        if done.returncode:
+            raise _does_not_link(source, done.stderr)
+        notes.files, notes.lines = lines.table(Path(work) / "kernels.so", own)
+        tail = json.dumps(asdict(notes)).encode()
+        atomic_write(library, (Path(work) / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
+
+
+def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
+    """The simulated GPU as object files, compiled once."""
+    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
+    key = hashlib.sha256("\0".join([*flags, _version(gxx), _digest(SHIM.iterdir()), str(system)]).encode()).hexdigest()[:16]
+    folder = cache_dir() / "kernels" / f"runtime-{key}"
+    sources = sorted(SHIM.glob("*.cpp"))
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+            inside = Path(work) / "objects"
+            inside.mkdir()
+            for path in sources:
+                _must(_run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work), path.name)
+            try:
+                os.replace(inside, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+    return [folder / f"{path.stem}.o" for path in sources]
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Of our own sources: a library that an older course compiled is not taken."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(gxx: str) -> str:
+    return _run([gxx, "--version"], "/").stdout.splitlines()[0]
+
+
+def _run(command: Sequence[str], cwd: str | Path) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
+                              stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+    except FileNotFoundError as error:
+        raise KernelError(f"{command[0]} is missing.", "It belongs to g++ (package binutils).",
+                          "Debian and Ubuntu: sudo apt install g++.") from error
+    except subprocess.TimeoutExpired as error:
+        raise KernelError(f"{Path(command[0]).name} did not end within {SECONDS} s.",
+                          "The file is very large, or a template or constexpr function never ends.",
+                          "Look for a template that instantiates itself.") from error
+
+
+def _must(done: subprocess.CompletedProcess[str], name: str) -> None:
+    if done.returncode:
+        raise KernelError(f"The simulated GPU could not be built ({name}).", first_error(done.stderr),
+                          "Report this with the output of `g++ --version`.")
+
+
+# ---------------------------------------------------------------- what the compiler said
+def _does_not_compile(source: Path, said: str) -> KernelError:
+    error = first_error(said)
+    if re.search(r"inlining failed in call to .always_inline.*recursive inlining", error):
+        return RefusedError(f"{source.name}: recursion in device code is not supported by the CPU checker.", error,
+                            "Write it as a loop; docs/cuda_on_cpu.md lists what is supported.")
+    next_step = "Repair the first error first: later ones often follow from it."
+    if "was not declared in this scope" in error:
+        next_step = "Check the spelling. If nvcc knows the name, the CPU checker does not: see docs/cuda_on_cpu.md."
+    return KernelError(f"{source.name} does not compile.", error, next_step)
+
+
+def _does_not_link(source: Path, said: str) -> KernelError:
+    missing = sorted(set(re.findall(r"undefined reference to [`'](\w+)", said)))
+    names = ", ".join(missing[:5]) or "a function"
+    return RefusedError(f"{source.name}: {names} is not supported by the CPU checker.",
+                        "It is declared, but neither this file nor the simulated CUDA runtime defines it.",
+                        "Define it in this file, or see docs/cuda_on_cpu.md for what is supported.")
+
+
+def _warnings(said: str, source: Path) -> list[tuple[str, int, str]]:
+    found = re.findall(r"^([^:\n]+):(\d+):\d+: warning: (.*) \[-W(?:maybe-)?uninitialized\]$", said, re.M)
+    return sorted({(Path(file).name, int(line), text) for file, line, text in found if not Path(file).is_absolute()})
+
+
+def first_error(said: str) -> str:
+    """The compiler's first error with the line that it shows, else the last lines."""
+    shown = [line for line in said.splitlines() if line.strip()]
+    for index, line in enumerate(shown):
+        if re.search(r"\berror:|undefined reference", line):
+            return "\n    ".join(part.rstrip() for part in shown[index:index + 3])
+    return "\n    ".join(shown[-4:]) or "The compiler gave no reason."
