@@ -22,10 +22,11 @@ _MARKS = {"__shared__", "__device__", "__constant__", "__host__", "__global__"}
 class Rewritten:
     """What is known of a file after `rewrite`.
 
-    kernels: names of the __global__ functions. exports: name -> parameter names of each extern "C" function.
+    kernels, device_functions: names of the __global__ and the __device__ functions. exports: name -> parameter names of each extern "C" function.
     """
 
     kernels: list[str] = field(default_factory=list)
+    device_functions: list[str] = field(default_factory=list)
     exports: dict[str, list[str]] = field(default_factory=dict)
     prologue: str = ""
     epilogue: str = ""
@@ -52,8 +53,9 @@ class _Rewriter:
     def __init__(self, tokens: list[Token], checked: bool):
         self.tokens, self.checked = tokens, checked
         self.kernels: list[str] = []
+        self.device_functions: list[str] = ["operator()"]
         self.without_address: set[str] = set()  # templates and overloaded kernels
-        self.templates: set[str] = set()
+        self.templates: dict[str, int] = {}  # kernel -> number of its template parameters
         self.exports: dict[str, list[str]] = {}
         self.sites: list[str] = []
         self.shared_names: set[str] = set()
@@ -97,8 +99,10 @@ class _Rewriter:
                     self.without_address.add(named[0])
                 self.kernels.append(named[0])
                 if head[0].text == "template":
-                    self.templates.add(named[0])
-            elif (is_c or named[0] in c_names) and "__device__" not in words and "static" not in words:
+                    self.templates[named[0]] = len(split(head[2:_angle_close(head, 1)]))
+            elif "__device__" in words:
+                self.device_functions.append(named[0])
+            elif (is_c or named[0] in c_names) and "static" not in words:
                 self.exports[named[0]] = named[1]
 
     @staticmethod
@@ -386,10 +390,12 @@ class _Rewriter:
             self._refuse(token, "this <<<", "write the launch as kernel<<<grid, block>>>(...) in one statement")
         last = close(self.tokens, end + 3)
         kernel = self.tokens[start:index]
-        expression, name = spelled(kernel), kernel[-1].text
-        if expression.endswith("<" + ">"):
-            name = ""
-        hidden = name in self.templates or name in self.without_address
+        expression, given = spelled(kernel), 0
+        name = kernel[-1].text
+        if name == ">":  # explicit template arguments; those that are left out are deduced
+            opens = angle_opening(kernel, len(kernel) - 1)
+            name, given = kernel[opens - 1].text, len(split(kernel[opens + 1:-1]))
+        hidden = given < self.templates.get(name, 0) or name in self.without_address
         address = "nullptr" if hidden else f"::cucpu::address({expression})"
         arguments = self.tokens[end + 4:last]
         for part in split(arguments):
@@ -444,9 +450,19 @@ class _Rewriter:
         exports = "".join(f'\nstatic ::cucpu::Export cucpu_export_{number}("{name}", "{",".join(names)}", '
                           f"::cucpu::callerOf(&{name}).types(), ::cucpu::callerOf(&{name}).entry<&{name}>());"
                           for number, (name, names) in enumerate(self.exports.items()))
-        return Rewritten(self.kernels, self.exports, "extern const ::cucpu::Where cucpu_where[];\n",
+        return Rewritten(self.kernels, self.device_functions, self.exports, "extern const ::cucpu::Where cucpu_where[];\n",
                          f'\nconst ::cucpu::Where cucpu_where[] = {{{table}}};\n'
                          f"namespace cucpu {{ bool checked = {'true' if self.checked else 'false'}; }}{exports}\n")
+
+
+def _angle_close(words: list[Token], index: int) -> int:
+    """Index of the `>` that closes the `<` at `index`."""
+    depth = 0
+    for at in range(index, len(words)):
+        depth += (words[at].text == "<") - (words[at].text == ">")
+        if depth == 0:
+            return at
+    return len(words)
 
 
 def _until(words: list[Token], stop: str) -> list[Token]:
