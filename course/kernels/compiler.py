@@ -47,7 +47,7 @@ class Notes:
 
     mode: "checked" or "plain". kernels: names. exports: name -> parameter names of the launchers.
     lines: rows (address, file index, line), ascending; line 0 ends a stretch. files: names.
-    warnings: (file, line, text) of reads of variables that have no value.
+    warnings: (file, line, text, functions) of reads of variables that have no value.
     """
 
     source: str
@@ -56,7 +56,7 @@ class Notes:
     exports: dict[str, list[str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     lines: list[tuple[int, int, int]] = field(default_factory=list)
-    warnings: list[tuple[str, int, str]] = field(default_factory=list)
+    warnings: list[tuple[str, int, str, list[str]]] = field(default_factory=list)
 
 
 def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
@@ -246,9 +246,24 @@ def _does_not_link(source: Path, said: str) -> KernelError:
                         "Define it in this file, or see docs/cuda_on_cpu.md for what is supported.")
 
 
-def _warnings(said: str) -> list[tuple[str, int, str]]:
-    found = re.findall(r"^([^:\n]+):(\d+):\d+: warning: (.*) \[-W(?:maybe-)?uninitialized\]$", said, re.M)
-    return sorted({(Path(file).name, int(line), text) for file, line, text in found if not Path(file).is_absolute()})
+def _warnings(said: str) -> list[tuple[str, int, str, list[str]]]:
+    """Reads of variables without a value: where the variable is declared, the sentence, the functions it was seen in."""
+    found: dict[tuple[str, int, str], set[str]] = {}
+    functions: set[str] = set()
+    lines = said.splitlines()
+    for number, line in enumerate(lines):
+        if context := re.match(r"\S+: In .*?(?:function|instantiation of) '(.*)'", line):
+            functions = {context[1]}
+        elif inlined := re.search(r"inlined from '(.*)' at ", line):
+            functions.add(inlined[1])
+        warning = re.match(r"([^:]+):(\d+):\d+: warning: ('[^']*') (is|may be) used uninitialized \[", line)
+        if not warning or Path(warning[1]).is_absolute():
+            continue
+        declared = next((note for later in lines[number + 1:number + 8]
+                         if (note := re.match(r"([^:]+):(\d+):\d+: note: '[^']*' (?:was )?declared here", later))), warning)
+        text = f"{warning[3]} {warning[4]} used before it has a value, in line {warning[2]}"
+        found.setdefault((Path(declared[1]).name, int(declared[2]), text), set()).update(functions)
+    return [(*where, sorted(names)) for where, names in sorted(found.items())]
 
 
 def first_error(said: str) -> str:

@@ -30,6 +30,8 @@ def explained(found: Mapping, notes: Notes, order: int, sizes: Mapping[str, int]
     place = None
     if other:
         place = Place(*lines.look_up(notes.files, notes.lines, other["pc"]), _index(other.get("thread")), _index(other.get("block")), other["access"])
+    if second := next((where for where in found.get("places", []) if where["thread"] != found["thread"]), None):
+        place = Place(second["file"], second["line"], _index(second["thread"]), _index(found["block"]), second["what"])
     message, advice = _WORDS.get(found["kind"], _unknown)(found, sizes)
     return Finding(found["kind"], message, advice, file, line, found.get("kernel", ""), _index(found.get("thread")),
                    _index(found.get("block")), found.get("buffer", ""), found.get("offset"), place, (order,), dict(found))

@@ -1,6 +1,7 @@
 """A compiled .cu file: call its launchers, check them, record who touches what."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,11 @@ class Module:
         if self.notes.mode != "checked":
             raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.", "It does not look at accesses.",
                               'Load it with mode="checked".')
-        findings, first = list(self._warnings()), None
+        findings, first = [], None
         for order in orders:
             reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap)
             first = first or reply
-            findings += self._findings(reply, order, launcher, arguments)
+            findings += [*self._warnings(reply, order), *self._findings(reply, order, launcher, arguments)]
         if first is None:
             raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
         return Report(self.notes.source, launcher, merged(findings), tuple(orders), tuple(first.outputs), first.result, first.printed)
@@ -115,9 +116,14 @@ class Module:
         reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most, wrap=self.wrap)
         return traced(reply, self.notes)
 
-    def _warnings(self) -> Iterable[Finding]:
-        for file, line, text in self.notes.warnings:
-            yield explained({"kind": "uninitialized-variable", "file": file, "line": line, "text": text}, self.notes, -1, {})
+    def _warnings(self, reply: process.Reply, order: int) -> Iterable[Finding]:
+        """What the compiler said of the kernels that ran (and of functions that belong to no kernel)."""
+        ran = {name.split("<")[0].split("::")[-1] for name in reply.launched}
+        for file, line, text, functions in self.notes.warnings:
+            of = [kernel for kernel in self.kernels if any(re.search(rf"\b{kernel}\b", function) for function in functions)]
+            if not of or ran & set(of):
+                yield explained({"kind": "uninitialized-variable", "file": file, "line": line, "text": text,
+                                 "kernel": of[0] if of else ""}, self.notes, order, {})
 
     def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> tuple[Finding, ...]:
         sizes = {}

@@ -30,13 +30,14 @@ class Reply:
     """What the process said.
 
     findings: as the checker wrote them (`report.py` puts them into words). outputs: of `out` and `inout`, in the order
-    of the arguments. result: what the launcher returned. seconds: of each call. printed: by kernels and launcher.
+    of the arguments. launched: kernels. result: what the launcher returned. seconds: of each call. printed: by kernels and launcher.
     """
 
     findings: list[dict]
     outputs: list[np.ndarray]
     names: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
+    launched: list[str] = field(default_factory=list)
     result: int = 0
     seconds: list[float] = field(default_factory=list)
     printed: str = ""
@@ -85,7 +86,8 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
                    for item in given if isinstance(item, Buffer) and item.flags & 2]
         report = said.get("report", said if "findings" in said else {})
         printed.seek(0)
-        answer = Reply(report.get("findings", []), outputs, report.get("regions", []), report.get("shared", []), said.get("result", -1),
+        answer = Reply(report.get("findings", []), outputs, report.get("regions", []), report.get("shared", []), report.get("launched", []),
+                       said.get("result", -1),
                        [ns / 1e9 for ns in said.get("nanoseconds", [])], printed.read(PRINTED).decode(errors="replace"),
                        report.get("accesses", 0), traced=report.get("trace", 0))
         if not said:

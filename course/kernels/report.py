@@ -21,7 +21,7 @@ Index = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Place:
-    """An access: which thread of which block, where in the source. access: read, write or atomic."""
+    """Which thread of which block did what, where in the source. access: read, write, atomic, or the name of a barrier."""
 
     file: str
     line: int

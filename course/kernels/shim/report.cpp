@@ -75,7 +75,11 @@ std::string reportJson()
     for (Region* region : regions) names += (names.empty() ? "" : ",") + quoted(region->name);
     std::string shared;
     for (SharedVariable* variable : sharedVariables) shared += (shared.empty() ? "" : ",") + quoted(variable->name);
-    return Json().raw("findings", "[" + list + "]").num("accesses", R.accesses).num("switches", R.switches).num("trace", R.traceCount)
+    std::map<std::string, int> kernels;
+    for (LaunchRecord& record : R.launches) kernels[record.kernel] = 1;
+    std::string launched;
+    for (auto& kernel : kernels) launched += (launched.empty() ? "" : ",") + quoted(kernel.first);
+    return Json().raw("launched", "[" + launched + "]").raw("findings", "[" + list + "]").num("accesses", R.accesses).num("switches", R.switches).num("trace", R.traceCount)
         .raw("regions", "[" + names + "]").raw("shared", "[" + shared + "]").num("status", R.sticky).end();
 }
 void writeReply(const std::string& text)
