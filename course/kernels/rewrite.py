@@ -13,7 +13,7 @@ from course.kernels.tokens import CLOSERS, OPENERS, Token, angle_opening, close,
 from course.kernels.words import RefusedError
 
 _STORAGE = {"static", "extern", "inline", "__inline__", "__inline"}
-_ATTRIBUTES = {"__attribute__", "alignas", "__align__", "__declspec", "decltype", "__launch_bounds__", "__maxnreg__"}
+_ATTRIBUTES = {"__attribute__", "alignas", "__align__", "__launch_bounds__", "__maxnreg__"}
 _PLAIN = '__attribute__((no_sanitize("thread")))'
 _MARKS = {"__shared__", "__device__", "__constant__", "__host__", "__global__"}
 
@@ -112,7 +112,7 @@ class _Rewriter:
     @staticmethod
     def _scope(head: list[Token], outer: str) -> str:
         """What the brace behind `head` opens."""
-        words = [token.text for token in _without_alignment(head)]
+        words = [token.text for token in _without_attributes(head)]
         if words[:2] == ["template", "<"]:
             depth = 0
             for at, word in enumerate(words):
@@ -138,7 +138,7 @@ class _Rewriter:
         angle = index = 0
         while index < len(head):
             text = head[index].text
-            if text in _ATTRIBUTES and index + 1 < len(head) and head[index + 1].text == "(":
+            if text in _ATTRIBUTES | {"decltype"} and index + 1 < len(head) and head[index + 1].text == "(":
                 index = close(head, index + 1)
             elif text == "<" and index and (head[index - 1].kind == "name"):
                 angle += 1
@@ -287,10 +287,8 @@ class _Rewriter:
         start, end = self._statement(index)
         if index in self.in_class:
             self._refuse(token, "a __shared__ member of a class", "declare it in the kernel")
-        words = [t for t in self.tokens[start:end] if t.text not in _MARKS | _STORAGE]
+        words = _without_attributes([t for t in self.tokens[start:end] if t.text not in _MARKS | _STORAGE])
         extern = any(t.text == "extern" for t in self.tokens[start:end])
-        if extern:
-            words = _without_alignment(words)
         base, names = self._declarators(words, token)
         text = ""
         for front, name, dimensions, value in names:
@@ -331,7 +329,7 @@ class _Rewriter:
             self._refuse(token, f"extern {token.text}", "one file is one program here; define the variable in it")
         if "template" in texts or index in self.in_class or index not in self.in_namespace:
             self._refuse(token, f"a {token.text} variable inside a class, a function or a template", "declare it at file scope")
-        base, names = self._declarators([t for t in words if t.text not in _STORAGE], token)
+        base, names = self._declarators(_without_attributes([t for t in words if t.text not in _STORAGE]), token)
         text = ""
         for front, name, dimensions, value in names:
             self.count += 1
@@ -346,7 +344,7 @@ class _Rewriter:
             text = self.tokens[at].text
             if text == "operator":
                 return True
-            if text in _ATTRIBUTES:
+            if text in _ATTRIBUTES | {"decltype"}:
                 if self.tokens[at + 1].text == "(":
                     at = close(self.tokens, at + 1)
             elif text == "<" and self.tokens[at - 1].kind == "name":
@@ -470,8 +468,8 @@ def _until(words: list[Token], stop: str) -> list[Token]:
     return words[:texts.index(stop)] if stop in texts else words
 
 
-def _without_alignment(words: list[Token]) -> list[Token]:
-    """The declaration without attributes: dynamic shared memory is aligned to 16 bytes, whatever it says."""
+def _without_attributes(words: list[Token]) -> list[Token]:
+    """The declaration without alignment: the simulated GPU gives every variable at least 16 bytes of it."""
     kept, at = [], 0
     while at < len(words):
         if words[at].text in _ATTRIBUTES and at + 1 < len(words) and words[at + 1].text == "(":
