@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from course.paths import cache_dir
 
 HEADERS = ("nvidia-cuda-runtime==13.0.*", "nvidia-cuda-crt==13.0.*", "nvidia-cuda-cccl==13.0.*")
 """6 MB: what a .cu file includes."""
-COMPILER = ("nvidia-cuda-nvcc==13.0.*", "nvidia-nvvm==13.0.*", *HEADERS, "nvidia-cuda-cuobjdump")
-"""103 MB: nvcc, ptxas, and cuobjdump, which shows the machine code."""
+COMPILER = ("nvidia-cuda-nvcc==13.0.*", "nvidia-nvvm==13.0.*", *HEADERS)
+"""105 MB: nvcc and ptxas."""
+DISASSEMBLER = ("nvidia-cuda-cuobjdump>=13.2,<14", "nvidia-cuda-nvdisasm>=13.2,<14")
+"""6 MB: cuobjdump shows the machine code; it calls nvdisasm. (There is none of 13.0; newer ones read its files.)"""
 SECONDS = 900  # for one package, on a slow connection
 
 
@@ -48,8 +51,8 @@ def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) ->
     try:
         for number, requirement in enumerate(requirements, 1):
             started = time.perf_counter()
-            _pip(requirement, partial)
-            tell(f"[{number}/{len(requirements)}] {requirement.split('=')[0]}, {time.perf_counter() - started:.0f} s, "
+            _install(requirement, partial)
+            tell(f"[{number}/{len(requirements)}] {re.split('[=<>]', requirement)[0]}, {time.perf_counter() - started:.0f} s, "
                  f"{_bytes(partial) / 1e6:.0f} MB so far")
         try:
             os.replace(partial, target)
@@ -61,9 +64,19 @@ def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) ->
     return target
 
 
+def _install(requirement: str, target: Path) -> None:
+    """One package beside the others: pip itself would replace the folder that they share."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pip.") as alone:
+        _pip(requirement, Path(alone))
+        shutil.copytree(alone, target, dirs_exist_ok=True, symlinks=True)
+    for program in target.glob("nvidia/*/bin/*"):
+        if program.is_file():
+            program.chmod(program.stat().st_mode | 0o111)
+
+
 def _pip(requirement: str, target: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
-               "--no-deps", "--only-binary", ":all:", "--upgrade", "--target", str(target), requirement]
+               "--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
                               stdin=subprocess.DEVNULL)

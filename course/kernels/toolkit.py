@@ -63,6 +63,35 @@ def roots() -> Iterator[Path]:
         yield packages.folder(wanted) / "nvidia" / f"cu{MAJOR}"
 
 
+def nvcc(tell: Callable[[str], object] = print) -> Path:
+    """The path of nvcc, fetched from PyPI (105 MB, once) if no toolkit of the right version is here.
+
+    Raises:
+        KernelError: it is not here and cannot be fetched.
+    """
+    for root in roots():
+        if (root / "bin" / "nvcc").is_file() and (root / "nvvm" / "bin" / "cicc").is_file() and _headers(root):
+            return root / "bin" / "nvcc"
+    tell("There is no nvcc here: fetching NVIDIA's compiler from PyPI (105 MB, once)")
+    return packages.fetch(packages.COMPILER, tell) / "nvidia" / f"cu{MAJOR}" / "bin" / "nvcc"
+
+
+def cuobjdump(tell: Callable[[str], object] = print) -> tuple[Path, Path]:
+    """The paths of cuobjdump and of nvdisasm, which it calls; from PyPI (6 MB, once) if they are not here.
+
+    Raises:
+        KernelError: they are not here and cannot be fetched.
+    """
+    folders = [root / "bin" for root in roots()] + [Path(path).parent for path in (shutil.which("cuobjdump"),) if path]
+    for folder in folders:
+        if (folder / "cuobjdump").is_file() and (folder / "nvdisasm").is_file():
+            return folder / "cuobjdump", folder / "nvdisasm"
+    if not packages.folder(packages.DISASSEMBLER).is_dir():
+        tell("There is no cuobjdump here: fetching it from PyPI (6 MB, once)")
+    folder = packages.fetch(packages.DISASSEMBLER, tell) / "nvidia" / f"cu{MAJOR}" / "bin"
+    return folder / "cuobjdump", folder / "nvdisasm"
+
+
 def gxx() -> str:
     """The path of g++ (CXX, if that is one): the checker needs its -fsanitize=thread and x86-64 or any other Linux.
 
