@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[s
     gxx, system = toolkit.gxx(), toolkit.headers(tell)
     folder = Path(out).resolve() if out else cache_dir() / "kernels"
     folder.mkdir(parents=True, exist_ok=True)
-    options = [*(f"-D{name}" for name in defines), *(word for path in include for word in ("-I", str(Path(path).resolve())))]
-    text = _preprocess(gxx, source, options, system)
+    options = [word for path in include for word in ("-I", str(Path(path).resolve()))]
+    text = _preprocess(gxx, source, defines, options, system)
     key = hashlib.sha256("\0".join([text, mode, *_COMMON, *_FLAGS[mode], _version(gxx), _digest(SHIM.parent.glob("*.py")),
                                    _digest(SHIM.iterdir()), str(system)]).encode())
     library = folder / f"{source.stem}-{mode}-{key.hexdigest()[:16]}.so"
@@ -117,16 +118,19 @@ def read_notes(library: str | Path) -> Notes:
 
 
 # ---------------------------------------------------------------- the steps
-def _preprocess(gxx: str, source: Path, options: list[str], system: toolkit.Headers) -> str:
-    command = [gxx, "-std=c++17", "-E", "-x", "c++", *options, "-I.", *system.flags, "-include", str(SHIM / "device.h"), source.name]
-    done = _run(command, source.parent)
+def _preprocess(gxx: str, source: Path, defines: Sequence[str], options: list[str], system: toolkit.Headers) -> str:
+    # Macros come behind the shim, whose own names they must not change: as a second included file, from standard input.
+    macros = "".join(f"#define {name} {value if given else 1}\n" for name, given, value in (word.partition("=") for word in defines))
+    command = [gxx, "-std=c++17", "-E", "-x", "c++", *options, "-I.", *system.flags, "-include", str(SHIM / "device.h"),
+               *(["-include", "/dev/stdin"] if macros else []), source.name]
+    done = _run(command, source.parent, macros)
     if done.returncode:
         raise KernelError(f"{source.name} does not compile.", first_error(done.stderr), "Repair this line.")
     return done.stdout
 
 
 def _foreign(name: str, is_system: bool) -> bool:
-    return is_system or not name or name.startswith("<") or Path(name).is_relative_to(SHIM)
+    return is_system or not name or name.startswith(("<", "/dev/")) or Path(name).is_relative_to(SHIM)
 
 
 def _refuse_headers(text: str, system: toolkit.Headers) -> None:
@@ -184,8 +188,12 @@ def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
             inside = Path(work) / "objects"
             inside.mkdir()
-            for path in sources:
+
+            def one(path: Path) -> None:
                 _must(_run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work), path.name)
+
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(one, sources))
             try:
                 os.replace(inside, folder)
             except OSError:
@@ -207,10 +215,10 @@ def _version(gxx: str) -> str:
     return _run([gxx, "--version"], "/").stdout.splitlines()[0]
 
 
-def _run(command: Sequence[str], cwd: str | Path) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], cwd: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+                              input=text, env={**os.environ, "LC_ALL": "C"})
     except FileNotFoundError as error:
         raise KernelError(f"{command[0]} is missing.", "It belongs to g++ (package binutils).",
                           "Debian and Ubuntu: sudo apt install g++.") from error
