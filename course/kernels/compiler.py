@@ -27,8 +27,9 @@ SHIM = Path(__file__).resolve().parent / "shim"
 SECONDS = 180  # for one run of the compiler, on a slow or busy machine
 _MAGIC = b"cuda-on-cpu-notes"
 
+# -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard page.
 _COMMON = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-threadsafe-statics",
-           "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
+           "-fno-finite-loops", "-fstack-clash-protection", "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
 # An access that is moved, merged or made without need would be reported where the source has none. And GCC does not
 # instrument a struct that a call returns or takes: so that none is left, every function is inlined first.
 _CHECKED = ["-O1", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop", "-fno-tree-sink", "-fsanitize=thread",

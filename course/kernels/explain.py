@@ -9,7 +9,7 @@ from course.kernels.compiler import Notes
 from course.kernels.report import Finding, Index, Place
 
 _SPACES = {"global": "global memory", "shared": "shared memory", "constant": "constant memory", "host": "memory of the host",
-           "null": "address 0", "another thread's local": "a local variable of another thread", "unallocated": "memory that was not allocated"}
+           "null": "address 0", "another thread's local": "a local variable of another thread", "nowhere": "no buffer, far behind or in front of all", "unallocated": "shared memory that the block does not have"}
 _SCOPES = {
     "warp": "Threads of one warp do not run in lockstep: put __syncwarp() between the two accesses. A shuffle or a vote does not order memory.",
     "block": "Put __syncthreads() between the two accesses, where all threads of the block pass it; in a loop often a second one, at its end.",
@@ -77,6 +77,7 @@ def _out_of_bounds(found: Mapping, sizes: Mapping[str, int]) -> tuple[str, str]:
     if "buffer" not in found:
         advice = {"null": "The pointer is null: the launcher got None, or it was never set.",
                   "host": "A kernel can use pointers of the device only: parameters of the launcher, cudaMalloc, __device__ and __shared__ variables.",
+                  "nowhere": "The index is far off: look for a product that no longer fits into an int (use size_t), and for bytes taken as elements.",
                   "unallocated": "No dynamic shared memory was given: the third number in <<<grid, block, bytes>>>. Otherwise the index is far off."}
         return (f"{what}: it hits {_SPACES.get(found['space'], found['space'])}",
                 advice.get(found["space"], "A thread's local variables are its own: share values through __shared__ memory."))

@@ -84,7 +84,7 @@ CUCPU_COLD static void outOfBounds(uptr address, u32 bytes, u32 flags, u32 pc)
         json.str("kind", region && region->freed ? "use-after-free" : "out-of-bounds").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes);
         if (region) at(json, *region, address);
         else if (address - R.stacks < kMaxThreads * kStackBytes) json.str("space", "another thread's local");
-        else json.str("space", address < 4096 ? "null" : isDevice(address) ? "unallocated" : "host");
+        else json.str("space", address < 4096 ? "null" : address - arena < kArenaBytes ? "nowhere" : isDevice(address) ? "unallocated" : "host");
         add(json.end());
     }
     abortLaunch(cudaErrorIllegalAddress);
