@@ -29,10 +29,11 @@ _MAGIC = b"cuda-on-cpu-notes"
 
 # -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard page.
 _COMMON = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-threadsafe-statics",
-           "-fno-finite-loops", "-fstack-clash-protection", "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
+           "-fno-gnu-unique", "-fno-finite-loops", "-fstack-clash-protection", "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
 # An access that is moved, merged or made without need would be reported where the source has none. And GCC does not
-# instrument a struct that a call returns or takes: so that none is left, every function is inlined first.
-_CHECKED = ["-O1", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop", "-fno-tree-sink", "-fsanitize=thread",
+# instrument a struct that a call returns or takes: so that none is left, every function is inlined first. Constant
+# propagation takes a variable without a value for whatever value suits it, and so hides that it has none.
+_CHECKED = ["-O1", "-fno-tree-ccp", "-fno-tree-fre", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop", "-fno-tree-sink", "-fsanitize=thread",
             "--param=tsan-instrument-func-entry-exit=0", "--param=tsan-distinguish-volatile=1",
             "-fsanitize=bounds,integer-divide-by-zero", "-finline-functions", "-finline-small-functions",
             *(f"--param={name}=100000" for name in (
@@ -158,24 +159,40 @@ def _as_on_the_device(headers: str) -> str:
 
 def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: Notes, library: Path,
            own: set[str], device: list[str]) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as work:
-        (Path(work) / "kernels.ii").write_text(code)
-        dump = ["-fdump-tree-tsan-lineno=kernels.tsan"] if notes.mode == "checked" else []
-        done = _run([gxx, *_COMMON, *_FLAGS[notes.mode], *dump, f"-fdebug-prefix-map={work}=.", "-x", "c++", "-fpreprocessed",
-                     "-c", "kernels.ii", "-o", "kernels.o"], work)
-        if done.returncode:
-            raise _does_not_compile(source, done.stderr)
-        notes.warnings = _warnings(done.stderr)
-        if dump:
-            blind.refuse_hidden_accesses((Path(work) / "kernels.tsan").read_text(errors="replace"), own, notes.kernels + device)
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as name:
+        work = Path(name)
+        # Checked code is there twice, so that a difference shows a local variable that is used before it has a value.
+        variants = {"pattern": 0, "zero": 1} if notes.mode == "checked" else {"plain": 0}
+        for variant, number in variants.items():
+            (work / f"{variant}.ii").write_text(code.replace(rewrite.VARIANT, str(number)))
+
+        def one(variant: str) -> subprocess.CompletedProcess[str]:
+            special = {"plain": [], "pattern": ["-ftrivial-auto-var-init=pattern", "-fdump-tree-tsan-lineno=kernels.tsan"],
+                       "zero": ["-ftrivial-auto-var-init=zero"]}[variant]
+            return _run([gxx, *_COMMON, *_FLAGS[notes.mode], *special, f"-fdebug-prefix-map={name}=.", "-x", "c++",
+                         "-fpreprocessed", "-c", f"{variant}.ii", "-o", f"{variant}.o"], work)
+
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(one, variants))
+        for each in done:
+            if each.returncode:
+                raise _does_not_compile(source, each.stderr)
+        notes.warnings = _warnings(done[0].stderr)
+        if notes.mode == "checked":
+            blind.refuse_hidden_accesses((work / "kernels.tsan").read_text(errors="replace"), own, notes.kernels + device)
+            # The second variant keeps its functions to itself: they have the names of the first one's.
+            _must(_run(["ld", "-r", "--force-group-allocation", "zero.o", "-o", "alone.o"], work), "ld")
+            _must(_run(["objcopy", "--wildcard", "--localize-symbol=*", "alone.o", "zero.o"], work), "objcopy")
         renames = [word for pair in _REDEFINED.items() for word in ("--redefine-sym", "=".join(pair))]
-        _must(_run(["objcopy", *renames, "kernels.o"], work), "objcopy")
-        done = _run([gxx, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", *map(str, _runtime(gxx, system)), "kernels.o", "-o", "kernels.so"], work)
-        if done.returncode:
-            raise _does_not_link(source, done.stderr)
-        notes.files, notes.lines = lines.table(Path(work) / "kernels.so", own)
+        for variant in variants:
+            _must(_run(["objcopy", *renames, f"{variant}.o"], work), "objcopy")
+        linked = _run([gxx, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", *map(str, _runtime(gxx, system)),
+                       *(f"{variant}.o" for variant in variants), "-o", "kernels.so"], work)
+        if linked.returncode:
+            raise _does_not_link(source, linked.stderr)
+        notes.files, notes.lines = lines.table(work / "kernels.so", own)
         tail = json.dumps(asdict(notes)).encode()
-        atomic_write(library, (Path(work) / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
+        atomic_write(library, (work / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
 
 
 def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:

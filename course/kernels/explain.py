@@ -139,7 +139,8 @@ def _uninitialized(found: Mapping, sizes: Mapping[str, int]) -> tuple[str, str]:
 
 
 def _uninitialized_variable(found: Mapping, sizes: Mapping[str, int]) -> tuple[str, str]:
-    return found["text"], "Give the variable a value where it is declared, for example 0."
+    return (found.get("text", "a local variable is used before it has a value: what it holds by chance changes the result"),
+            "Give the variable a value where it is declared, for example 0; an array needs = {}.")
 
 
 def _unwritten(found: Mapping, sizes: Mapping[str, int]) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def main() -> None:
         getattr(library, name).restype = ctypes.c_char_p
     library.cucpu_buffer.restype = ctypes.c_void_p
     library.cucpu_buffer.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int]
-    library.cucpu_begin.argtypes = [ctypes.c_uint, ctypes.c_double, ctypes.c_size_t, ctypes.c_int]
+    library.cucpu_begin.argtypes = [ctypes.c_uint, ctypes.c_double, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
     try:
         function = chosen(json.loads(library.cucpu_exports()), request["function"])
         types = function["types"].split(",") if function["types"] else []
@@ -43,7 +43,7 @@ def main() -> None:
         if len(types) != len(request["arguments"]):
             raise Misuse(f"{function['name']} takes {len(types)} arguments, not {len(request['arguments'])}.",
                          f"Its parameters are {signature(names, types)}.", "Give one argument for each parameter, in this order.")
-        library.cucpu_begin(request["order"], request["seconds"], request["shared_bytes"], reply_fd)
+        library.cucpu_begin(request["order"], request["seconds"], request["shared_bytes"], reply_fd, request["undefined"])
         slots, buffers = (ctypes.c_uint64 * max(1, len(types)))(), []
         for index, (argument, kind) in enumerate(zip(request["arguments"], types)):
             where = f"{function['name']}'s parameter {names[index] or index + 1}"
@@ -65,7 +65,7 @@ def main() -> None:
         library.cucpu_trace(ctypes.c_uint64(request["trace"]), trace_fd)
     result, nanoseconds, times, ended = ctypes.c_int64(), ctypes.c_uint64(), [], 0
     for _ in range(request["repeats"]):
-        ended = library.cucpu_call(function["name"].encode(), slots, ctypes.byref(result), ctypes.byref(nanoseconds))
+        ended = library.cucpu_call(function["name"].encode(), request["variant"], slots, ctypes.byref(result), ctypes.byref(nanoseconds))
         if ended:
             break
         times.append(nanoseconds.value)

@@ -94,9 +94,18 @@ class Module:
                               'Load it with mode="checked".')
         findings, first = [], None
         for order in orders:
-            reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap)
-            first = first or reply
-            findings += [*self._warnings(reply, order), *self._findings(reply, order, launcher, arguments)]
+            how = dict(order=order, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap)
+            reply = process.call(self.library, launcher, arguments, **how)
+            found = self._findings(reply, order, launcher, arguments)
+            if any(finding.kind == "undefined-shuffle" for finding in found):
+                other = process.call(self.library, launcher, arguments, **how, undefined=0x3c)
+                if not _differ(reply, other):  # the value is thrown away
+                    found = tuple(finding for finding in found if finding.kind != "undefined-shuffle")
+            if first is None:
+                first = reply
+                if reply.seconds and _differ(reply, process.call(self.library, launcher, arguments, **how, variant=1)):
+                    found += self._uninitialized(reply, order)
+            findings += found
         if first is None:
             raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
         return Report(self.notes.source, launcher, merged(findings), tuple(orders), tuple(first.outputs), first.result, first.printed)
@@ -116,14 +125,16 @@ class Module:
         reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most, wrap=self.wrap)
         return traced(reply, self.notes)
 
-    def _warnings(self, reply: process.Reply, order: int) -> Iterable[Finding]:
-        """What the compiler said of the kernels that ran (and of functions that belong to no kernel)."""
+    def _uninitialized(self, reply: process.Reply, order: int) -> tuple[Finding, ...]:
+        """The outputs depend on what a local variable holds before it has a value. Which one, the compiler may know."""
         ran = {name.split("<")[0].split("::")[-1] for name in reply.launched}
+        named = []
         for file, line, text, functions in self.notes.warnings:
             of = [kernel for kernel in self.kernels if any(re.search(rf"\b{kernel}\b", function) for function in functions)]
             if not of or ran & set(of):
-                yield explained({"kind": "uninitialized-variable", "file": file, "line": line, "text": text,
-                                 "kernel": of[0] if of else ""}, self.notes, order, {})
+                named.append({"file": file, "line": line, "text": text, "kernel": (of or [""])[0]})
+        named = named or [{"kernel": reply.launched[0] if len(reply.launched) == 1 else ""}]
+        return tuple(explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named)
 
     def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> tuple[Finding, ...]:
         sizes = {}
@@ -152,3 +163,7 @@ def check(source: str | Path, launcher: str, *arguments: object, orders: Sequenc
           shared_bytes: int = 99 << 10, defines: Sequence[str] = ()) -> Report:
     """Compile a .cu file and check one of its launchers: `load(source).check(launcher, ...)`."""
     return load(source, defines=defines).check(launcher, *arguments, orders=orders, seconds=seconds, shared_bytes=shared_bytes)
+
+
+def _differ(a: process.Reply, b: process.Reply) -> bool:
+    return a.result != b.result or any(one.tobytes() != other.tobytes() for one, other in zip(a.outputs, b.outputs))

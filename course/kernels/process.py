@@ -47,13 +47,16 @@ class Reply:
 
 
 def call(library: str | Path, function: str, arguments: Sequence[object], *, order: int = 0, seconds: float = 10.0,
-         shared_bytes: int = 99 << 10, repeats: int = 1, trace: int = 0, wrap: Wrap | None = None) -> Reply:
+         shared_bytes: int = 99 << 10, repeats: int = 1, trace: int = 0, variant: int = 0, undefined: int = 0xff,
+         wrap: Wrap | None = None) -> Reply:
     """Call `function` of a library that `compile_cu` made.
 
     Args:
         order: 0 forward, 1 reversed, any other number seeds a random order of threads and blocks.
         seconds: limit for all calls together.
         trace: how many accesses are recorded at most.
+        variant: 0, or 1 for the same code with zero in local variables that have no value (mode checked only).
+        undefined: the byte in the result of a shuffle that has none.
         wrap: puts the command into a sandbox: gets it as a list of words, returns another. The sandbox must show the
             library and this package's loader.py, and pass file descriptors on.
 
@@ -72,7 +75,8 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
             if isinstance(item, Buffer) and item.array is not None:
                 view[item.offset:item.offset + item.bytes] = item.array.reshape(-1).view(np.uint8)
         request = {"function": function, "arguments": [item.message() for item in given], "order": order, "seconds": seconds,
-                   "shared_bytes": shared_bytes, "repeats": repeats, "trace": trace}
+                   "shared_bytes": shared_bytes, "repeats": repeats, "trace": trace,
+                   "variant": variant, "undefined": undefined}
         files = [file.fileno() for file in (data, reply, record)]
         command = [sys.executable, "-I", "-S", str(LOADER), str(Path(library).resolve()), *map(str, files)]
         status = _run(wrap(command) if wrap else command, json.dumps(request).encode(), files, printed, seconds + GRACE)

@@ -14,6 +14,8 @@ from course.kernels.words import RefusedError
 
 _STORAGE = {"static", "extern", "inline", "__inline__", "__inline"}
 _ATTRIBUTES = {"__attribute__", "alignas", "__align__", "__launch_bounds__", "__maxnreg__"}
+VARIANT = "cucpu_variant"
+"""Stands in the epilogue for the number of the variant (see `compiler.py`)."""
 _PLAIN = '__attribute__((no_sanitize("thread")))'
 _MARKS = {"__shared__", "__device__", "__constant__", "__host__", "__global__"}
 
@@ -446,7 +448,7 @@ class _Rewriter:
         """What goes in front of the learner's code and behind it."""
         table = ",\n".join(self.sites) or '{"", "", 0, 0}'
         exports = "".join(f'\nstatic ::cucpu::Export cucpu_export_{number}("{name}", "{",".join(names)}", '
-                          f"::cucpu::callerOf(&{name}).types(), ::cucpu::callerOf(&{name}).entry<&{name}>());"
+                          f"::cucpu::callerOf(&{name}).types(), ::cucpu::callerOf(&{name}).entry<&{name}>(), {VARIANT});"
                           for number, (name, names) in enumerate(self.exports.items()))
         return Rewritten(self.kernels, self.device_functions, self.exports, "extern const ::cucpu::Where cucpu_where[];\n",
                          f'\nconst ::cucpu::Where cucpu_where[] = {{{table}}};\n'

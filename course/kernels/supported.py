@@ -5,7 +5,7 @@ SYNC = {
     "__syncthreads": "syncThreads", "__syncthreads_count": "syncThreadsCount", "__syncthreads_and": "syncThreadsAnd",
     "__syncthreads_or": "syncThreadsOr", "__syncwarp": "syncWarp", "__shfl_sync": "shfl", "__shfl_up_sync": "shflUp",
     "__shfl_down_sync": "shflDown", "__shfl_xor_sync": "shflXor", "__ballot_sync": "ballot", "__any_sync": "any",
-    "__all_sync": "all", "__match_any_sync": "matchAny", "__reduce_add_sync": "reduceAdd",
+    "__all_sync": "all", "__activemask": "activeMask", "__match_any_sync": "matchAny", "__reduce_add_sync": "reduceAdd",
     "__reduce_min_sync": "reduceMin", "__reduce_max_sync": "reduceMax", "__reduce_and_sync": "reduceAnd",
     "__reduce_or_sync": "reduceOr", "__reduce_xor_sync": "reduceXor", "__threadfence": "fence",
     "__threadfence_block": "fence", "__threadfence_system": "fence"}

@@ -13,11 +13,11 @@
 namespace cucpu {
 extern jmp_buf hostExit;
 
-struct Exported { std::string name, parameters, types; Export::Call call; };
+struct Exported { std::string name, parameters, types; Export::Call call; int variant; };
 static std::vector<Exported> exports __attribute__((init_priority(101)));
-Export::Export(const char* name, const char* parameters, const std::string& types, Call call)
+Export::Export(const char* name, const char* parameters, const std::string& types, Call call, int variant)
 {
-    exports.push_back({name, parameters, types, call});
+    exports.push_back({name, parameters, types, call, variant});
 }
 
 static u32 programCounter(void* context)
@@ -61,12 +61,13 @@ using namespace cucpu;
 // The library hides all else.
 #pragma GCC visibility push(default)
 extern "C" {
-// order: 0 forward, 1 reversed, other: seed of random orders. seconds: time limit, 0 for none.
-void cucpu_begin(unsigned order, double seconds, size_t sharedLimit, int replyFile)
+// order: 0 forward, 1 reversed, other: seed of random orders. seconds: time limit, 0 for none. undefined: the byte that
+// fills the result of a shuffle that has none.
+void cucpu_begin(unsigned order, double seconds, size_t sharedLimit, int replyFile, int undefined)
 {
     initialise();
     setvbuf(stdout, nullptr, _IOLBF, 0);                // what a kernel printed before it crashed is worth seeing
-    R.order = order; R.sharedLimit = sharedLimit; R.replyFile = replyFile;
+    R.order = order; R.sharedLimit = sharedLimit; R.replyFile = replyFile; R.undefined = undefined;
     static char stack[128 << 10];
     stack_t alternative{};
     alternative.ss_sp = stack; alternative.ss_size = sizeof stack;
@@ -102,15 +103,15 @@ const char* cucpu_exports()
     static std::string text;
     text.clear();
     for (auto& e : exports)
-        text += (text.empty() ? "" : ",") + Json().str("name", e.name).str("parameters", e.parameters).str("types", e.types).end();
+        if (!e.variant) text += (text.empty() ? "" : ",") + Json().str("name", e.name).str("parameters", e.parameters).str("types", e.types).end();
     text = "[" + text + "]";
     return text.c_str();
 }
 // 0 done, 1 ended by a finding in host code, 2 no such function. *nanoseconds: how long the call took.
-int cucpu_call(const char* name, const u64* slots, int64_t* result, u64* nanoseconds)
+int cucpu_call(const char* name, int variant, const u64* slots, int64_t* result, u64* nanoseconds)
 {
     for (auto& e : exports) {
-        if (e.name != name) continue;
+        if (e.name != name || e.variant != variant) continue;
         if (setjmp(hostExit)) { R.sticky = cudaErrorUnknown; return 1; }
         timespec a, b;
         clock_gettime(CLOCK_MONOTONIC, &a);

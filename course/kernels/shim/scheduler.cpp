@@ -124,11 +124,13 @@ static void releaseBarrier()
     ++R.stamp;
     queueAll(threads);
 }
+static bool answerActiveMasks();
 static int next()                                       // -1: the block has ended
 {
     int thread = pick();
     if (thread >= 0) return thread;
     if (R.done == R.count) return -1;
+    if (answerActiveMasks()) return pick();
     if (R.atBarrier != R.count - R.done) diverged("deadlock");
     releaseBarrier();
     return pick();
@@ -173,7 +175,7 @@ static void fiberMain()
         warp.done |= 1u << (me & 31);
         if (warp.waiting)                               // the exit may be what a __syncwarp waited for
             for (int t = me & ~31; t < R.count && t < (me | 31) + 1; ++t)
-                if (R.threads[t].state == State::waiting && R.threads[t].op != Op::barrier) completeWarp(t);
+                if (R.threads[t].state == State::waiting && R.threads[t].op != Op::barrier && R.threads[t].op != Op::active) completeWarp(t);
         int thread = next();
         if (thread >= 0 && R.threads[thread].fiber < 0) {   // the next thread is a fresh one: it runs on this stack
             R.threads[thread].fiber = fiber;
@@ -263,11 +265,36 @@ unsigned gather(const Where* where, unsigned mask, uint64_t value, uint64_t valu
     std::memcpy(&lanes, me.result, sizeof lanes);
     return lanes;
 }
-unsigned activeMask()                                   // the lanes that have not ended: what a converged warp gives
+// __activemask: the lanes that come to the same call before the warp can do nothing else, so as many as possible.
+unsigned activeMask(const Where* where)
 {
-    u32 first = idOf(*R.current) & ~31u, lanes = 0;
-    for (u32 t = first; t < u32(R.count) && t < first + 32; ++t) lanes |= u32(R.threads[t].state != State::done) << (t & 31);
+    Thread& me = arrive(where, Op::active, 1u << laneOf(*R.current));
+    R.warps[idOf(me) / 32].asking = true;
+    wait();
+    unsigned lanes;
+    std::memcpy(&lanes, me.result, sizeof lanes);
     return lanes;
+}
+static bool answerActiveMasks()                         // when no thread is ready
+{
+    std::vector<int> threads;
+    for (size_t w = 0; w < R.warps.size(); ++w) {
+        if (!R.warps[w].asking) continue;
+        R.warps[w].asking = false;
+        int first = int(w) * 32, end = std::min(first + 32, R.count);
+        for (int t = first; t < end; ++t) {
+            Thread& thread = R.threads[t];
+            if (thread.state != State::waiting || thread.op != Op::active) continue;
+            u32 lanes = 0;
+            for (int k = first; k < end; ++k)
+                if (R.threads[k].state != State::done && R.threads[k].op == Op::active && R.threads[k].where->id == thread.where->id) lanes |= 1u << (k & 31);
+            std::memcpy(thread.result, &lanes, sizeof lanes);
+            threads.push_back(t);
+        }
+        for (int t : threads) R.threads[t].state = State::ready;
+    }
+    queueAll(threads);
+    return !threads.empty();
 }
 
 CUCPU_COLD static void undefinedShuffle(const Thread& thread)
@@ -331,7 +358,7 @@ static void completeWarp(int waits)
         }
         if (thread.op == Op::shuffle) {
             if (lanes >> thread.sourceLane & 1) std::memcpy(thread.result, R.threads[first + thread.sourceLane].value, thread.size);
-            else { undefinedShuffle(thread); std::memset(thread.result, 0xff, sizeof thread.result); }
+            else { undefinedShuffle(thread); std::memset(thread.result, R.undefined, sizeof thread.result); }
         }
         thread.state = State::ready;
         threads.push_back(int(first + l));
@@ -347,7 +374,7 @@ static void runBlock(dim3 block)
     R.blocks.push_back({R.stamp, blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)});
     R.done = R.atBarrier = 0;
     fillShared();
-    std::fill(R.warps.begin(), R.warps.end(), Warp{0, 0});
+    std::fill(R.warps.begin(), R.warps.end(), Warp{0, 0, false});
     R.ready.resize(R.count);
     uint3 index{0, 0, 0};
     for (int t = 0; t < R.count; ++t) {

@@ -53,7 +53,7 @@ struct Region {
 
 // ---------------------------------------------------------------- threads
 enum class State : u8 { fresh, ready, waiting, done };
-enum class Op : u8 { none, barrier, warpBarrier, shuffle, vote, gather };
+enum class Op : u8 { none, barrier, warpBarrier, shuffle, vote, gather, active };
 struct Context { void* sp; };
 struct Thread {
     uint3 index;
@@ -71,7 +71,7 @@ struct Thread {
     u32 seen[32];                               // clocks of the warp's lanes; valid if clockStamp is the current stamp
     KnowledgePtr knows, released;
 };
-struct Warp { u32 waiting, done; };
+struct Warp { u32 waiting, done; bool asking; };
 
 struct LaunchRecord { u32 first, index; int stream; std::map<int, u32> before; std::string kernel; };
 struct BlockStart { u32 stamp, block; };
@@ -119,7 +119,7 @@ struct Runtime {
     cudaError_t error = cudaSuccess, sticky = cudaSuccess;
     u64 accesses = 0, switches = 0;
     u32 lastPc = 0; const Where* lastWhere = nullptr;
-    int replyFile = -1;
+    int replyFile = -1, undefined = 0xff;
     uptr imageBase = 0;
 
     // record of accesses

@@ -75,5 +75,4 @@ inline unsigned reduceXor(const Where* where, unsigned mask, unsigned value)
 { return reduced(where, mask, value, [](uint64_t a, uint64_t b) { return a ^ b; }); }
 } // namespace cucpu
 
-inline unsigned __activemask() { return cucpu::activeMask(); }
 inline void __nanosleep(unsigned) { cucpu::nap(); }

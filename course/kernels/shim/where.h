@@ -23,7 +23,7 @@ void shuffle(const Where* where, unsigned mask, const void* in, void* out, unsig
 unsigned vote(const Where* where, unsigned mask, bool predicate);
 // Every lane of the mask gets all 32 values (8 bytes each) and the lanes that took part.
 unsigned gather(const Where* where, unsigned mask, uint64_t value, uint64_t values[32]);
-unsigned activeMask();
+unsigned activeMask(const Where* where);
 void nap();   // a thread that waits for another one lets the others go on
 int lane();
 
@@ -54,10 +54,11 @@ struct LaunchSpec {
 void launch(const LaunchSpec& spec, void (*run)(void*), void* context);
 void launchBounds(const Where* where, unsigned maxThreads);     // first thing in a kernel that has __launch_bounds__
 
-// The learner's extern "C" functions, and how to call them.
+// The learner's extern "C" functions, and how to call them. The code is there twice: in variant 0 local variables
+// without a value hold a pattern, in variant 1 they hold zero.
 struct Export {
     using Call = int64_t (*)(const uint64_t* slots);
-    Export(const char* name, const char* parameters, const std::string& types, Call call);
+    Export(const char* name, const char* parameters, const std::string& types, Call call, int variant);
 };
 
 } // namespace cucpu
