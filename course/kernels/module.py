@@ -104,7 +104,7 @@ class Module:
             if first is None:
                 first = reply
                 if reply.seconds and _differ(reply, process.call(self.library, launcher, arguments, **how, variant=1)):
-                    found += self._uninitialized(reply, order)
+                    found += self._uninitialized(reply, orders)
             findings += found
         if first is None:
             raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
@@ -125,8 +125,11 @@ class Module:
         reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most, wrap=self.wrap)
         return traced(reply, self.notes)
 
-    def _uninitialized(self, reply: process.Reply, order: int) -> tuple[Finding, ...]:
-        """The outputs depend on what a local variable holds before it has a value. Which one, the compiler may know."""
+    def _uninitialized(self, reply: process.Reply, orders: Sequence[int]) -> tuple[Finding, ...]:
+        """The outputs depend on what a local variable holds before it has a value. Which one, the compiler may know.
+
+        One order is enough to see it, and it counts for all: no thread knows another one's variables.
+        """
         ran = {name.split("<")[0].split("::")[-1] for name in reply.launched}
         named = []
         for file, line, text, functions in self.notes.warnings:
@@ -134,7 +137,7 @@ class Module:
             if not of or ran & set(of):
                 named.append({"file": file, "line": line, "text": text, "kernel": (of or [""])[0]})
         named = named or [{"kernel": reply.launched[0] if len(reply.launched) == 1 else ""}]
-        return tuple(explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named)
+        return tuple(explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named for order in orders)
 
     def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> tuple[Finding, ...]:
         sizes = {}

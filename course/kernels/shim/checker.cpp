@@ -154,6 +154,15 @@ CUCPU_COLD static void hostAccess(uptr address, u32 bytes, u32 flags, u32 pc)
 }
 
 // ---------------------------------------------------------------- the record of cells
+// A whole struct is copied with the bytes between its members, which nobody writes: no finding if a part of the same word
+// was written.
+CUCPU_COLD static bool isPadding(const Region& region, const Cell* cell, bool shared)
+{
+    size_t cells = size_t(4) >> region.shift, first = size_t(cell - region.cells) / cells * cells;
+    for (size_t i = first; i < first + cells && i << region.shift < region.bytes; ++i)
+        if (region.cells[i].write.stamp >= (shared ? R.blockFirst : 1u)) return true;
+    return false;
+}
 static inline void touch(Region& region, uptr address, u32 bytes, u32 flags, u32 pc)
 {
     const bool shared = region.space == Space::shared, write = flags & kWrite;
@@ -165,7 +174,8 @@ static inline void touch(Region& region, uptr address, u32 bytes, u32 flags, u32
     Cell* cell = region.cells + ((address - region.base) >> region.shift);
     Cell* end = region.cells + ((address + bytes - 1 - region.base) >> region.shift) + 1;
     for (; cell != end; ++cell) {
-        if (!region.initialised && (!write || flags & kAtomic) && cell->write.stamp < (shared ? R.blockFirst : 1u))
+        if (!region.initialised && (!write || flags & kAtomic) && cell->write.stamp < (shared ? R.blockFirst : 1u)
+            && !(flags & kUnaligned && isPadding(region, cell, shared)))
             uninitialised(region, address, bytes, flags, pc);
         if (!(relaxed && cell->write.relaxed) && unordered(cell->write, shared)) race(region, address, bytes, flags, pc, cell->write);
         else if (write || cell->read.write || cell->otherRead.write) {

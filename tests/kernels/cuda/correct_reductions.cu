@@ -232,6 +232,48 @@ __global__ void argmax(const float* x, int* y, int cols)        // a warp a row
     if (threadIdx.x == 0) y[blockIdx.x] = at;
 }
 
+// The lanes that happen to be together send one of them (as in NVIDIA's text on warp-aggregated atomics).
+__global__ void countPositive(const float* x, int* count, int n)
+{
+    int const i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n && x[i] > 0)
+    {
+        unsigned const active = __activemask();
+        if ((threadIdx.x & 31) == __ffs(active) - 1) atomicAdd(count, __popc(active));
+    }
+}
+// Only n lanes take part; what comes from the others is thrown away.
+__global__ void partOfAWarp(const float* x, float* y, int n)
+{
+    unsigned const mask = __ballot_sync(~0u, threadIdx.x < n);
+    if (threadIdx.x >= n) return;
+    float v = x[threadIdx.x];
+    for (int o = 16; o; o >>= 1) { float const other = __shfl_down_sync(mask, v, o); if (threadIdx.x + o < n) v += other; }
+    if (threadIdx.x == 0) *y = v;
+}
+struct Best { float value; char valid; };
+__global__ void bestOfBlock(const float* x, float* y, int n)
+{
+    __shared__ Best best[64];                                // three bytes of each are never written
+    int at;
+    float value;                                             // have a value from the first turn on
+    for (int i = threadIdx.x; i < n; i += 64) if (i == threadIdx.x || x[i] > value) { value = x[i]; at = i; }
+    best[threadIdx.x].value = value;
+    best[threadIdx.x].valid = at >= 0;
+    __syncthreads();
+    for (int o = 32; o; o >>= 1)
+    {
+        if (threadIdx.x < o) { Best const other = best[threadIdx.x + o]; if (other.valid && other.value > best[threadIdx.x].value) best[threadIdx.x] = other; }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) *y = best[0].value;
+}
+__global__ void anyAbove(const float* x, int* found, float limit, int n)     // all that write, write the same
+{
+    int const i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n && x[i] > limit) *found = 1;
+}
+
 extern "C" cudaError_t launchLayerNorm(const float* x, const float* gamma, const float* beta, float* y, int rows, int cols, float eps, cudaStream_t stream)
 {
     layerNorm<128><<<rows, 128, cols * sizeof(float), stream>>>(x, gamma, beta, y, cols, eps);
@@ -273,3 +315,7 @@ extern "C" int launchMaximum(const float* x, float* y, int n)
     return cudaGetLastError();
 }
 extern "C" int launchArgmax(const float* x, int* y, int rows, int cols) { argmax<<<rows, 32>>>(x, y, cols); return cudaGetLastError(); }
+extern "C" int launchCountPositive(const float* x, int* count, int n) { cudaMemset(count, 0, 4); countPositive<<<(n + 63) / 64, 64>>>(x, count, n); return cudaGetLastError(); }
+extern "C" int launchPartOfAWarp(const float* x, float* y, int n) { partOfAWarp<<<1, 32>>>(x, y, n); return cudaGetLastError(); }
+extern "C" int launchBestOfBlock(const float* x, float* y, int n) { bestOfBlock<<<1, 64>>>(x, y, n); return cudaGetLastError(); }
+extern "C" int launchAnyAbove(const float* x, int* found, float limit, int n) { cudaMemset(found, 0, 4); anyAbove<<<(n + 63) / 64, 64>>>(x, found, limit, n); return cudaGetLastError(); }
