@@ -11,7 +11,6 @@ import json
 import os
 import re
 import struct
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from course.files import atomic_write
-from course.kernels import blind, lines, rewrite, supported, tokens, toolkit
+from course.kernels import blind, gcc, lines, rewrite, supported, tokens, toolkit
 from course.kernels.words import KernelError, RefusedError
 from course.paths import cache_dir
 
 SHIM = Path(__file__).resolve().parent / "shim"
-SECONDS = 180  # for one run of the compiler, on a slow or busy machine
+_STEPS = ("blind", "compiler", "gcc", "launches", "lines", "rewrite", "source", "supported", "tokens", "variables")
+"""Modules on which a library depends: it is compiled again when one of them changes."""
 _MAGIC = b"cuda-on-cpu-notes"
 
 # -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard page.
@@ -59,7 +59,7 @@ class Notes:
     exports: dict[str, list[str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     lines: list[tuple[int, int, int]] = field(default_factory=list)
-    warnings: list[tuple[str, int, str, list[str]]] = field(default_factory=list)
+    warnings: list[gcc.Unset] = field(default_factory=list)
 
 
 def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
@@ -89,7 +89,7 @@ def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[s
     folder.mkdir(parents=True, exist_ok=True)
     options = [word for path in include for word in ("-I", str(Path(path).resolve()))]
     text = _preprocess(gxx, source, defines, options, system)
-    key = hashlib.sha256("\0".join([text, mode, *_COMMON, *_FLAGS[mode], _version(gxx), _digest(SHIM.parent.glob("*.py")),
+    key = hashlib.sha256("\0".join([text, mode, *_COMMON, *_FLAGS[mode], gcc.version(gxx), _digest(SHIM.parent / f"{step}.py" for step in _STEPS),
                                    _digest(SHIM.iterdir()), str(system)]).encode())
     library = folder / f"{source.stem}-{mode}-{key.hexdigest()[:16]}.so"
     if not library.is_file():
@@ -125,9 +125,9 @@ def _preprocess(gxx: str, source: Path, defines: Sequence[str], options: list[st
     macros = "".join(f"#define {name} {value if given else 1}\n" for name, given, value in (word.partition("=") for word in defines))
     command = [gxx, "-std=c++17", "-E", "-x", "c++", *options, "-I.", *system.flags, "-include", str(SHIM / "device.h"),
                *(["-include", "/dev/stdin"] if macros else []), source.name]
-    done = _run(command, source.parent, macros)
+    done = gcc.run(command, source.parent, macros)
     if done.returncode:
-        raise KernelError(f"{source.name} does not compile.", first_error(done.stderr), "Repair this line.")
+        raise KernelError(f"{source.name} does not compile.", gcc.first_error(done.stderr), "Repair this line.")
     return done.stdout
 
 
@@ -166,30 +166,30 @@ def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: No
         for variant, number in variants.items():
             (work / f"{variant}.ii").write_text(code.replace(rewrite.VARIANT, str(number)))
 
-        def one(variant: str) -> subprocess.CompletedProcess[str]:
+        def one(variant: str) -> gcc.Done:
             special = {"plain": [], "pattern": ["-ftrivial-auto-var-init=pattern", "-fdump-tree-tsan-lineno=kernels.tsan"],
                        "zero": ["-ftrivial-auto-var-init=zero"]}[variant]
-            return _run([gxx, *_COMMON, *_FLAGS[notes.mode], *special, f"-fdebug-prefix-map={name}=.", "-x", "c++",
+            return gcc.run([gxx, *_COMMON, *_FLAGS[notes.mode], *special, f"-fdebug-prefix-map={name}=.", "-x", "c++",
                          "-fpreprocessed", "-c", f"{variant}.ii", "-o", f"{variant}.o"], work)
 
         with ThreadPoolExecutor(2) as pool:
             done = list(pool.map(one, variants))
         for each in done:
             if each.returncode:
-                raise _does_not_compile(source, each.stderr)
-        notes.warnings = _warnings(done[0].stderr)
+                raise gcc.does_not_compile(source, each.stderr)
+        notes.warnings = gcc.warnings(done[0].stderr)
         if notes.mode == "checked":
             blind.refuse_hidden_accesses((work / "kernels.tsan").read_text(errors="replace"), own, notes.kernels + device)
             # The second variant keeps its functions to itself: they have the names of the first one's.
-            _must(_run(["ld", "-r", "--force-group-allocation", "zero.o", "-o", "alone.o"], work), "ld")
-            _must(_run(["objcopy", "--wildcard", "--localize-symbol=*", "alone.o", "zero.o"], work), "objcopy")
+            gcc.must(gcc.run(["ld", "-r", "--force-group-allocation", "zero.o", "-o", "alone.o"], work), "ld")
+            gcc.must(gcc.run(["objcopy", "--wildcard", "--localize-symbol=*", "alone.o", "zero.o"], work), "objcopy")
         renames = [word for pair in _REDEFINED.items() for word in ("--redefine-sym", "=".join(pair))]
         for variant in variants:
-            _must(_run(["objcopy", *renames, f"{variant}.o"], work), "objcopy")
-        linked = _run([gxx, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", *map(str, _runtime(gxx, system)),
+            gcc.must(gcc.run(["objcopy", *renames, f"{variant}.o"], work), "objcopy")
+        linked = gcc.run([gxx, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", *map(str, _runtime(gxx, system)),
                        *(f"{variant}.o" for variant in variants), "-o", "kernels.so"], work)
         if linked.returncode:
-            raise _does_not_link(source, linked.stderr)
+            raise gcc.does_not_link(source, linked.stderr)
         notes.files, notes.lines = lines.table(work / "kernels.so", own)
         tail = json.dumps(asdict(notes)).encode()
         atomic_write(library, (work / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
@@ -198,7 +198,7 @@ def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: No
 def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
     """The simulated GPU as object files, compiled once."""
     flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
-    key = hashlib.sha256("\0".join([*flags, _version(gxx), _digest(SHIM.iterdir()), str(system)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join([*flags, gcc.version(gxx), _digest(SHIM.iterdir()), str(system)]).encode()).hexdigest()[:16]
     folder = cache_dir() / "kernels" / f"runtime-{key}"
     sources = sorted(SHIM.glob("*.cpp"))
     if not folder.is_dir():
@@ -208,7 +208,7 @@ def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
             inside.mkdir()
 
             def one(path: Path) -> None:
-                _must(_run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work), path.name)
+                gcc.must(gcc.run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work), path.name)
 
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(one, sources))
@@ -227,75 +227,3 @@ def _digest(paths: Iterable[Path]) -> str:
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def _version(gxx: str) -> str:
-    return _run([gxx, "--version"], "/").stdout.splitlines()[0]
-
-
-def _run(command: Sequence[str], cwd: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              input=text, env={**os.environ, "LC_ALL": "C"})
-    except FileNotFoundError as error:
-        raise KernelError(f"{command[0]} is missing.", "It belongs to g++ (package binutils).",
-                          "Debian and Ubuntu: sudo apt install g++.") from error
-    except subprocess.TimeoutExpired as error:
-        raise KernelError(f"{Path(command[0]).name} did not end within {SECONDS} s.",
-                          "The file is very large, or a template or constexpr function never ends.",
-                          "Look for a template that instantiates itself.") from error
-
-
-def _must(done: subprocess.CompletedProcess[str], name: str) -> None:
-    if done.returncode:
-        raise KernelError(f"The simulated GPU could not be built ({name}).", first_error(done.stderr),
-                          "Report this with the output of `g++ --version`.")
-
-
-# ---------------------------------------------------------------- what the compiler said
-def _does_not_compile(source: Path, said: str) -> KernelError:
-    error = first_error(said)
-    if re.search(r"inlining failed in call to .always_inline.*recursive inlining", error):
-        return RefusedError(f"{source.name}: recursion in device code is not supported by the CPU checker.", error,
-                            "Write it as a loop; docs/cuda_on_cpu.md lists what is supported.")
-    next_step = "Repair the first error first: later ones often follow from it."
-    if "was not declared in this scope" in error:
-        next_step = "Check the spelling. If nvcc knows the name, the CPU checker does not: see docs/cuda_on_cpu.md."
-    return KernelError(f"{source.name} does not compile.", error, next_step)
-
-
-def _does_not_link(source: Path, said: str) -> KernelError:
-    missing = sorted(set(re.findall(r"undefined reference to [`'](\w+)", said)))
-    names = ", ".join(missing[:5]) or "a function"
-    return RefusedError(f"{source.name}: {names} is not supported by the CPU checker.",
-                        "It is declared, but neither this file nor the simulated CUDA runtime defines it.",
-                        "Define it in this file, or see docs/cuda_on_cpu.md for what is supported.")
-
-
-def _warnings(said: str) -> list[tuple[str, int, str, list[str]]]:
-    """Reads of variables without a value: where the variable is declared, the sentence, the functions it was seen in."""
-    found: dict[tuple[str, int, str], set[str]] = {}
-    functions: set[str] = set()
-    lines = said.splitlines()
-    for number, line in enumerate(lines):
-        if context := re.match(r"\S+: In .*?(?:function|instantiation of) '(.*)'", line):
-            functions = {context[1]}
-        elif inlined := re.search(r"inlined from '(.*)' at ", line):
-            functions.add(inlined[1])
-        warning = re.match(r"([^:]+):(\d+):\d+: warning: ('[^']*') (is|may be) used uninitialized \[", line)
-        if not warning or Path(warning[1]).is_absolute():
-            continue
-        declared = next((note for later in lines[number + 1:number + 8]
-                         if (note := re.match(r"([^:]+):(\d+):\d+: note: '[^']*' (?:was )?declared here", later))), warning)
-        text = f"{warning[3]} {warning[4]} used before it has a value, in line {warning[2]}"
-        found.setdefault((Path(declared[1]).name, int(declared[2]), text), set()).update(functions)
-    return [(*where, sorted(names)) for where, names in sorted(found.items())]
-
-
-def first_error(said: str) -> str:
-    """The compiler's first error with the line that it shows, else the last lines."""
-    shown = [line for line in said.splitlines() if line.strip()]
-    for index, line in enumerate(shown):
-        if re.search(r"\berror:|undefined reference", line):
-            return "\n    ".join(part.rstrip() for part in shown[index:index + 3])
-    return "\n    ".join(shown[-4:]) or "The compiler gave no reason."

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from course.files import atomic_write
 from course.kernels import toolkit
-from course.kernels.compiler import first_error
+from course.kernels.gcc import first_error
 from course.kernels.words import KernelError
 from course.paths import cache_dir
 

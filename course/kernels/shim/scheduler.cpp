@@ -1,5 +1,5 @@
-// CUDA threads as fibres: one block after the other, a thread runs until it waits or ends.
-#include "fibers.h"
+// CUDA threads as fibres: a thread runs until it waits or ends; then the next one is chosen.
+#include "schedule.h"
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
@@ -40,7 +40,7 @@ int lane() { return laneOf(*R.current); }
 // ---------------------------------------------------------------- choosing the next thread
 static void fiberMain();
 
-static void queueAll(std::vector<int>& threads)         // `ready` is taken from the back
+void queueAll(std::vector<int>& threads)         // `ready` is taken from the back
 {
     if (R.order != 1) std::reverse(threads.begin(), threads.end());
     R.ready.insert(R.ready.end(), threads.begin(), threads.end());
@@ -124,8 +124,7 @@ static void releaseBarrier()
     ++R.stamp;
     queueAll(threads);
 }
-static bool answerActiveMasks();
-static int next()                                       // -1: the block has ended
+int next()                                       // -1: the block has ended
 {
     int thread = pick();
     if (thread >= 0) return thread;
@@ -144,7 +143,7 @@ static void setCurrent(int thread)
     R.naps = 0;
     threadIdx = R.current->index;
 }
-static void dispatch(int thread, Context& from)
+void dispatch(int thread, Context& from)
 {
     ++R.switches;
     if (thread < 0) { R.current = nullptr; swap(from, R.host); return; }
@@ -162,7 +161,6 @@ static void dispatch(int thread, Context& from)
     setCurrent(thread);
     swap(from, R.fibers[next.fiber]);
 }
-static void completeWarp(int thread);
 static void fiberMain()
 {
     for (;;) {
@@ -186,7 +184,7 @@ static void fiberMain()
         dispatch(thread, R.fibers[fiber]);
     }
 }
-static void wait()                                      // until somebody made this thread ready, and it is its turn
+void wait()                                      // until somebody made this thread ready, and it is its turn
 {
     int me = int(idOf(*R.current)), fiber = R.current->fiber, thread = next();
     if (thread == me) setCurrent(me); else dispatch(thread, R.fibers[fiber]);
@@ -202,8 +200,8 @@ void nap()
     if (thread != me) dispatch(thread, R.fibers[fiber]); else setCurrent(me);
 }
 
-// ---------------------------------------------------------------- barriers, shuffles, votes
-static Thread& arrive(const Where* where, Op op, u32 mask)
+// ---------------------------------------------------------------- waiting for others
+Thread& arrive(const Where* where, Op op, u32 mask)
 {
     if (!R.current) {
         if (firstTime(std::string("host") + where->what)) add(Json().str("kind", "device-only").where(where).end());
@@ -230,236 +228,5 @@ int barrier(const Where* where, Reduce reduce, bool predicate)
     int result;
     std::memcpy(&result, me.result, sizeof result);
     return result;
-}
-static void waitForWarp(Thread& me)
-{
-    R.warps[idOf(me) / 32].waiting |= 1u << laneOf(me);
-    completeWarp(int(idOf(me)));
-    wait();
-}
-void warpBarrier(const Where* where, unsigned mask) { waitForWarp(arrive(where, Op::warpBarrier, mask)); }
-void shuffle(const Where* where, unsigned mask, const void* in, void* out, unsigned size, int sourceLane)
-{
-    Thread& me = arrive(where, Op::shuffle, mask);
-    std::memcpy(me.value, in, size);
-    me.size = size; me.sourceLane = sourceLane;
-    waitForWarp(me);
-    std::memcpy(out, me.result, size);
-}
-unsigned vote(const Where* where, unsigned mask, bool predicate)
-{
-    Thread& me = arrive(where, Op::vote, mask);
-    me.predicate = predicate;
-    waitForWarp(me);
-    unsigned ballot;
-    std::memcpy(&ballot, me.result, sizeof ballot);
-    return ballot;
-}
-unsigned gather(const Where* where, unsigned mask, uint64_t value, uint64_t values[32])
-{
-    Thread& me = arrive(where, Op::gather, mask);
-    std::memcpy(me.value, &value, sizeof value);
-    me.values = values;
-    waitForWarp(me);
-    unsigned lanes;
-    std::memcpy(&lanes, me.result, sizeof lanes);
-    return lanes;
-}
-// __activemask: the lanes that come to the same call before the warp can do nothing else, so as many as possible.
-unsigned activeMask(const Where* where)
-{
-    Thread& me = arrive(where, Op::active, 1u << laneOf(*R.current));
-    R.warps[idOf(me) / 32].asking = true;
-    wait();
-    unsigned lanes;
-    std::memcpy(&lanes, me.result, sizeof lanes);
-    return lanes;
-}
-static bool answerActiveMasks()                         // when no thread is ready
-{
-    std::vector<int> threads;
-    for (size_t w = 0; w < R.warps.size(); ++w) {
-        if (!R.warps[w].asking) continue;
-        R.warps[w].asking = false;
-        int first = int(w) * 32, end = std::min(first + 32, R.count);
-        for (int t = first; t < end; ++t) {
-            Thread& thread = R.threads[t];
-            if (thread.state != State::waiting || thread.op != Op::active) continue;
-            u32 lanes = 0;
-            for (int k = first; k < end; ++k)
-                if (R.threads[k].state != State::done && R.threads[k].op == Op::active && R.threads[k].where->id == thread.where->id) lanes |= 1u << (k & 31);
-            std::memcpy(thread.result, &lanes, sizeof lanes);
-            threads.push_back(t);
-        }
-        for (int t : threads) R.threads[t].state = State::ready;
-    }
-    queueAll(threads);
-    return !threads.empty();
-}
-
-CUCPU_COLD static void undefinedShuffle(const Thread& thread)
-{
-    if (!firstTime("shuffle" + std::to_string(thread.where->id))) return;
-    u32 source = (idOf(thread) & ~31u) + u32(thread.sourceLane);
-    bool exists = source < u32(R.count), ended = exists && R.threads[source].state == State::done;
-    Json json;
-    json.str("kind", "undefined-shuffle").str("kernel", R.kernel).raw("block", triple(blockIdx)).raw("thread", triple(thread.index))
-        .where(thread.where).num("lane", laneOf(thread)).num("source", thread.sourceLane).num("mask", thread.mask)
-        .str("because", !exists ? "absent" : ended ? "ended" : "not in mask");
-    add(json.end());
-}
-static void joinClocks(u32 first, u32 lanes)            // __syncwarp: everybody has seen what everybody did before
-{
-    u32 seen[32] = {};
-    KnowledgePtr knows, released;
-    for (u32 l = 0; l < 32; ++l) {
-        if (!(lanes >> l & 1)) continue;
-        Thread& thread = R.threads[first + l];
-        if (thread.clockStamp != R.stamp) {
-            std::memset(thread.seen, 0, sizeof thread.seen);
-            thread.clockStamp = R.stamp; thread.clock = 1; thread.seen[l] = 1;
-        }
-        for (int k = 0; k < 32; ++k) seen[k] = std::max(seen[k], thread.seen[k]);
-        if (R.knowledge) { knows = join(knows, thread.knows); released = join(released, thread.released); }
-    }
-    for (u32 l = 0; l < 32; ++l) {
-        if (!(lanes >> l & 1)) continue;
-        Thread& thread = R.threads[first + l];
-        std::memcpy(thread.seen, seen, sizeof seen);
-        thread.seen[l] = ++thread.clock;
-        if (R.knowledge) { thread.knows = knows; thread.released = released; }
-    }
-}
-// Ends the operation that `waits` is in, if every lane of its mask that has not ended is in the same one.
-static void completeWarp(int waits)
-{
-    const Thread& model = R.threads[waits];
-    u32 first = u32(waits) & ~31u, mask = model.mask;
-    Warp& warp = R.warps[first / 32];
-    u32 exist = R.count - first >= 32 ? ~0u : (1u << (R.count - first)) - 1;
-    u32 lanes = mask & exist & ~warp.done;
-    if ((warp.waiting & lanes) != lanes) return;
-    for (u32 l = 0; l < 32; ++l)
-        if (lanes >> l & 1) {
-            const Thread& other = R.threads[first + l];
-            if (other.op != model.op || other.mask != mask || other.where->id != model.where->id) return;
-        }
-    u32 ballot = 0;
-    for (u32 l = 0; l < 32; ++l) if (lanes >> l & 1) ballot |= u32(R.threads[first + l].predicate) << l;
-    if (model.op == Op::warpBarrier) joinClocks(first, lanes);
-    std::vector<int> threads;
-    for (u32 l = 0; l < 32; ++l) {
-        if (!(lanes >> l & 1)) continue;
-        Thread& thread = R.threads[first + l];
-        if (thread.op == Op::vote) std::memcpy(thread.result, &ballot, sizeof ballot);
-        if (thread.op == Op::gather) {
-            std::memcpy(thread.result, &lanes, sizeof lanes);
-            for (u32 k = 0; k < 32; ++k) if (lanes >> k & 1) std::memcpy(&thread.values[k], R.threads[first + k].value, 8);
-        }
-        if (thread.op == Op::shuffle) {
-            if (lanes >> thread.sourceLane & 1) std::memcpy(thread.result, R.threads[first + thread.sourceLane].value, thread.size);
-            else { undefinedShuffle(thread); std::memset(thread.result, R.undefined, sizeof thread.result); }
-        }
-        thread.state = State::ready;
-        threads.push_back(int(first + l));
-    }
-    warp.waiting &= ~lanes;
-    queueAll(threads);
-}
-
-// ---------------------------------------------------------------- a block, a launch
-static void runBlock(dim3 block)
-{
-    R.blockFirst = ++R.stamp;
-    R.blocks.push_back({R.stamp, blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)});
-    R.done = R.atBarrier = 0;
-    fillShared();
-    std::fill(R.warps.begin(), R.warps.end(), Warp{0, 0, false});
-    R.ready.resize(R.count);
-    uint3 index{0, 0, 0};
-    for (int t = 0; t < R.count; ++t) {
-        Thread& thread = R.threads[t];
-        thread.index = index;
-        thread.state = State::fresh; thread.op = Op::none; thread.fiber = -1; thread.clockStamp = 0; thread.predicate = false;
-        if (R.knowledge) { thread.knows.reset(); thread.released.reset(); }
-        if (++index.x == block.x) { index.x = 0; if (++index.y == block.y) { index.y = 0; ++index.z; } }
-        R.ready[t] = R.order == 1 ? t : R.count - 1 - t;
-    }
-    dispatch(next(), R.host);
-    R.current = nullptr;
-}
-
-CUCPU_COLD static bool refuse(const LaunchSpec& spec, const char* why, long long value, long long limit, cudaError_t error)
-{
-    R.error = error;
-    if (firstTime(std::string("launch") + why + spec.kernel))
-        add(Json().str("kind", "invalid-launch").str("kernel", spec.kernel).str("file", spec.file).num("line", spec.line)
-                .str("because", why).num("value", value).num("limit", limit)
-                .raw("grid", triple({spec.grid.x, spec.grid.y, spec.grid.z})).raw("blocksize", triple({spec.block.x, spec.block.y, spec.block.z})).end());
-    return false;
-}
-size_t dynamicLimit(const void* function);              // host_api.cpp
-static bool valid(const LaunchSpec& spec)
-{
-    const dim3 &g = spec.grid, &b = spec.block;
-    u64 threads = u64(b.x) * b.y * b.z;
-    auto bad = [&](const char* why, u64 value, u64 limit) { return refuse(spec, why, value, limit, cudaErrorInvalidConfiguration); };
-    if (!threads) return bad("empty block", threads, 1);
-    if (!g.x || !g.y || !g.z) return bad("empty grid", 0, 1);
-    if (threads > kMaxThreads || b.z > 64) return bad(b.z > 64 ? "block z" : "threads", b.z > 64 ? b.z : threads, b.z > 64 ? 64 : kMaxThreads);
-    if (g.x > 0x7fffffffu) return bad("grid x", g.x, 0x7fffffffu);
-    if (g.y > 65535 || g.z > 65535) return bad(g.y > 65535 ? "grid y" : "grid z", std::max(g.y, g.z), 65535);
-    if (u64(g.x) * g.y * g.z >> 31) return bad("grid blocks", u64(g.x) * g.y * g.z, 0x7fffffffu);
-    size_t limit = dynamicLimit(spec.function);
-    if (spec.sharedBytes > limit)
-        return refuse(spec, limit < R.sharedLimit ? "dynamic shared" : "shared", spec.sharedBytes, limit, cudaErrorInvalidValue);
-    return true;
-}
-void launchBounds(const Where* where, unsigned maxThreads)
-{
-    if (u32(R.count) <= maxThreads) return;
-    LaunchSpec spec{R.kernel.c_str(), where->file, R.launchLine, gridDim, blockDim, R.dynamicBytes, nullptr, nullptr};
-    refuse(spec, "launch bounds", R.count, maxThreads, cudaErrorInvalidConfiguration);
-    abortLaunch(cudaErrorInvalidConfiguration);
-}
-static void runGrid(u32 blocks)
-{
-    auto one = [&](u32 k) {
-        blockIdx = {k % gridDim.x, k / gridDim.x % gridDim.y, k / gridDim.x / gridDim.y};
-        runBlock(blockDim);
-        if (R.aborted) { R.fibers.clear(); R.freeFibers.clear(); R.ready.clear(); R.error = R.sticky; }
-    };
-    if (R.order <= 1) {
-        for (u32 i = 0; i < blocks && !R.aborted; ++i) one(R.order == 1 ? blocks - 1 - i : i);
-        return;
-    }
-    std::vector<u32> order(blocks);
-    for (u32 i = 0; i < blocks; ++i) order[i] = i;
-    std::shuffle(order.begin(), order.end(), R.random);
-    for (u32 i = 0; i < blocks && !R.aborted; ++i) one(order[i]);
-}
-void launch(const LaunchSpec& spec, void (*run)(void*), void* context)
-{
-    initialise();
-    if (R.current) {                                    // dynamic parallelism
-        if (firstTime("nested")) add(Json().str("kind", "unsupported").here().str("file", spec.file).num("line", spec.line).str("what", "a launch from device code").end());
-        abortLaunch(cudaErrorNotSupported);
-    }
-    R.kernel = spec.kernel; R.launchFile = spec.file; R.launchLine = spec.line;
-    if (!valid(spec)) return;
-    if (R.sticky) { R.error = R.sticky; return; }
-    R.run = run; R.context = context; R.aborted = false;
-    gridDim = spec.grid; blockDim = spec.block;
-    R.count = int(blockDim.x * blockDim.y * blockDim.z);
-    R.threads.resize(R.count);
-    R.warps.resize((R.count + 31) / 32);
-    if (R.order > 1) R.random.seed(R.order);
-    ++R.launchIndex;
-    R.launchFirst = ++R.stamp;
-    orderLaunch(spec.stream);
-    R.synchronised.clear();
-    R.fences = R.knowledge = false;
-    beginLaunchMemory(spec.sharedBytes);
-    runGrid(gridDim.x * gridDim.y * gridDim.z);
 }
 } // namespace cucpu
