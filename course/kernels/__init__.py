@@ -16,5 +16,7 @@ from course.kernels.report import Finding, Place, Report
 from course.kernels.trace import Pattern, Trace, patterns
 from course.kernels.words import KernelError, RefusedError
 
-__all__ = ["ORDERS", "Finding", "KernelError", "Module", "Pattern", "Place", "RefusedError", "Report", "Run", "Trace", "check",
-           "compile_cu", "inout", "load", "out", "patterns"]
+__all__ = [
+    "ORDERS", "Finding", "KernelError", "Module", "Pattern", "Place", "RefusedError", "Report", "Run", "Trace", "check",
+    "compile_cu", "inout", "load", "out", "patterns"
+]

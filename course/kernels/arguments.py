@@ -16,7 +16,8 @@ HOLDS, WRITABLE, OUTPUT = 1, 2, 4
 class Buffer:
     """An array in the memory of the simulated GPU.
 
-    array: its values before the call, None where there are none. flags: HOLDS values, WRITABLE by kernels, OUTPUT (every
+    array: its values before the call, None where there are none. flags: HOLDS values, WRITABLE by kernels, OUTPUT
+    (every
     element must be written).
     """
 
@@ -33,7 +34,9 @@ class Buffer:
 
     def message(self) -> dict:
         """For the loader."""
-        return {"kind": "array", "offset": self.offset, "bytes": self.bytes, "dtype": self.dtype.name, "flags": self.flags}
+        return {
+            "kind": "array", "offset": self.offset, "bytes": self.bytes, "dtype": self.dtype.name, "flags": self.flags
+        }
 
 
 @dataclass
@@ -80,5 +83,8 @@ def prepared(argument: object, number: int) -> Buffer | Scalar:
         return Scalar(int(argument))
     if isinstance(argument, (float, np.floating)):
         return Scalar(float(argument))
-    raise KernelError(f"Argument {number} is a {type(argument).__name__}.", "A launcher takes arrays, numbers and None.",
-                      "Give a NumPy array (for a PyTorch tensor: tensor.numpy()), kernels.out(shape), kernels.inout(array), or a number.")
+    raise KernelError(
+        f"Argument {number} is a {type(argument).__name__}.", "A launcher takes arrays, numbers and None.",
+        "Give a NumPy array (for a PyTorch tensor: tensor.numpy()), kernels.out(shape), kernels.inout(array), or a "
+        "number."
+    )

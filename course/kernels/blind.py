@@ -30,17 +30,22 @@ def refuse_hidden_accesses(listing: str, own: Set[str], names: Sequence[str]) ->
         if match is None or _base_name(match[1]) not in wanted:
             continue
         for line in listing[match.end():following.start() if following else len(listing)].splitlines():
-            places = [(os.path.normpath(file), number) for file, number in _PLACE.findall(line) if os.path.normpath(file) in own]
+            places = [(os.path.normpath(file), number) for file, number in _PLACE.findall(line)
+                      if os.path.normpath(file) in own]
             call = _CALL.match(_PLACE.sub("", line)) if places else None
             if not call or call["called"] in ("if", "switch") or call["called"].startswith(("__builtin_", ".")):
                 continue
             parts = [call["result"] or "", *re.split(r", (?![^\[<(]*[\])>])", call["arguments"])]
             if any(_MEMORY.search(part.strip()) for part in parts if not part.strip().startswith(("&", '"'))):
                 file, number = places[0]
-                raise RefusedError(f"{file}:{number}: a struct that travels between memory and a function that cannot be inlined is not "
-                                   "supported by the CPU checker.", "The function is called through a pointer, is virtual or calls itself; "
-                                   "its accesses could not be checked.",
-                                   "Copy the struct into a local variable before and after the call, or call the function by its name.")
+                raise RefusedError(
+                    f"{file}:{number}: a struct that travels between memory and a function that cannot be inlined is "
+                    "not "
+                    "supported by the CPU checker.",
+                    "The function is called through a pointer, is virtual or calls itself; "
+                    "its accesses could not be checked.",
+                    "Copy the struct into a local variable before and after the call, or call the function by its name."
+                )
 
 
 def _base_name(function: str) -> str:

@@ -27,18 +27,25 @@ _STEPS = ("blind", "compiler", "gcc", "launches", "lines", "rewrite", "source", 
 """Modules on which a library depends: it is compiled again when one of them changes."""
 _MAGIC = b"cuda-on-cpu-notes"
 
-# -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard page.
-_COMMON = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-threadsafe-statics",
-           "-fno-gnu-unique", "-fno-finite-loops", "-fstack-clash-protection", "-fno-semantic-interposition", "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"]
+# -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard
+# page.
+_COMMON = [
+    "-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-threadsafe-statics",
+    "-fno-gnu-unique", "-fno-finite-loops", "-fstack-clash-protection", "-fno-semantic-interposition",
+    "-fvisibility=hidden", "-Wuninitialized", "-Wmaybe-uninitialized"
+]
 # An access that is moved, merged or made without need would be reported where the source has none. And GCC does not
 # instrument a struct that a call returns or takes: so that none is left, every function is inlined first. Constant
 # propagation takes a variable without a value for whatever value suits it, and so hides that it has none.
-_CHECKED = ["-O1", "-fno-tree-ccp", "-fno-tree-fre", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop", "-fno-tree-sink", "-fsanitize=thread",
-            "--param=tsan-instrument-func-entry-exit=0", "--param=tsan-distinguish-volatile=1",
-            "-fsanitize=bounds,integer-divide-by-zero", "-finline-functions", "-finline-small-functions",
-            *(f"--param={name}=100000" for name in (
-                "max-inline-insns-auto", "max-inline-insns-single", "max-inline-insns-small", "inline-unit-growth",
-                "large-function-growth", "large-stack-frame-growth"))]
+_CHECKED = [
+    "-O1", "-fno-tree-ccp", "-fno-tree-fre", "-fno-tree-sra", "-fno-tree-loop-im", "-fno-tree-phiprop",
+    "-fno-tree-sink", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0",
+    "--param=tsan-distinguish-volatile=1", "-fsanitize=bounds,integer-divide-by-zero", "-finline-functions",
+    "-finline-small-functions",
+    *(f"--param={name}=100000"
+      for name in ("max-inline-insns-auto", "max-inline-insns-single", "max-inline-insns-small", "inline-unit-growth",
+                   "large-function-growth", "large-stack-frame-growth"))
+]
 _FLAGS = {"checked": _CHECKED, "plain": ["-O2"]}
 _REDEFINED = {"memcpy": "cucpu_memcpy", "memmove": "cucpu_memmove", "memset": "cucpu_memset",
               "__assert_fail": "cucpu_assert_fail"}
@@ -62,8 +69,9 @@ class Notes:
     warnings: list[gcc.Unset] = field(default_factory=list)
 
 
-def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
-               out: str | Path | None = None, tell: Callable[[str], object] = print) -> Path:
+def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (),
+               include: Iterable[str | Path] = (), out: str | Path | None = None,
+               tell: Callable[[str], object] = print) -> Path:
     """Compile a .cu file for the CPU, unless the same text was compiled before.
 
     Args:
@@ -89,8 +97,13 @@ def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[s
     folder.mkdir(parents=True, exist_ok=True)
     options = [word for path in include for word in ("-I", str(Path(path).resolve()))]
     text = _preprocess(gxx, source, defines, options, system)
-    key = hashlib.sha256("\0".join([text, mode, *_COMMON, *_FLAGS[mode], gcc.version(gxx), _digest(SHIM.parent / f"{step}.py" for step in _STEPS),
-                                   _digest(SHIM.iterdir()), str(system)]).encode())
+    key = hashlib.sha256("\0".join([
+        text, mode, *_COMMON, *_FLAGS[mode],
+        gcc.version(gxx),
+        _digest(SHIM.parent / f"{step}.py" for step in _STEPS),
+        _digest(SHIM.iterdir()),
+        str(system)
+    ]).encode())
     library = folder / f"{source.stem}-{mode}-{key.hexdigest()[:16]}.so"
     if not library.is_file():
         words = tokens.cut(text, _foreign)
@@ -98,7 +111,8 @@ def compile_cu(source: str | Path, mode: str = "checked", *, defines: Sequence[s
         rewritten = rewrite.rewrite(words, mode == "checked")
         notes = Notes(source.name, mode, rewritten.kernels, rewritten.exports)
         # The table of call sites is declared behind the shim and in front of the learner's first word.
-        words[0].before = _as_on_the_device(words[0].before) + rewritten.prologue + f'# {words[0].line} "{words[0].file}"\n'
+        words[0].before = _as_on_the_device(
+            words[0].before) + rewritten.prologue + f'# {words[0].line} "{words[0].file}"\n'
         _build(gxx, tokens.joined(words) + rewritten.epilogue, source, system, notes, library,
                {os.path.normpath(word.file) for word in words}, rewritten.device_functions)
     return library
@@ -122,7 +136,8 @@ def read_notes(library: str | Path) -> Notes:
 # ---------------------------------------------------------------- the steps
 def _preprocess(gxx: str, source: Path, defines: Sequence[str], options: list[str], system: toolkit.Headers) -> str:
     # Macros come behind the shim, whose own names they must not change: as a second included file, from standard input.
-    macros = "".join(f"#define {name} {value if given else 1}\n" for name, given, value in (word.partition("=") for word in defines))
+    macros = "".join(f"#define {name} {value if given else 1}\n"
+                     for name, given, value in (word.partition("=") for word in defines))
     command = [gxx, "-std=c++17", "-E", "-x", "c++", *options, "-I.", *system.flags, "-include", str(SHIM / "device.h"),
                *(["-include", "/dev/stdin"] if macros else []), source.name]
     done = gcc.run(command, source.parent, macros)
@@ -143,9 +158,10 @@ def _refuse_headers(text: str, system: toolkit.Headers) -> None:
         name, flags = match[2], match[3].split()
         inside = any(Path(name).is_relative_to(folder) for folder in system.folders)
         if "1" in flags and inside and own and Path(name).name not in supported.HEADERS:
-            raise RefusedError(f"{last}: the header <{os.path.relpath(name, system.folders[0])}> is not supported by the CPU checker.",
-                               "It holds device code that only nvcc can compile.",
-                               "docs/cuda_on_cpu.md lists the headers that can be used.")
+            raise RefusedError(
+                f"{last}: the header <{os.path.relpath(name, system.folders[0])}> is not supported by the CPU checker.",
+                "It holds device code that only nvcc can compile.",
+                "docs/cuda_on_cpu.md lists the headers that can be used.")
         own = known.setdefault(name, not _foreign(name, "3" in flags))
         last = f"{name}:{match[1]}" if own else last
 
@@ -167,8 +183,10 @@ def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: No
             (work / f"{variant}.ii").write_text(code.replace(rewrite.VARIANT, str(number)))
 
         def one(variant: str) -> gcc.Done:
-            special = {"plain": [], "pattern": ["-ftrivial-auto-var-init=pattern", "-fdump-tree-tsan-lineno=kernels.tsan"],
-                       "zero": ["-ftrivial-auto-var-init=zero"]}[variant]
+            special = {
+                "plain": [], "pattern": ["-ftrivial-auto-var-init=pattern", "-fdump-tree-tsan-lineno=kernels.tsan"],
+                "zero": ["-ftrivial-auto-var-init=zero"]
+            }[variant]
             return gcc.run([gxx, *_COMMON, *_FLAGS[notes.mode], *special, f"-fdebug-prefix-map={name}=.", "-x", "c++",
                          "-fpreprocessed", "-c", f"{variant}.ii", "-o", f"{variant}.o"], work)
 
@@ -179,7 +197,8 @@ def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: No
                 raise gcc.does_not_compile(source, each.stderr)
         notes.warnings = gcc.warnings(done[0].stderr)
         if notes.mode == "checked":
-            blind.refuse_hidden_accesses((work / "kernels.tsan").read_text(errors="replace"), own, notes.kernels + device)
+            blind.refuse_hidden_accesses((work / "kernels.tsan").read_text(errors="replace"), own,
+                                         notes.kernels + device)
             # The second variant keeps its functions to itself: they have the names of the first one's.
             gcc.must(gcc.run(["ld", "-r", "--force-group-allocation", "zero.o", "-o", "alone.o"], work), "ld")
             gcc.must(gcc.run(["objcopy", "--wildcard", "--localize-symbol=*", "alone.o", "zero.o"], work), "objcopy")
@@ -198,7 +217,9 @@ def _build(gxx: str, code: str, source: Path, system: toolkit.Headers, notes: No
 def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
     """The simulated GPU as object files, compiled once."""
     flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
-    key = hashlib.sha256("\0".join([*flags, gcc.version(gxx), _digest(SHIM.iterdir()), str(system)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join([*flags, gcc.version(gxx),
+                                    _digest(SHIM.iterdir()),
+                                    str(system)]).encode()).hexdigest()[:16]
     folder = cache_dir() / "kernels" / f"runtime-{key}"
     sources = sorted(SHIM.glob("*.cpp"))
     if not folder.is_dir():
@@ -208,7 +229,10 @@ def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
             inside.mkdir()
 
             def one(path: Path) -> None:
-                gcc.must(gcc.run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work), path.name)
+                gcc.must(
+                    gcc.run([gxx, *flags, *system.flags, "-c",
+                             str(path), "-o",
+                             str(inside / f"{path.stem}.o")], work), path.name)
 
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(one, sources))

@@ -22,8 +22,8 @@ def run(command: Sequence[str], cwd: str | Path, text: str = "") -> Done:
         KernelError: it is missing or takes too long. (A status other than 0 is for the caller.)
     """
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              input=text, env={**os.environ, "LC_ALL": "C"})
+        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace",
+                              timeout=SECONDS, input=text, env={**os.environ, "LC_ALL": "C"})
     except FileNotFoundError as error:
         raise KernelError(f"{command[0]} is missing.", "It belongs to g++ (package binutils).",
                           "Debian and Ubuntu: sudo apt install g++.") from error
@@ -67,7 +67,8 @@ def does_not_link(source: Path, said: str) -> KernelError:
 
 
 def warnings(said: str) -> list[Unset]:
-    """Reads of variables without a value: where the variable is declared, the sentence, the functions it was seen in."""
+    """Reads of variables without a value: where the variable is declared, the sentence, the functions it was seen
+    in."""
     found: dict[tuple[str, int, str], set[str]] = {}
     functions: set[str] = set()
     lines = said.splitlines()
@@ -80,7 +81,8 @@ def warnings(said: str) -> list[Unset]:
         if not warning or Path(warning[1]).is_absolute():
             continue
         declared = next((note for later in lines[number + 1:number + 8]
-                         if (note := re.match(r"([^:]+):(\d+):\d+: note: '[^']*' (?:was )?declared here", later))), warning)
+                         if (note := re.match(r"([^:]+):(\d+):\d+: note: '[^']*' (?:was )?declared here", later))),
+                        warning)
         text = f"{warning[3]} {warning[4]} used before it has a value, in line {warning[2]}"
         found.setdefault((Path(declared[1]).name, int(declared[2]), text), set()).update(functions)
     return [(*where, sorted(names)) for where, names in sorted(found.items())]

@@ -1,6 +1,7 @@
 """kernel<<<grid, block, bytes, stream>>>(arguments) as C++:
 
-    ::cucpu::Launch("kernel", file, line, address, grid, block, bytes, stream)([&](auto... a) { kernel(a...); }, arguments)
+    ::cucpu::Launch("kernel", file, line, address, grid, block, bytes, stream)([&](auto... a) { kernel(a...); },
+    arguments)
 """
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def _kernel_begins(tokens: list[Token], index: int) -> int:
             at = angle_opening(tokens, at) - 1
         elif text in (")", "]"):
             at = opening(tokens, at) - 1
-            if not (at >= 0 and (tokens[at].text == ">" or tokens[at].kind == "name" and tokens[at].text not in ("else", "do"))):
+            if not (at >= 0 and
+                    (tokens[at].text == ">" or tokens[at].kind == "name" and tokens[at].text not in ("else", "do"))):
                 at += 1
                 break
         elif at < 0 or tokens[at].kind != "name":

@@ -14,7 +14,9 @@ import resource
 import struct
 import sys
 
-INTEGERS = {"int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q"}
+INTEGERS = {
+    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q"
+}
 FLOATS = {"float32": "f", "float64": "d"}
 STAND_INS = {("float16", "uint16"), ("bfloat16", "uint16"), ("bool", "uint8")}  # (what the kernel says, what NumPy has)
 
@@ -42,8 +44,10 @@ def main() -> None:
         names = function["parameters"].split(",") if types else []
         if len(types) != len(request["arguments"]):
             raise Misuse(f"{function['name']} takes {len(types)} arguments, not {len(request['arguments'])}.",
-                         f"Its parameters are {signature(names, types)}.", "Give one argument for each parameter, in this order.")
-        library.cucpu_begin(request["order"], request["seconds"], request["shared_bytes"], reply_fd, request["undefined"])
+                         f"Its parameters are {signature(names, types)}.",
+                         "Give one argument for each parameter, in this order.")
+        library.cucpu_begin(request["order"], request["seconds"], request["shared_bytes"], reply_fd,
+                            request["undefined"])
         slots, buffers = (ctypes.c_uint64 * max(1, len(types)))(), []
         for index, (argument, kind) in enumerate(zip(request["arguments"], types)):
             where = f"{function['name']}'s parameter {names[index] or index + 1}"
@@ -53,7 +57,8 @@ def main() -> None:
                 values = base + argument["offset"] if argument["flags"] & 1 else None
                 address = library.cucpu_buffer(name.encode(), argument["bytes"], values, argument["flags"])
                 if not address:
-                    raise Misuse(f"{where}: {argument['bytes']} bytes do not fit.", "The simulated GPU has 64 GB.", "Use less.")
+                    raise Misuse(f"{where}: {argument['bytes']} bytes do not fit.", "The simulated GPU has 64 GB.",
+                                 "Use less.")
                 slots[index] = address
                 buffers.append((address, argument))
             else:
@@ -65,7 +70,8 @@ def main() -> None:
         library.cucpu_trace(ctypes.c_uint64(request["trace"]), trace_fd)
     result, nanoseconds, times, ended = ctypes.c_int64(), ctypes.c_uint64(), [], 0
     for _ in range(request["repeats"]):
-        ended = library.cucpu_call(function["name"].encode(), request["variant"], slots, ctypes.byref(result), ctypes.byref(nanoseconds))
+        ended = library.cucpu_call(function["name"].encode(), request["variant"], slots, ctypes.byref(result),
+                                   ctypes.byref(nanoseconds))
         if ended:
             break
         times.append(nanoseconds.value)
@@ -99,8 +105,9 @@ def fits(argument: dict, kind: str, where: str) -> None:
     pointee, dtype = kind[:-1].replace(" const", ""), argument["dtype"]
     known = pointee in INTEGERS or pointee in FLOATS or pointee in ("float16", "bfloat16", "bool")
     if known and pointee != dtype and (pointee, dtype) not in STAND_INS:
-        raise Misuse(f"{where} points to {pointee}, and the array is {dtype}.", "The kernel would read other numbers than you gave.",
-                     f"Give an array of {pointee}" + (" as uint16 bits." if pointee == "bfloat16" else "."))
+        raise Misuse(f"{where} points to {pointee}, and the array is {dtype}.",
+                     "The kernel would read other numbers than you gave.", f"Give an array of {pointee}" +
+                     (" as uint16 bits." if pointee == "bfloat16" else "."))
 
 
 def scalar(argument: dict, kind: str, where: str) -> int:
@@ -109,13 +116,15 @@ def scalar(argument: dict, kind: str, where: str) -> int:
     if value is None:
         if kind.endswith("*") or kind == "stream":
             return 0
-        raise Misuse(f"{where} is {kind}, and None was given.", "None stands for a null pointer and for the default stream.", "Give a number.")
+        raise Misuse(f"{where} is {kind}, and None was given.",
+                     "None stands for a null pointer and for the default stream.", "Give a number.")
     if kind in FLOATS:
         return int.from_bytes(struct.pack("<" + FLOATS[kind], value), "little")
     if kind in INTEGERS or kind == "bool":
         letter = INTEGERS.get(kind, "B")
         if isinstance(value, float):
-            raise Misuse(f"{where} is {kind}, and {value} was given.", "C++ would cut off the fraction.", "Give a whole number.")
+            raise Misuse(f"{where} is {kind}, and {value} was given.", "C++ would cut off the fraction.",
+                         "Give a whole number.")
         try:
             return int.from_bytes(struct.pack("<" + letter, value), "little")
         except struct.error:

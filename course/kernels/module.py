@@ -54,15 +54,17 @@ class Module:
     def __repr__(self) -> str:
         return f"<{self.notes.source} for the CPU, {self.notes.mode}: {', '.join(self.launchers) or 'no launcher'}>"
 
-    def launch(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0, shared_bytes: int = 99 << 10,
-               repeats: int = 1) -> Run:
+    def launch(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0,
+               shared_bytes: int = 99 << 10, repeats: int = 1) -> Run:
         """Call a launcher in a process of its own.
 
         Args:
-            arguments: one for each parameter: an array (an input), `out`, `inout`, a number, None (null, default stream).
+            arguments: one for each parameter: an array (an input), `out`, `inout`, a number, None (null, default
+                stream).
             order: 0 forward, 1 reversed, any other number seeds a random order of blocks and threads.
             seconds: limit for all calls together.
-            shared_bytes: most shared memory of a block, as the GPU has it (99 kB from compute capability 8.6, 227 kB on an H100).
+            shared_bytes: most shared memory of a block, as the GPU has it (99 kB from compute capability 8.6, 227 kB on
+                an H100).
             repeats: calls, one after the other, on the same memory.
 
         Raises:
@@ -73,10 +75,11 @@ class Module:
         findings = self._findings(reply, order, launcher, arguments)
         for finding in findings:
             if finding.kind in ("crash", "timeout"):
-                raise KernelError(f"{self.notes.source}, {launcher}: {finding.message}"
-                                  + (f" ({finding.file}:{finding.line})" if finding.line else ""),
-                                  f"Kernel {finding.kernel}, thread {finding.thread} of block {finding.block}." if finding.kernel
-                                  else "It happened outside a kernel.", finding.advice)
+                raise KernelError(
+                    f"{self.notes.source}, {launcher}: {finding.message}" +
+                    (f" ({finding.file}:{finding.line})" if finding.line else ""),
+                    f"Kernel {finding.kernel}, thread {finding.thread} of block {finding.block}."
+                    if finding.kernel else "It happened outside a kernel.", finding.advice)
         return Run(tuple(reply.outputs), tuple(reply.seconds), reply.result, findings, reply.printed)
 
     def check(self, launcher: str, *arguments: object, orders: Sequence[int] = ORDERS, seconds: float = 10.0,
@@ -90,8 +93,8 @@ class Module:
             KernelError: the library was compiled in mode plain, or the arguments do not fit.
         """
         if self.notes.mode != "checked":
-            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.", "It does not look at accesses.",
-                              'Load it with mode="checked".')
+            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
+                              "It does not look at accesses.", 'Load it with mode="checked".')
         findings, first = [], None
         for order in orders:
             how = dict(order=order, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap)
@@ -108,9 +111,11 @@ class Module:
             findings += found
         if first is None:
             raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
-        return Report(self.notes.source, launcher, merged(findings), tuple(orders), tuple(first.outputs), first.result, first.printed)
+        return Report(self.notes.source, launcher, merged(findings), tuple(orders), tuple(first.outputs), first.result,
+                      first.printed)
 
-    def record(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0, most: int = 1_000_000) -> Trace:
+    def record(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0,
+               most: int = 1_000_000) -> Trace:
         """Which thread touches what: every access to global and shared memory of one call, in the order they ran.
 
         Args:
@@ -120,9 +125,10 @@ class Module:
             KernelError: the library was compiled in mode plain, or the arguments do not fit.
         """
         if self.notes.mode != "checked":
-            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.", "It does not look at accesses.",
-                              'Load it with mode="checked".')
-        reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most, wrap=self.wrap)
+            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
+                              "It does not look at accesses.", 'Load it with mode="checked".')
+        reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most,
+                             wrap=self.wrap)
         return traced(reply, self.notes)
 
     def _uninitialized(self, reply: process.Reply, orders: Sequence[int]) -> tuple[Finding, ...]:
@@ -133,13 +139,19 @@ class Module:
         ran = {name.split("<")[0].split("::")[-1] for name in reply.launched}
         named = []
         for file, line, text, functions in self.notes.warnings:
-            of = [kernel for kernel in self.kernels if any(re.search(rf"\b{kernel}\b", function) for function in functions)]
+            of = [
+                kernel for kernel in self.kernels if any(
+                    re.search(rf"\b{kernel}\b", function) for function in functions)
+            ]
             if not of or ran & set(of):
                 named.append({"file": file, "line": line, "text": text, "kernel": (of or [""])[0]})
         named = named or [{"kernel": reply.launched[0] if len(reply.launched) == 1 else ""}]
-        return tuple(explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named for order in orders)
+        return tuple(
+            explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named
+            for order in orders)
 
-    def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> tuple[Finding, ...]:
+    def _findings(self, reply: process.Reply, order: int, launcher: str,
+                  arguments: Sequence[object]) -> tuple[Finding, ...]:
         sizes = {}
         for number, argument in enumerate(arguments, 1):
             item = prepared(argument, number)
@@ -165,7 +177,8 @@ def load(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = 
 def check(source: str | Path, launcher: str, *arguments: object, orders: Sequence[int] = ORDERS, seconds: float = 10.0,
           shared_bytes: int = 99 << 10, defines: Sequence[str] = ()) -> Report:
     """Compile a .cu file and check one of its launchers: `load(source).check(launcher, ...)`."""
-    return load(source, defines=defines).check(launcher, *arguments, orders=orders, seconds=seconds, shared_bytes=shared_bytes)
+    return load(source, defines=defines).check(launcher, *arguments, orders=orders, seconds=seconds,
+                                               shared_bytes=shared_bytes)
 
 
 def _differ(a: process.Reply, b: process.Reply) -> bool:

@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -23,16 +24,19 @@ from course.paths import cache_dir
 
 ARCHITECTURE = "sm_80"
 SECONDS = 600  # for one compilation, on a slow or busy machine
-KINDS = {"cubin": ["-cubin"], "object": ["-c", "-Xcompiler", "-fPIC"], "shared": ["-shared", "-Xcompiler", "-fPIC", "--cudart", "shared"]}
-_SPACES = {"LDG": "global", "STG": "global", "LDS": "shared", "STS": "shared", "LDL": "local", "STL": "local", "LDC": "constant",
-           "RED": "global", "REDG": "global", "ATOM": "global", "ATOMG": "global", "ATOMS": "shared", "LDGSTS": "global"}
+KINDS = {"cubin": ["-cubin"], "object": ["-c", "-Xcompiler", "-fPIC"],
+         "shared": ["-shared", "-Xcompiler", "-fPIC", "--cudart", "shared"]}
+_SPACES = {"LDG": "global", "STG": "global", "LDGSTS": "global", "RED": "global", "REDG": "global", "ATOM": "global",
+           "ATOMG": "global", "LDS": "shared", "STS": "shared", "ATOMS": "shared", "LDL": "local", "STL": "local",
+           "LDC": "constant"}
 
 
 @dataclass(frozen=True)
 class MemoryInstruction:
     """One kind of memory instruction of a kernel, such as LDG.E.128.
 
-    space: global, shared, local or constant. bytes: of one thread. count: how often it stands in the machine code (not how
+    space: global, shared, local or constant. bytes: of one thread. count: how often it stands in the machine code (not
+    how
     often it runs).
     """
 
@@ -43,14 +47,16 @@ class MemoryInstruction:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.count} x {self.name} ({'store' if self.write else 'load'}, {self.space}, {self.bytes} bytes a thread)"
+        what = "store" if self.write else "load"
+        return f"{self.count} x {self.name} ({what}, {self.space}, {self.bytes} bytes a thread)"
 
 
 @dataclass(frozen=True)
 class KernelCode:
     """A kernel as ptxas and cuobjdump show it.
 
-    registers: of a thread. spill_stores, spill_loads, stack: bytes of a thread in local memory. shared: bytes of __shared__
+    registers: of a thread. spill_stores, spill_loads, stack: bytes of a thread in local memory. shared: bytes of
+    __shared__
     variables. instructions: mnemonic with its endings -> how often it stands in the code.
     """
 
@@ -76,7 +82,8 @@ class KernelCode:
         for name, count in self.instructions.items():
             base = name.split(".")[0]
             if base in _SPACES:
-                found.append(MemoryInstruction(name, _SPACES[base], base.startswith(("ST", "RED", "ATOM")), _width(name), count))
+                write = base.startswith(("ST", "RED", "ATOM"))
+                found.append(MemoryInstruction(name, _SPACES[base], write, _width(name), count))
         return tuple(sorted(found, key=lambda item: (item.space, item.write, item.name)))
 
     def widest(self, space: str = "global", write: bool = False) -> int:
@@ -84,9 +91,11 @@ class KernelCode:
         return max((item.bytes for item in self.memory if item.space == space and item.write == write), default=0)
 
     def __str__(self) -> str:
-        spills = f"{self.spill_stores} bytes of spill stores and {self.spill_loads} of spill loads" if self.spills else "no spills"
-        return "\n    ".join([f"{self.name} ({self.architecture}): {self.registers} registers, {spills}, {self.shared} bytes of shared memory",
-                              *map(str, self.memory)])
+        spills = f"{self.spill_stores} bytes of spill stores and {self.spill_loads} of spill loads"
+        title = (
+            f"{self.name} ({self.architecture}): {self.registers} registers, {spills if self.spills else 'no spills'}, "
+            f"{self.shared} bytes of shared memory")
+        return "\n    ".join([title, *map(str, self.memory)])
 
 
 def build(source: str | Path, kind: str = "cubin", *, architecture: str = ARCHITECTURE, flags: Sequence[str] = (),
@@ -110,28 +119,31 @@ def build(source: str | Path, kind: str = "cubin", *, architecture: str = ARCHIT
         raise KernelError(f"{source.name} is missing.", f"There is no such file in {source.parent}.", "Check the name.")
     nvcc = toolkit.nvcc(tell)
     folders = [source.parent, *(Path(path).resolve() for path in include)]
-    texts = [source.read_bytes(), *(path.read_bytes() for folder in folders for path in sorted([*folder.glob("*.cuh"), *folder.glob("*.h")]))]
+    headers = [path for folder in folders for path in sorted([*folder.glob("*.cuh"), *folder.glob("*.h")])]
+    texts = [path.read_bytes() for path in (source, *headers)]
     options = ["-std=c++17", f"-arch={architecture}", *flags]
     version = _run([str(nvcc), "--version"], source.parent, nvcc).stdout
-    key = hashlib.sha256(b"\0".join([*texts, "\0".join([source.name, kind, *options, *map(str, folders), version]).encode()])).hexdigest()[:16]
+    words = "\0".join([source.name, kind, *options, *map(str, folders), version])
+    key = hashlib.sha256(b"\0".join([*texts, words.encode()])).hexdigest()[:16]
     out = cache_dir() / "nvcc" / f"{source.stem}-{key}.{ {'cubin': 'cubin', 'object': 'o', 'shared': 'so'}[kind] }"
     if not out.is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as work:
             partial = Path(work) / out.name
-            command = [str(nvcc), *options, *KINDS[kind], "-Xptxas", "-v", *(word for folder in folders for word in ("-I", str(folder))),
-                       str(source), "-o", str(partial)]
+            command = [str(nvcc), *options, *KINDS[kind], "-Xptxas", "-v",
+                       *(word for folder in folders for word in ("-I", str(folder))), str(source), "-o", str(partial)]
             done = _run(command, Path(work), nvcc)
             if done.returncode:
-                raise KernelError(f"{source.name} does not compile with nvcc.", _first_error(done.stderr + done.stdout, source),
+                raise KernelError(f"{source.name} does not compile with nvcc.",
+                                  _first_error(done.stderr + done.stdout, source),
                                   "Repair the first error first: later ones often follow from it.")
             atomic_write(out.with_suffix(".txt"), done.stderr.encode())
             os.replace(partial, out)
     return out
 
 
-def inspect(source: str | Path, *, architecture: str = ARCHITECTURE, flags: Sequence[str] = (), include: Iterable[str | Path] = (),
-            tell: Callable[[str], object] = print) -> list[KernelCode]:
+def inspect(source: str | Path, *, architecture: str = ARCHITECTURE, flags: Sequence[str] = (),
+            include: Iterable[str | Path] = (), tell: Callable[[str], object] = print) -> list[KernelCode]:
     """Registers, spills, shared memory and machine code of each kernel, in the order of the source.
 
     Raises: as `build`; KernelError also where cuobjdump cannot be had.
@@ -140,7 +152,8 @@ def inspect(source: str | Path, *, architecture: str = ARCHITECTURE, flags: Sequ
     cuobjdump, nvdisasm = toolkit.cuobjdump(tell)
     done = _run([str(cuobjdump), "-sass", str(cubin)], cubin.parent, cuobjdump, nvdisasm)
     if done.returncode:
-        raise KernelError(f"The machine code of {Path(source).name} cannot be shown.", done.stderr.strip() or "cuobjdump gave no reason.",
+        raise KernelError(f"The machine code of {Path(source).name} cannot be shown.",
+                          done.stderr.strip() or "cuobjdump gave no reason.",
                           "Install the CUDA toolkit 13 and set CUDA_HOME.")
     return parse(cubin.with_suffix(".txt").read_text(), done.stdout)
 
@@ -164,11 +177,14 @@ def parse(ptxas: str, sass: str) -> list[KernelCode]:
             found = re.search(pattern, part)
             return int(found[1]) if found else 0
 
-        kernels.append(KernelCode(entry[1], entry[2], number(r"Used (\d+) registers"), number(r"(\d+) bytes spill stores"),
-                                  number(r"(\d+) bytes spill loads"), number(r"(\d+) bytes stack frame"), number(r"(\d+) bytes smem"),
-                                  number(r"used (\d+) barriers"), code.get(entry[1], {})))
+        kernels.append(
+            KernelCode(entry[1], entry[2], registers=number(r"Used (\d+) registers"),
+                       spill_stores=number(r"(\d+) bytes spill stores"), spill_loads=number(r"(\d+) bytes spill loads"),
+                       stack=number(r"(\d+) bytes stack frame"), shared=number(r"(\d+) bytes smem"),
+                       barriers=number(r"used (\d+) barriers"), instructions=code.get(entry[1], {})))
     names = _demangled([kernel.name for kernel in kernels])
-    return [KernelCode(**{**kernel.__dict__, "name": names[kernel.name]}) for kernel in reversed(kernels)]  # ptxas begins with the last
+    kernels.reverse()  # ptxas begins with the last
+    return [dataclasses.replace(kernel, name=names[kernel.name]) for kernel in kernels]
 
 
 def _width(name: str) -> int:
@@ -202,7 +218,8 @@ def _run(command: Sequence[str], cwd: Path, *programs: Path) -> subprocess.Compl
     folders = [str(program.parent) for program in programs]
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])}
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              stdin=subprocess.DEVNULL, env=environment)
+        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace",
+                              timeout=SECONDS, stdin=subprocess.DEVNULL, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelError(f"{Path(command[0]).name} could not be run.", str(error), "Try again; close other programs.") from error
+        raise KernelError(f"{Path(command[0]).name} could not be run.", str(error),
+                          "Try again; close other programs.") from error

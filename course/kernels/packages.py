@@ -52,8 +52,10 @@ def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) ->
         for number, requirement in enumerate(requirements, 1):
             started = time.perf_counter()
             _install(requirement, partial)
-            tell(f"[{number}/{len(requirements)}] {re.split('[=<>]', requirement)[0]}, {time.perf_counter() - started:.0f} s, "
-                 f"{_bytes(partial) / 1e6:.0f} MB so far")
+            tell(
+                f"[{number}/{len(requirements)}] {re.split('[=<>]', requirement)[0]}, "
+                f"{time.perf_counter() - started:.0f} s, "
+                f"{_bytes(partial) / 1e6:.0f} MB so far")
         try:
             os.replace(partial, target)
         except OSError:
@@ -83,7 +85,8 @@ def _pip(requirement: str, target: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _failed(requirement, str(error)) from error
     if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        lines = [line
+                 for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line] or done.stderr.splitlines()
         raise _failed(requirement, lines[-1] if lines else "pip gave no reason.")
 
 

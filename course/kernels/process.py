@@ -1,6 +1,7 @@
 """One call of a launcher in a process of its own, so that a crash or a hang stays there."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,8 +20,8 @@ from course.kernels.words import KernelError
 LOADER = Path(__file__).resolve().parent / "loader.py"
 GRACE = 10.0  # seconds for the process to start and to report, beside the call's own limit
 PRINTED = 64 << 10  # bytes kept of what kernels print
-TRACE = np.dtype([("offset", "<u8"), ("block", "<u4"), ("pc", "<u4"), ("thread", "<u2"), ("region", "<i2"), ("size", "u1"),
-                  ("flags", "u1"), ("launch", "<u2")])
+TRACE = np.dtype([("offset", "<u8"), ("block", "<u4"), ("pc", "<u4"), ("thread", "<u2"), ("region", "<i2"),
+                  ("size", "u1"), ("flags", "u1"), ("launch", "<u2")])
 """One access, as the checker writes it (struct Trace in shim/state.h)."""
 Wrap = Callable[[list[str]], list[str]]
 
@@ -30,7 +31,8 @@ class Reply:
     """What the process said.
 
     findings: as the checker wrote them (`report.py` puts them into words). outputs: of `out` and `inout`, in the order
-    of the arguments. launched: kernels. result: what the launcher returned. seconds: of each call. printed: by kernels and launcher.
+    of the arguments. launched: kernels. result: what the launcher returned. seconds: of each call. printed: by kernels
+    and launcher.
     """
 
     findings: list[dict]
@@ -68,18 +70,22 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
     for item in given:
         if isinstance(item, Buffer):
             item.offset, size = size, (size + item.bytes + 4095) // 4096 * 4096
-    with _memory("data", max(size, 1)) as data, _memory("reply", 0) as reply, _memory("trace", trace * TRACE.itemsize) as record, \
-            tempfile.TemporaryFile() as printed:
+    with contextlib.ExitStack() as files:
+        data, reply, record = (files.enter_context(_memory(name, bytes_)) for name, bytes_ in (
+            ("data", max(size, 1)), ("reply", 0), ("trace", trace * TRACE.itemsize)))
+        printed = files.enter_context(tempfile.TemporaryFile())
         view = np.memmap(data, np.uint8, "r+") if size else np.zeros(0, np.uint8)
         for item in given:
             if isinstance(item, Buffer) and item.array is not None:
                 view[item.offset:item.offset + item.bytes] = item.array.reshape(-1).view(np.uint8)
-        request = {"function": function, "arguments": [item.message() for item in given], "order": order, "seconds": seconds,
-                   "shared_bytes": shared_bytes, "repeats": repeats, "trace": trace,
-                   "variant": variant, "undefined": undefined}
-        files = [file.fileno() for file in (data, reply, record)]
-        command = [sys.executable, "-I", "-S", str(LOADER), str(Path(library).resolve()), *map(str, files)]
-        status = _run(wrap(command) if wrap else command, json.dumps(request).encode(), files, printed, seconds + GRACE)
+        request = {
+            "function": function, "arguments": [item.message() for item in given], "order": order, "seconds": seconds,
+            "shared_bytes": shared_bytes, "repeats": repeats, "trace": trace, "variant": variant, "undefined": undefined
+        }
+        numbers = [file.fileno() for file in (data, reply, record)]
+        command = [sys.executable, "-I", "-S", str(LOADER), str(Path(library).resolve()), *map(str, numbers)]
+        status = _run(wrap(command) if wrap else command, json.dumps(request).encode(), numbers, printed,
+                      seconds + GRACE)
         reply.seek(0)
         said = _parsed(reply.read())
         if "misuse" in said:
@@ -90,8 +96,8 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
                    for item in given if isinstance(item, Buffer) and item.flags & 2]
         report = said.get("report", said if "findings" in said else {})
         printed.seek(0)
-        answer = Reply(report.get("findings", []), outputs, report.get("regions", []), report.get("shared", []), report.get("launched", []),
-                       said.get("result", -1),
+        answer = Reply(report.get("findings", []), outputs, report.get("regions", []), report.get("shared", []),
+                       report.get("launched", []), said.get("result", -1),
                        [ns / 1e9 for ns in said.get("nanoseconds", [])], printed.read(PRINTED).decode(errors="replace"),
                        report.get("accesses", 0), traced=report.get("trace", 0))
         if not said:
@@ -111,10 +117,11 @@ def _memory(name: str, size: int):  # noqa: ANN202 - a file in memory, as a cont
 def _run(command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float) -> int | None:
     """The exit status; None if it had to be killed."""
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT, pass_fds=files,
-                                   start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT,
+                                   pass_fds=files, start_new_session=True)
     except OSError as error:
-        raise KernelError("The process for the kernel could not be started.", str(error), "Try again; close other programs.") from error
+        raise KernelError("The process for the kernel could not be started.", str(error),
+                          "Try again; close other programs.") from error
     try:
         process.communicate(request, timeout=limit)
         return process.returncode

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 TOOLS = {
-    "out-of-bounds": "memcheck", "misaligned": "memcheck", "use-after-free": "memcheck", "array-index": "memcheck", "host-access": "memcheck",
-    "write-to-input": "memcheck", "invalid-free": "memcheck", "memory-leak": "memcheck", "copy-direction": "memcheck",
-    "race": "racecheck",
-    "uninitialized-read": "initcheck", "uninitialized-variable": "initcheck", "unwritten-output": "initcheck",
-    "divergent-barrier": "synccheck", "deadlock": "synccheck", "invalid-mask": "synccheck", "undefined-shuffle": "synccheck",
-    "invalid-launch": "launch", "unsupported": "launch", "device-only": "launch",
-    "assert": "program", "division-by-zero": "program", "crash": "program", "timeout": "program"}
+    "out-of-bounds": "memcheck", "misaligned": "memcheck", "use-after-free": "memcheck", "array-index": "memcheck",
+    "host-access": "memcheck", "write-to-input": "memcheck", "invalid-free": "memcheck", "memory-leak": "memcheck",
+    "copy-direction": "memcheck", "race": "racecheck", "uninitialized-read": "initcheck",
+    "uninitialized-variable": "initcheck", "unwritten-output": "initcheck", "divergent-barrier": "synccheck",
+    "deadlock": "synccheck", "invalid-mask": "synccheck", "undefined-shuffle": "synccheck", "invalid-launch": "launch",
+    "unsupported": "launch", "device-only": "launch", "assert": "program", "division-by-zero": "program",
+    "crash": "program", "timeout": "program"
+}
 """Kind of a finding -> the tool of compute-sanitizer that looks for such, or launch, or program."""
 
 Index = tuple[int, int, int]
@@ -21,7 +22,8 @@ Index = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Place:
-    """Which thread of which block did what, where in the source. access: read, write, atomic, or the name of a barrier."""
+    """Which thread of which block did what, where in the source. access: read, write, atomic, or the name of a
+    barrier."""
 
     file: str
     line: int
@@ -30,15 +32,17 @@ class Place:
     access: str = ""
 
     def __str__(self) -> str:
-        who = f"thread {self.thread} of block {self.block}" if self.thread is not None and self.block is not None else ""
-        return " ".join(part for part in (f"{self.access} at" if self.access else "", f"{self.file}:{self.line}", f"by {who}" if who else "") if part)
+        what = f"{self.access} at " if self.access else ""
+        who = f" by thread {self.thread} of block {self.block}" if self.thread is not None else ""
+        return f"{what}{self.file}:{self.line}{who}"
 
 
 @dataclass(frozen=True)
 class Finding:
     """One bug.
 
-    kind: a key of TOOLS. file, line: where, or "" and 0. thread, block: who came there first; None if nobody in particular.
+    kind: a key of TOOLS. file, line: where, or "" and 0. thread, block: who came there first; None if nobody in
+    particular.
     buffer: a parameter's or a __shared__ variable's name. offset: bytes from its beginning. other: the access that it
     conflicts with. orders: thread orders in which it was found. details: what the checker wrote.
     """
@@ -59,7 +63,8 @@ class Finding:
 
     @property
     def tool(self) -> str:
-        """memcheck, racecheck, initcheck or synccheck, as compute-sanitizer has them; launch or program for the rest."""
+        """memcheck, racecheck, initcheck or synccheck, as compute-sanitizer has them; launch or program for the
+        rest."""
         return TOOLS[self.kind]
 
     def __str__(self) -> str:
@@ -110,7 +115,8 @@ def merged(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     first: dict[tuple, Finding] = {}
     orders: dict[tuple, list[int]] = {}
     for finding in findings:
-        lines = sorted({(finding.file, finding.line), (finding.other.file, finding.other.line) if finding.other else ("", 0)})
+        other = (finding.other.file, finding.other.line) if finding.other else ("", 0)
+        lines = sorted({(finding.file, finding.line), other})
         key = (finding.kind, finding.kernel, finding.buffer, *lines)
         first.setdefault(key, finding)
         orders.setdefault(key, []).extend(order for order in finding.orders if order not in orders.get(key, []))

@@ -19,7 +19,8 @@ VARIANT = "cucpu_variant"
 class Rewritten:
     """What is known of a file after `rewrite`.
 
-    kernels, device_functions: names of the __global__ and the __device__ functions. exports: name -> parameter names of each
+    kernels, device_functions: names of the __global__ and the __device__ functions. exports: name -> parameter names of
+    each
     extern "C" function. prologue, epilogue: C++ for in front of the first token and behind the last.
     """
 
@@ -54,7 +55,8 @@ def _refuse_names(tokens: list[Token]) -> None:
             continue
         following = tokens[index + 1].text
         advice = supported.advice_for(token.text)
-        if advice is None or (token.text == "cuda" and following != "::") or (token.text == "clock" and following != "("):
+        if advice is None or (token.text == "cuda" and following != "::") or (token.text == "clock"
+                                                                              and following != "("):
             continue
         refuse(token, token.text, advice)
 

@@ -17,8 +17,10 @@ MARKS = {"__shared__", "__device__", "__constant__", "__host__", "__global__"}
 class Source:
     """The tokens, and what `read` found in them.
 
-    kernels, device_functions: names. templates: kernel -> number of its template parameters. overloaded: kernels with two
-    definitions. exports: extern "C" function with a body -> names of its parameters. in_namespace, in_class: indices of tokens
+    kernels, device_functions: names. templates: kernel -> number of its template parameters. overloaded: kernels with
+    two
+    definitions. exports: extern "C" function with a body -> names of its parameters. in_namespace, in_class: indices of
+    tokens
     that stand in no function. sites: calls of barriers and the like, as C++. shared_names: of __shared__ variables.
     """
 

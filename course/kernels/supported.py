@@ -13,7 +13,8 @@ SYNC = {
 
 _PTX = "inline PTX assembly cannot run on a CPU; write it in C++, or keep that kernel for the GPU"
 _OLD = "it was removed from CUDA; use the form that ends in _sync and takes a mask"
-_LIBRARY = "libraries of device code are not run on a CPU; write the few lines yourself, or keep that kernel for the GPU"
+_LIBRARY = ("libraries of device code are not run on a CPU; write the few lines yourself, or keep that kernel for the "
+            "GPU")
 _TENSOR_CORES = "tensor cores do not exist on a CPU; use float arithmetic, or keep that kernel for the GPU"
 _TEXTURE = "textures and surfaces are not simulated; read from a pointer"
 _MANAGED = "managed memory is not simulated; pass the arrays as parameters"
@@ -32,8 +33,8 @@ REFUSED = {
     **dict.fromkeys(("clock", "clock64", "__globaltimer"), _CLOCK),
     **dict.fromkeys(("__cluster_dims__", "__block_size__", "cudaLaunchKernelEx", "cudaLaunchKernelExC"),
                     "clusters of blocks are not simulated"),
-    **dict.fromkeys(("cudaLaunchCooperativeKernel",), "blocks run one after the other here, so none can wait for another"),
-    **dict.fromkeys(("cudaLaunchKernel",), "write the launch as kernel<<<grid, block>>>(...)"),
+    "cudaLaunchCooperativeKernel": "blocks run one after the other here, so none can wait for another",
+    "cudaLaunchKernel": "write the launch as kernel<<<grid, block>>>(...)",
     **dict.fromkeys(("__match_all_sync", "__trap", "__brkpt", "__prof_trigger", "alloca"), "it is not simulated"),
     **dict.fromkeys(("__pipeline_memcpy_async", "__pipeline_commit", "__pipeline_wait_prior"),
                     "asynchronous copies to shared memory are not simulated; copy with plain loads and stores"),
@@ -43,9 +44,10 @@ REFUSED = {
 ATOMIC_SCOPES = ("_block", "_system")
 """Endings of atomics with another scope than the device: refused."""
 
-HEADERS = {"cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp", "math_constants.h",
-           "vector_types.h", "vector_functions.h", "vector_functions.hpp", "device_launch_parameters.h", "driver_types.h",
-           "host_defines.h", "library_types.h", "device_types.h", "builtin_types.h", "cuComplex.h"}
+HEADERS = {"cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp",
+           "math_constants.h", "vector_types.h", "vector_functions.h", "vector_functions.hpp", "driver_types.h",
+           "device_launch_parameters.h", "host_defines.h", "library_types.h", "device_types.h", "builtin_types.h",
+           "cuComplex.h"}
 """NVIDIA's headers that a file may include."""
 
 

@@ -49,7 +49,8 @@ def headers(tell: Callable[[str], object] = print) -> Headers:
 
 
 def roots() -> Iterator[Path]:
-    """Folders that may be a CUDA toolkit: environment variables, nvcc on the path, /usr/local/cuda, wheels, the cache."""
+    """Folders that may be a CUDA toolkit: environment variables, nvcc on the path, /usr/local/cuda, wheels, the
+    cache."""
     for name in ("CUDA_HOME", "CUDA_PATH"):
         if os.environ.get(name):
             yield Path(os.environ[name])

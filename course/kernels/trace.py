@@ -17,7 +17,8 @@ _WRITE, _ATOMIC = 1, 2
 class Trace:
     """Accesses in the order they ran; every array has one entry an access.
 
-    buffer: index into `buffers` (parameters, __device__ and __shared__ variables). offset: bytes from its beginning. size:
+    buffer: index into `buffers` (parameters, __device__ and __shared__ variables). offset: bytes from its beginning.
+    size:
     bytes. thread: linear index in its block (x fastest); block: linear index in the grid; launch: 1, 2 ... line: in the
     source file. write, atomic: what kind. total: accesses that there were, more than recorded if the limit was reached.
     """
@@ -54,7 +55,8 @@ class Trace:
 class Pattern:
     """How the warps use one access of the source.
 
-    requests: warps that executed it, each time. units: 32-byte sectors of a request to global memory, or passes of a request
+    requests: warps that executed it, each time. units: 32-byte sectors of a request to global memory, or passes of a
+    request
     to shared memory (1 is free of bank conflicts), on average. ideal: what the same bytes need at least.
     """
 
@@ -82,16 +84,18 @@ def traced(reply: Reply, notes: Notes) -> Trace:
     index = np.where(region >= 0, region, np.where(region == -32768, len(buffers) - 1, len(reply.names) - 1 - region))
     sites, inverse = np.unique(rows["pc"], return_inverse=True)
     numbers = np.array([lines.look_up(notes.files, notes.lines, int(pc))[1] for pc in sites], np.int64)
-    return Trace(buffers, np.arange(len(buffers)) >= len(reply.names), index, rows["offset"].astype(np.int64), rows["size"].astype(np.int64),
-                 rows["thread"].astype(np.int64), rows["block"].astype(np.int64), rows["launch"].astype(np.int64),
-                 numbers[inverse] if len(sites) else np.zeros(0, np.int64), rows["pc"].astype(np.int64), rows["flags"] & _WRITE > 0,
-                 rows["flags"] & _ATOMIC > 0, reply.traced)
+    return Trace(buffers,
+                 np.arange(len(buffers)) >= len(reply.names), index, rows["offset"].astype(np.int64),
+                 rows["size"].astype(np.int64), rows["thread"].astype(np.int64), rows["block"].astype(np.int64),
+                 rows["launch"].astype(np.int64), numbers[inverse] if len(sites) else np.zeros(0, np.int64),
+                 rows["pc"].astype(np.int64), rows["flags"] & _WRITE > 0, rows["flags"] & _ATOMIC > 0, reply.traced)
 
 
 def patterns(trace: Trace) -> list[Pattern]:
     """Coalescing and bank conflicts of every access in the source, as the hardware counts them.
 
-    The lanes of a warp are taken together that execute the same instruction for the same time; a kernel whose lanes take
+    The lanes of a warp are taken together that execute the same instruction for the same time; a kernel whose lanes
+    take
     different ways shows more requests than the GPU makes, never fewer.
     """
     result = []
@@ -106,7 +110,9 @@ def patterns(trace: Trace) -> list[Pattern]:
             count = int(request.max()) + 1
             size, shared = int(trace.size[at[0]]), bool(trace.shared[buffer])
             units, ideal = (_passes if shared else _sectors)(request, count, trace.offset[at], size)
-            result.append(Pattern(int(trace.line[at[0]]), trace.buffers[buffer], shared, bool(trace.write[at[0]]), size, count, units, ideal))
+            result.append(
+                Pattern(int(trace.line[at[0]]), trace.buffers[buffer], shared, bool(trace.write[at[0]]), size, count,
+                        units, ideal))
     return sorted(result, key=lambda pattern: (pattern.line, pattern.buffer, pattern.write))
 
 
@@ -132,7 +138,8 @@ def _sectors(request: np.ndarray, count: int, offset: np.ndarray, size: int) -> 
 
 
 def _passes(request: np.ndarray, count: int, offset: np.ndarray, size: int) -> tuple[float, float]:
-    """Different words in the busiest bank: 8-byte accesses go in two halves of a warp, 16-byte ones in four quarters."""
+    """Different words in the busiest bank: 8-byte accesses go in two halves of a warp, 16-byte ones in four
+    quarters."""
     words = max(1, size // BANK_BYTES)
     turn = _turns(request.reshape(-1, 1)) // (WARP // words)
     word = (offset[:, None] // BANK_BYTES + np.arange(words)).reshape(-1)

@@ -1,8 +1,10 @@
 """`__shared__`, `__device__` and `__constant__` variables as C++: references into the simulated GPU's memory.
 
-    __shared__ float tile[16][17];      ->  typedef float T [16][17]; T& tile = ::cucpu::shared<T, 1>("tile", file, line);
+    __shared__ float tile[16][17];      ->  typedef float T [16][17]; T& tile = ::cucpu::shared<T, 1>("tile", file,
+    line);
     extern __shared__ float row[];      ->  float* const row = static_cast<float*>(::cucpu::dynamicShared());
-    __device__ int counter = 3;         ->  static int initial = 3; static decltype(initial)& counter = ::cucpu::variable(...);
+    __device__ int counter = 3;         ->  static int initial = 3; static decltype(initial)& counter =
+    ::cucpu::variable(...);
 """
 from __future__ import annotations
 

@@ -56,22 +56,26 @@ SHORTS = normal(10, 64)
 
 CASES: dict[str, tuple[str, tuple, np.ndarray, float]] = {
     "launchScale4": ("elementwise", (X, out(1003), 1.5, 1003, None), 1.5 * X, 0),
-    "launchQuickGeluHalf": ("elementwise", (HALF, out(1003, H), 1003), HALF / (1 + np.exp(-1.702 * HALF.astype(np.float64))), 2e-3),
+    "launchQuickGeluHalf": ("elementwise", (HALF, out(1003, H), 1003), HALF /
+                            (1 + np.exp(-1.702 * HALF.astype(np.float64))), 2e-3),
     "launchSquare": ("elementwise", (HALF[:1000], out(1000, H), 1000), HALF[:1000] * HALF[:1000], 0),
-    "launchBfloatAdd": ("elementwise", (bfloat(SMALL), bfloat(SMALL[::-1].copy()), out(400, np.uint16), 400), bfloat(SMALL + SMALL[::-1]), 0),
-    "launchGrey": ("elementwise", (RGBA, out(500, np.uint8), 500), (RGBA[:, :3].astype(I) @ np.array([77, 151, 28]) >> 8).astype(np.uint8), 0),
+    "launchBfloatAdd": ("elementwise", (bfloat(SMALL), bfloat(SMALL[::-1].copy()), out(400, np.uint16), 400),
+                        bfloat(SMALL + SMALL[::-1]), 0),
+    "launchGrey": ("elementwise", (RGBA, out(500, np.uint8), 500),
+                   (RGBA[:, :3].astype(I) @ np.array([77, 151, 28]) >> 8).astype(np.uint8), 0),
     "launchGather": ("elementwise", (TABLE, IDS, out((9, 70)), 9, 70), TABLE[IDS], 0),
     "launchInPlace": ("elementwise", (inout(X), 1003), X + F(1), 0),
     "launchLayerNorm": ("reductions", (ROWS, G, B, out(ROWS.shape), 12, 300, 1e-5, None), layer_norm(ROWS, G, B), 1e-5),
-    "launchRmsNorm": ("reductions", (ROWS, G, out(ROWS.shape), 12, 300), ROWS / np.sqrt((ROWS.astype(np.float64) ** 2).mean(1, keepdims=True) + 1e-6) * G, 1e-5),
+    "launchRmsNorm": ("reductions", (ROWS, G, out(ROWS.shape), 12, 300),
+                      ROWS / np.sqrt((ROWS.astype(np.float64) ** 2).mean(1, keepdims=True) + 1e-6) * G, 1e-5),
     "launchSoftmax": ("reductions", (ROWS, out(ROWS.shape), 12, 300), softmax(ROWS), 1e-6),
     "launchSumAtomic": ("reductions", (X, out(1), 1003), X.sum(dtype=np.float64).reshape(1), 1e-3),
     "launchSumTree": ("reductions", (X[:768], out(3), 3), X[:768].reshape(3, 256).sum(1), 1e-4),
     "launchSumLastBlock": ("reductions", (X, out(1), 1003), X.sum(dtype=np.float64).reshape(1), 1e-3),
     "launchHistogramGlobal": ("reductions", (INTS, out(16, I), 3000), np.bincount(INTS, minlength=16), 0),
     "launchHistogramShared": ("reductions", (INTS, out(16, I), 3000, 16), np.bincount(INTS, minlength=16), 0),
-    "launchScanHillisSteele": ("reductions", (COUNTS, out(600, I), 600),
-                               np.concatenate([np.cumsum(part) for part in (COUNTS[:256], COUNTS[256:512], COUNTS[512:])]), 0),
+    "launchScanHillisSteele": ("reductions", (COUNTS, out(
+        600, I), 600), np.concatenate([np.cumsum(part) for part in (COUNTS[:256], COUNTS[256:512], COUNTS[512:])]), 0),
     "launchScanBlelloch": ("reductions", (COUNTS[:512], out(512, I)), np.cumsum(COUNTS[:512]) - COUNTS[:512], 0),
     "launchScanWarp": ("reductions", (COUNTS[:64], out(64, I)), np.cumsum(COUNTS[:64].reshape(2, 32), 1).ravel(), 0),
     "launchMaximum": ("reductions", (X, out(1), 1003), X.max().reshape(1), 0),
@@ -81,11 +85,12 @@ CASES: dict[str, tuple[str, tuple, np.ndarray, float]] = {
     "launchBestOfBlock": ("reductions", (X, out(1), 1003), X.max().reshape(1), 0),
     "launchAnyAbove": ("reductions", (X, out(1, I), 1.0, 1003), np.array([1]), 0),
     "launchGemm": ("tiles", (A, W, out((50, 45)), 50, 45, 37), A @ W, 1e-4),
-    "launchGemmHalf": ("tiles", (A.astype(H), W.astype(H), out((50, 45), H), 50, 45, 37), A.astype(H).astype(F) @ W.astype(H).astype(F), 3e-2),
+    "launchGemmHalf": ("tiles", (A.astype(H), W.astype(H), out(
+        (50, 45), H), 50, 45, 37), A.astype(H).astype(F) @ W.astype(H).astype(F), 3e-2),
     "launchTranspose": ("tiles", (ROWS, out((300, 12)), 12, 300), ROWS.T, 0),
     "launchStencil": ("tiles", (X, out(1003), 1003), np.convolve(X, [1, 2, 4, 2, 1], "same"), 1e-5),
     "launchAttention": ("tiles", (Q, K, V, out(Q.shape), 2, 45), attention(Q, K, V), 1e-5),
-    "launchBitonic": ("tiles", (inout(COUNTS[:256]),), np.sort(COUNTS[:256]), 0),
+    "launchBitonic": ("tiles", (inout(COUNTS[:256]), ), np.sort(COUNTS[:256]), 0),
     "launchGemv8": ("tiles", (W8, X8, out(10, I), 10, 96), W8.astype(I) @ X8.astype(I), 0),
     "launchBytes": ("tiles", (BYTES, out(128, np.uint8)), BYTES[::-1], 0),
     "launchMaxPool": ("tiles", (SHORTS, out((5, 32)), 10, 64), pooled(SHORTS), 0),
@@ -119,4 +124,6 @@ def test_a_compaction_keeps_the_positive_values() -> None:
 
 def test_every_launcher_of_the_files_is_tried() -> None:
     tried = {(case[0], name) for name, case in CASES.items()} | {("reductions", "launchCompact")}
-    assert tried == {(file, name) for file in ("elementwise", "reductions", "tiles") for name in module(file, "checked").launchers}
+    assert tried == {(file, name)
+                     for file in ("elementwise", "reductions", "tiles")
+                     for name in module(file, "checked").launchers}

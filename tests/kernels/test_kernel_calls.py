@@ -31,7 +31,8 @@ def plain() -> kernels.Module:
 
 
 def test_numbers_arrive_as_they_were_given(plain: kernels.Module) -> None:
-    run = plain.launch("launchTypes", -5, 200, -300, 4_000_000_000, -1 << 40, 1 << 62, True, 1.5, np.float64(0.75), None, None)
+    run = plain.launch("launchTypes", -5, 200, -300, 4_000_000_000, -1 << 40, 1 << 62, True, 1.5, np.float64(0.75),
+                       None, None)
     assert run.result == -5 + 200 - 300 + 4_000_000_000 - (1 << 40) + (1 << 62) + 1 + 3 + 3 + 1 + 1
     assert plain.launch("launchNothing").result == 0
 
@@ -48,7 +49,8 @@ def test_numbers_arrive_as_they_were_given(plain: kernels.Module) -> None:
     ("launchFill", (out(32), np.zeros(3), 2.0), "parameter blocks is int32, and an array was given"),
     ("launchFill", ("y", 1, 2.0), "Argument 1 is a str"),
 ])
-def test_arguments_that_do_not_fit_are_refused_before_the_call(plain: kernels.Module, launcher: str, arguments: tuple, words: str) -> None:
+def test_arguments_that_do_not_fit_are_refused_before_the_call(plain: kernels.Module, launcher: str, arguments: tuple,
+                                                               words: str) -> None:
     with pytest.raises(KernelError, match=f"(?s){words}"):
         plain.launch(launcher, *arguments)
 
@@ -68,8 +70,11 @@ def test_what_is_printed_is_caught(checked: kernels.Module, capfd: pytest.Captur
 
 
 @pytest.mark.parametrize("launcher, arguments, words", [
-    ("launchAbort", (), "SIGABRT"), ("launchExit", (), "crashed"), ("launchNull", (), "SIGSEGV"), ("launchFar", (out(8),),  f"SIGSEGV.*calls.cu:{line_of('void far')}"),
-    ("launchLarge", (out(32),), "local variables need more than"),
+    ("launchAbort", (), "SIGABRT"),
+    ("launchExit", (), "crashed"),
+    ("launchNull", (), "SIGSEGV"),
+    ("launchFar", (out(8), ), f"SIGSEGV.*calls.cu:{line_of('void far')}"),
+    ("launchLarge", (out(32), ), "local variables need more than"),
 ])
 def test_a_crash_stays_in_its_process(plain: kernels.Module, launcher: str, arguments: tuple, words: str) -> None:
     with pytest.raises(KernelError, match=f"(?s){words}"):
@@ -83,9 +88,11 @@ def test_a_crash_is_a_finding_of_a_check(checked: kernels.Module) -> None:
     assert {"crash"} == checked.check("launchLarge", out(32), orders=[0]).kinds
 
 
-@pytest.mark.parametrize("launcher, text", [("launchForever", "void forever("), ("launchForEver", "void forEver("), ("launchHostForever", "int launchHostForever")])
+@pytest.mark.parametrize("launcher, text", [("launchForever", "void forever("), ("launchForEver", "void forEver("),
+                                            ("launchHostForever", "int launchHostForever")])
 @pytest.mark.parametrize("mode", ["checked", "plain"])
-def test_a_hang_ends_with_the_time_limit_and_says_where(request: pytest.FixtureRequest, launcher: str, text: str, mode: str) -> None:
+def test_a_hang_ends_with_the_time_limit_and_says_where(request: pytest.FixtureRequest, launcher: str, text: str,
+                                                        mode: str) -> None:
     arguments = (inout(np.zeros(4, np.float32)),) if launcher == "launchForever" else ()
     started = time.perf_counter()
     with pytest.raises(KernelError, match=f"did not end within the time limit.*calls.cu:{line_of(text)}"):
@@ -112,13 +119,15 @@ def test_outputs_may_be_partial_if_said(checked: kernels.Module) -> None:
 
 def test_the_trace_says_who_touches_what(checked: kernels.Module) -> None:
     trace = checked.record("launchTransposed", np.zeros((32, 32), np.float32), out((32, 32)))
-    assert trace.buffers == ("x", "y", "tile", "extern __shared__") and trace.shared.tolist() == [False, False, True, True]
+    assert trace.buffers == ("x", "y", "tile",
+                             "extern __shared__") and trace.shared.tolist() == [False, False, True, True]
     reads, tile = trace.of("x"), trace.of("tile")
     assert len(trace) == trace.total == 4096 and len(reads) == 1024
     assert np.array_equal(trace.offset[reads], trace.thread[reads] * 4) and not trace.write[reads].any()
     column = tile[~trace.write[tile]]
     assert np.array_equal(trace.offset[column], trace.thread[column] % 32 * 128 + trace.thread[column] // 32 * 4)
-    assert set(trace.line[reads]) == {line_of("tile[threadIdx.y]")} and set(trace.line[column]) == {line_of("tile[threadIdx.x]")}
+    assert set(trace.line[reads]) == {line_of("tile[threadIdx.y]")} and set(
+        trace.line[column]) == {line_of("tile[threadIdx.x]")}
     with pytest.raises(KeyError, match="no buffer z; there are x, y, tile"):
         trace.of("z")
 
@@ -129,12 +138,15 @@ def test_the_trace_is_cut_where_asked(checked: kernels.Module) -> None:
 
 
 @pytest.mark.parametrize("launcher, arguments, wanted", [
-    ("launchTransposed", (np.zeros((32, 32), np.float32), out((32, 32))), {("x", False): (4, 4), ("y", True): (4, 4), ("tile", True): (1, 1), ("tile", False): (32, 1)}),
+    ("launchTransposed", (np.zeros((32, 32), np.float32), out((32, 32))), {("x", False): (4, 4), ("y", True): (4, 4),
+                                                                           ("tile", True): (1, 1),
+                                                                           ("tile", False): (32, 1)}),
     ("launchStrided", (np.zeros(1024, np.float32), out(32), 2), {("x", False): (8, 4), ("y", True): (4, 4)}),
     ("launchStrided", (np.zeros(1024, np.float32), out(32), 32), {("x", False): (32, 4), ("y", True): (4, 4)}),
     ("launchVector", (np.zeros(128, np.float32), out(128)), {("x", False): (16, 16), ("y", True): (16, 16)}),
 ])
-def test_sectors_and_bank_conflicts_are_those_of_the_hardware(checked: kernels.Module, launcher: str, arguments: tuple, wanted: dict) -> None:
+def test_sectors_and_bank_conflicts_are_those_of_the_hardware(checked: kernels.Module, launcher: str, arguments: tuple,
+                                                              wanted: dict) -> None:
     found = kernels.patterns(checked.record(launcher, *arguments))
     assert {(p.buffer, p.write): (p.units, p.ideal) for p in found} == wanted
     assert all(f"line {p.line}: " in str(p) for p in found)
@@ -159,8 +171,10 @@ print(module.check("launchFar", kernels.out(8)))
 
 def test_a_run_needs_no_compiler_no_source_and_no_headers(checked: kernels.Module, tmp_path: Path) -> None:
     library = shutil.copy(checked.library, tmp_path / "given.so")
-    done = subprocess.run([sys.executable, "-c", ALONE, library], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2],
-                          env={"PATH": str(tmp_path), "HOME": str(tmp_path), "COURSE_CACHE": str(tmp_path / "cache")}, timeout=60)
+    done = subprocess.run([sys.executable, "-c", ALONE, library], capture_output=True, text=True,
+                          cwd=Path(__file__).resolve().parents[2],
+                          env={"PATH": str(tmp_path), "HOME": str(tmp_path),
+                               "COURSE_CACHE": str(tmp_path / "cache")}, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "launchTransposed, 4 thread orders: nothing found" in done.stdout and "invalid write of 4 bytes: it hits no buffer" in done.stdout
 

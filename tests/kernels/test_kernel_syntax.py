@@ -63,7 +63,8 @@ def load(tmp_path: Path, device: str = "", host: str = "k<<<1, 32>>>(y);", front
 def test_device_code_that_is_refused_is_named_with_its_line(tmp_path: Path, device: str, line: int, words: str) -> None:
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, device)
-    assert str(caught.value).startswith(f"k.cu:{line}: ") and words in str(caught.value).lower() and "docs/cuda_on_cpu.md" in str(caught.value)
+    assert str(caught.value).startswith(f"k.cu:{line}: ") and words in str(
+        caught.value).lower() and "docs/cuda_on_cpu.md" in str(caught.value)
 
 
 @pytest.mark.parametrize("host, words", [
@@ -96,7 +97,8 @@ def test_headers_and_declarations_that_are_refused_are_named(tmp_path: Path, fro
 
 
 def test_a_refused_name_may_be_a_member_a_string_or_a_comment(tmp_path: Path) -> None:
-    module = load(tmp_path, 'struct { int clock, asm_; } s{1, 2}; y[0] = s.clock; const char* t = "asm"; (void)t; // wmma')
+    module = load(tmp_path,
+                  'struct { int clock, asm_; } s{1, 2}; y[0] = s.clock; const char* t = "asm"; (void)t; // wmma')
     assert module.check("launch", out(32)).ok
 
 
@@ -106,7 +108,9 @@ def test_recursion_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_struct_through_a_function_pointer_is_refused_since_it_could_not_be_checked(tmp_path: Path) -> None:
-    front = ("#include <cuda_runtime.h>\n__device__ float4 a(float4 v) { return v; }\n__device__ float4 b(float4 v) { v.x = 0; return v; }\n")
+    front = (
+        "#include <cuda_runtime.h>\n__device__ float4 a(float4 v) { return v; }\n__device__ float4 b(float4 v) { v.x = 0; return v; }\n"
+    )
     with pytest.raises(RefusedError, match="k.cu:6: a struct that travels"):
         load(tmp_path, "auto f = threadIdx.x ? a : b; ((float4*)y)[0] = f(((float4*)y)[1]);", front=front)
 

@@ -22,7 +22,8 @@ def normal(*shape: int, dtype: type = F) -> np.ndarray:
 X, X64, X128, COUNTS = normal(1000), normal(64), normal(128), RNG.integers(0, 16, 500).astype(I)
 ROWS, SQUARE = normal(20, 50), normal(32, 32)
 
-# bug -> file, arguments of launch<Bug>, kind of the finding (with the line that the source marks `bug: name`, if it does)
+# bug -> file, arguments of launch<Bug>, kind of the finding (with the line that the source marks `bug: name`, if it
+# does)
 BUGS: dict[str, tuple[str, tuple, str]] = {
     "readTail": ("memory", (X, out(1000), 1000), "out-of-bounds"),
     "writeTail": ("memory", (X, out(1000), 1000), "out-of-bounds"),
