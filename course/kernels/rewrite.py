@@ -55,8 +55,10 @@ def _refuse_names(tokens: list[Token]) -> None:
             continue
         following = tokens[index + 1].text
         advice = supported.advice_for(token.text)
-        if advice is None or (token.text == "cuda" and following != "::") or (token.text == "clock"
-                                                                              and following != "("):
+        qualified = following == "::" or (index > 0 and tokens[index - 1].text in ("namespace", "=", "::"))
+        if advice is None or (token.text in supported.NAMESPACES and not qualified):
+            continue
+        if token.text == "clock" and following != "(":
             continue
         refuse(token, token.text, advice)
 

@@ -39,7 +39,10 @@ REFUSED = {
     **dict.fromkeys(("__pipeline_memcpy_async", "__pipeline_commit", "__pipeline_wait_prior"),
                     "asynchronous copies to shared memory are not simulated; copy with plain loads and stores"),
 }
-"""Names that end the compilation, and what to do instead. `cuda` only in front of `::`."""
+"""Names that end the compilation, and what to do instead."""
+
+NAMESPACES = {"cuda", "cub", "thrust", "cutlass", "cooperative_groups", "nvcuda", "wmma"}
+"""Those of them that a learner may use for something else: refused as namespaces only."""
 
 ATOMIC_SCOPES = ("_block", "_system")
 """Endings of atomics with another scope than the device: refused."""

@@ -33,13 +33,21 @@ def test_no_line_moves() -> None:
 
 
 def test_what_is_not_rewritten_stays_byte_for_byte() -> None:
-    text = '# 1 "x.cu"\nint a = 1\'000; // <<<\nconst char* s = R"x(__shared__ <<< )y")x"; char q = \'"\';\n#pragma unroll\nint f(int b) { return a << 3 >> b; }\n'
+    text = ('# 1 "x.cu"\nint a = 1\'000; // <<<\nconst char* s = R"x(__shared__ <<< )y")x"; char q = \'"\';\n'
+            "#pragma unroll\nint f(int b) { return a << 3 >> b; }\n")
     words = tokens.cut(text, lambda name, system: False)
     rewrite.rewrite(words, False)
     assert tokens.joined(words) == text
 
 
-KERNEL = "#include <cuda_runtime.h>\n__global__ void k(float* y) {\n%s\ny[threadIdx.x] = 1; }\nextern \"C\" int launch(float* y) {\n%s\nreturn 0; }\n"
+KERNEL = """#include <cuda_runtime.h>
+__global__ void k(float* y) {
+%s
+y[threadIdx.x] = 1; }
+extern "C" int launch(float* y) {
+%s
+return 0; }
+"""
 
 
 def load(tmp_path: Path, device: str = "", host: str = "k<<<1, 32>>>(y);", front: str = "") -> kernels.Module:
@@ -109,7 +117,8 @@ def test_recursion_is_refused(tmp_path: Path) -> None:
 
 def test_a_struct_through_a_function_pointer_is_refused_since_it_could_not_be_checked(tmp_path: Path) -> None:
     front = (
-        "#include <cuda_runtime.h>\n__device__ float4 a(float4 v) { return v; }\n__device__ float4 b(float4 v) { v.x = 0; return v; }\n"
+        "#include <cuda_runtime.h>\n__device__ float4 a(float4 v) { return v; }\n"
+        "__device__ float4 b(float4 v) { v.x = 0; return v; }\n"
     )
     with pytest.raises(RefusedError, match="k.cu:6: a struct that travels"):
         load(tmp_path, "auto f = threadIdx.x ? a : b; ((float4*)y)[0] = f(((float4*)y)[1]);", front=front)

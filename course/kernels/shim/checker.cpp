@@ -28,7 +28,8 @@ KnowledgePtr join(const KnowledgePtr& a, const KnowledgePtr& b)
 }
 static u32 blockFirstOf(u32 stamp)
 {
-    auto after = std::upper_bound(R.blocks.begin(), R.blocks.end(), stamp, [](u32 s, const BlockStart& b) { return s < b.stamp; });
+    auto after = std::upper_bound(R.blocks.begin(), R.blocks.end(), stamp,
+                                  [](u32 s, const BlockStart& b) { return s < b.stamp; });
     return after == R.blocks.begin() ? 0 : (after - 1)->stamp;
 }
 // Was it made known to this thread through a fence and an atomic?
@@ -40,7 +41,8 @@ CUCPU_COLD static bool known(const Access& before)
     if (block == knows->blocks.end()) return false;
     if (before.stamp < block->second.before) return true;
     auto thread = block->second.threads.find(before.thread);
-    return thread != block->second.threads.end() && std::make_pair(u32(before.stamp), u32(before.clock)) <= thread->second;
+    return thread != block->second.threads.end()
+           && std::make_pair(u32(before.stamp), u32(before.clock)) <= thread->second;
 }
 static inline u32 clockOf(const Thread& thread) { return thread.clockStamp == R.stamp ? thread.clock : 1; }
 // Does nothing order `before` and what the current thread does now?
@@ -50,7 +52,8 @@ static inline bool unordered(const Access& before, bool shared)
     if (before.stamp == R.stamp) {                                      // this block, since the last barrier
         u32 me = idOf(*R.current);
         if (before.thread == me) return false;
-        if ((before.thread ^ me) < 32 && R.current->clockStamp == R.stamp && before.clock <= R.current->seen[before.thread & 31])
+        if ((before.thread ^ me) < 32 && R.current->clockStamp == R.stamp
+            && before.clock <= R.current->seen[before.thread & 31])
             return false;                                               // a __syncwarp lies between
         return !(R.knowledge && known(before));
     }
@@ -59,32 +62,47 @@ static inline bool unordered(const Access& before, bool shared)
     if (before.stamp < R.launchFirst && launchesOrdered(before.stamp)) return false;
     return !(R.knowledge && known(before));
 }
-static inline bool otherWarp(const Access& a, const Access& b) { return a.stamp != b.stamp || (a.thread ^ b.thread) >= 32; }
-static inline bool stale(const Access& read) { return read.stamp < R.orderedBefore || (read.stamp >= R.blockFirst && read.stamp != R.stamp); }
+static inline bool otherWarp(const Access& a, const Access& b)
+{ return a.stamp != b.stamp || (a.thread ^ b.thread) >= 32; }
+static inline bool stale(const Access& read)
+{ return read.stamp < R.orderedBefore || (read.stamp >= R.blockFirst && read.stamp != R.stamp); }
 static inline void remember(Cell& cell, const Access& now)
 {
     if (!stale(cell.read) && (cell.read.thread != now.thread || cell.read.stamp != now.stamp))
-        if (otherWarp(cell.read, now) || stale(cell.otherRead) || !otherWarp(cell.otherRead, now)) cell.otherRead = cell.read;
+        if (otherWarp(cell.read, now) || stale(cell.otherRead) || !otherWarp(cell.otherRead, now))
+            cell.otherRead = cell.read;
     cell.read = now;
 }
 
 // ---------------------------------------------------------------- reports
-static const char* spaceOf(const Region& region) { return region.space == Space::shared ? "shared" : region.space == Space::constant ? "constant" : "global"; }
+static const char* spaceOf(const Region& region)
+{ return region.space == Space::shared ? "shared" : region.space == Space::constant ? "constant" : "global"; }
 static const char* nameOf(const Access& access) { return access.relaxed ? "atomic" : access.write ? "write" : "read"; }
 static const char* nameOf(u32 flags) { return flags & kAtomic ? "atomic" : flags & kWrite ? "write" : "read"; }
 static Json& at(Json& json, const Region& region, uptr address)
 {
-    return json.str("space", spaceOf(region)).str("buffer", region.name).num("offset", (long long)(address - region.base)).num("bytes", region.bytes);
+    return json.str("space", spaceOf(region))
+        .str("buffer", region.name)
+        .num("offset", (long long)(address - region.base))
+        .num("bytes", region.bytes);
 }
 CUCPU_COLD static void outOfBounds(uptr address, u32 bytes, u32 flags, u32 pc)
 {
     Region* region = isDevice(address) ? nearest(address) : nullptr;
     if (firstTime("bounds" + std::to_string(pc))) {
         Json json;
-        json.str("kind", region && region->freed ? "use-after-free" : "out-of-bounds").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes);
+        json.str("kind", region && region->freed ? "use-after-free" : "out-of-bounds")
+            .here()
+            .site("pc", pc)
+            .str("access", nameOf(flags))
+            .num("size", bytes);
         if (region) at(json, *region, address);
         else if (address - R.stacks < kMaxThreads * kStackBytes) json.str("space", "another thread's local");
-        else json.str("space", address < 4096 ? "null" : address - arena < kArenaBytes ? "nowhere" : isDevice(address) ? "unallocated" : "host");
+        else
+            json.str("space", address < 4096                  ? "null"
+                              : address - arena < kArenaBytes ? "nowhere"
+                              : isDevice(address)             ? "unallocated"
+                                                              : "host");
         add(json.end());
     }
     abortLaunch(cudaErrorIllegalAddress);
@@ -103,21 +121,26 @@ CUCPU_COLD static void uninitialised(const Region& region, uptr address, u32 byt
 {
     if (!firstTime("uninitialised" + std::to_string(pc))) return;
     Json json;
-    at(json.str("kind", "uninitialized-read").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes), region, address);
+    at(json.str("kind", "uninitialized-read").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes),
+       region, address);
     add(json.end());
 }
 CUCPU_COLD static void writeToInput(const Region& region, uptr address, u32 bytes, u32 flags, u32 pc)
 {
     if (!firstTime("input" + region.name + std::to_string(pc))) return;
     Json json;
-    at(json.str("kind", "write-to-input").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes), region, address);
+    at(json.str("kind", "write-to-input").here().site("pc", pc).str("access", nameOf(flags)).num("size", bytes), region,
+       address);
     add(json.end());
 }
 CUCPU_COLD static void race(const Region& region, uptr address, u32 bytes, u32 flags, u32 pc, const Access& before)
 {
-    std::string key = "race" + std::to_string(std::min(pc, u32(before.pc))) + "/" + std::to_string(std::max(pc, u32(before.pc)));
+    std::string key =
+        "race" + std::to_string(std::min(pc, u32(before.pc))) + "/" + std::to_string(std::max(pc, u32(before.pc)));
     Json other;
-    other.site("pc", before.pc).raw("thread", triple(threadIndex(before.thread))).raw("block", triple(blockIndex(blockOfStamp(before.stamp))))
+    other.site("pc", before.pc)
+        .raw("thread", triple(threadIndex(before.thread)))
+        .raw("block", triple(blockIndex(blockOfStamp(before.stamp))))
         .str("access", nameOf(before));
     const char* scope = before.stamp < R.launchFirst ? "streams" : before.stamp < R.blockFirst ? "blocks"
         : (before.thread ^ idOf(*R.current)) < 32 ? "warp" : "block";
@@ -138,7 +161,8 @@ CUCPU_COLD static void race(const Region& region, uptr address, u32 bytes, u32 f
 void settlePending()
 {
     R.pending.active = false;
-    if (std::memcmp(R.pending.old, reinterpret_cast<void*>(R.pending.address), R.pending.bytes) != 0 && firstTime(R.pending.key))
+    if (std::memcmp(R.pending.old, reinterpret_cast<void*>(R.pending.address), R.pending.bytes) != 0
+        && firstTime(R.pending.key))
         add(R.pending.text);
 }
 CUCPU_COLD static void hostAccess(uptr address, u32 bytes, u32 flags, u32 pc)
@@ -154,8 +178,8 @@ CUCPU_COLD static void hostAccess(uptr address, u32 bytes, u32 flags, u32 pc)
 }
 
 // ---------------------------------------------------------------- the record of cells
-// A whole struct is copied with the bytes between its members, which nobody writes: no finding if a part of the same word
-// was written.
+// A whole struct is copied with the bytes between its members, which nobody writes: no finding if a part of the same
+// word was written.
 CUCPU_COLD static bool isPadding(const Region& region, const Cell* cell, bool shared)
 {
     size_t cells = size_t(4) >> region.shift, first = size_t(cell - region.cells) / cells * cells;
@@ -170,17 +194,26 @@ static inline void touch(Region& region, uptr address, u32 bytes, u32 flags, u32
     if (bytes < 1u << region.shift || (address - region.base) & ((1u << region.shift) - 1))
         refine(region, bytes == 1 || address & 1 ? 0 : bytes == 2 || address & 2 ? 1 : 2);
     Access now;
-    now.stamp = R.stamp; now.thread = idOf(*R.current); now.clock = clockOf(*R.current); now.pc = pc; now.write = write; now.relaxed = relaxed;
+    now.stamp = R.stamp;
+    now.thread = idOf(*R.current);
+    now.clock = clockOf(*R.current);
+    now.pc = pc;
+    now.write = write;
+    now.relaxed = relaxed;
     Cell* cell = region.cells + ((address - region.base) >> region.shift);
     Cell* end = region.cells + ((address + bytes - 1 - region.base) >> region.shift) + 1;
     for (; cell != end; ++cell) {
         if (!region.initialised && (!write || flags & kAtomic) && cell->write.stamp < (shared ? R.blockFirst : 1u)
             && !(flags & kUnaligned && isPadding(region, cell, shared)))
             uninitialised(region, address, bytes, flags, pc);
-        if (!(relaxed && cell->write.relaxed) && unordered(cell->write, shared)) race(region, address, bytes, flags, pc, cell->write);
+        if (!(relaxed && cell->write.relaxed) && unordered(cell->write, shared))
+            race(region, address, bytes, flags, pc, cell->write);
         else if (write || cell->read.write || cell->otherRead.write) {
             for (const Access* read : {&cell->read, &cell->otherRead})
-                if ((write || read->write) && !(relaxed && read->relaxed) && unordered(*read, shared)) { race(region, address, bytes, flags, pc, *read); break; }
+                if ((write || read->write) && !(relaxed && read->relaxed) && unordered(*read, shared)) {
+                    race(region, address, bytes, flags, pc, *read);
+                    break;
+                }
         }
         if (write) cell->write = now;
         if (!write || relaxed) remember(*cell, now);
@@ -197,7 +230,7 @@ static void release(uptr address)
 {
     if (R.current->released) R.synchronised[address] = join(R.synchronised[address], R.current->released);
 }
-void fence(const Where* where)                          // __threadfence: what I did is there for who sees what I do next
+void fence(const Where* where)  // __threadfence: what I did is there for who sees what I do next
 {
     if (!R.current) return;
     R.lastWhere = where;

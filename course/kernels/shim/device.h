@@ -24,9 +24,9 @@
 #include <utility>
 #include "where.h"
 
-extern "C" {                                            // written by the scheduler at every switch, constant within a thread
+extern "C" {  // written by the scheduler at every switch, constant within a thread
 extern const uint3 threadIdx, blockIdx;
-extern const uint3 blockDim, gridDim;                   // dim3 under nvcc; it has a constructor, which hides the constness from GCC
+extern const uint3 blockDim, gridDim;  // dim3 under nvcc; it has a constructor, which hides the constness from GCC
 }
 constexpr int warpSize = 32;
 using std::isfinite;

@@ -1,14 +1,14 @@
 // Arithmetic that nvcc has built in. Fast approximations (__expf ...) are computed exactly here: a GPU's answers differ
 // in the last bits.
 #pragma once
-template <class A, class B>
-constexpr auto min(A a, B b) -> std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
+template <class A, class B> constexpr auto min(A a, B b)
+    -> std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
 {
     using T = std::common_type_t<A, B>;
     if constexpr (std::is_floating_point<T>::value) return std::fmin(T(a), T(b)); else return T(b) < T(a) ? T(b) : T(a);
 }
-template <class A, class B>
-constexpr auto max(A a, B b) -> std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
+template <class A, class B> constexpr auto max(A a, B b)
+    -> std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
 {
     using T = std::common_type_t<A, B>;
     if constexpr (std::is_floating_point<T>::value) return std::fmax(T(a), T(b)); else return T(a) < T(b) ? T(b) : T(a);
@@ -110,8 +110,11 @@ inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift)
 }
 
 // Loads and stores with a cache hint: the hint changes nothing here.
-#define CUCPU_LOAD(NAME) template <class T> __attribute__((always_inline)) inline T NAME(const T* address) { return *address; }
-#define CUCPU_STORE(NAME) template <class T> __attribute__((always_inline)) inline void NAME(T* address, std::decay_t<T> value) { *address = value; }
+#define CUCPU_LOAD(NAME)                                                                                               \
+    template <class T> __attribute__((always_inline)) inline T NAME(const T* address) { return *address; }
+#define CUCPU_STORE(NAME)                                                                                              \
+    template <class T> __attribute__((always_inline)) inline void NAME(T* address, std::decay_t<T> value)              \
+    { *address = value; }
 CUCPU_LOAD(__ldg) CUCPU_LOAD(__ldca) CUCPU_LOAD(__ldcg) CUCPU_LOAD(__ldcs) CUCPU_LOAD(__ldlu) CUCPU_LOAD(__ldcv)
 CUCPU_STORE(__stwb) CUCPU_STORE(__stcg) CUCPU_STORE(__stcs) CUCPU_STORE(__stwt)
 #undef CUCPU_LOAD

@@ -41,7 +41,8 @@ static u32 programCounter(void* context)
         bool overflow = R.current && at - R.ownStack < kGuardPage;
         Region* region = isDevice(at) ? nearest(at) : nullptr;
         if (overflow) json.str("space", "stack");
-        else if (region) json.str("buffer", region->name).num("offset", (long long)(at - region->base)).num("bytes", region->bytes);
+        else if (region)
+            json.str("buffer", region->name).num("offset", (long long)(at - region->base)).num("bytes", region->bytes);
         else if (at < 4096) json.str("space", "null");
     }
     R.pending.active = false;
@@ -103,7 +104,9 @@ const char* cucpu_exports()
     static std::string text;
     text.clear();
     for (auto& e : exports)
-        if (!e.variant) text += (text.empty() ? "" : ",") + Json().str("name", e.name).str("parameters", e.parameters).str("types", e.types).end();
+        if (!e.variant)
+            text += (text.empty() ? "" : ",")
+                    + Json().str("name", e.name).str("parameters", e.parameters).str("types", e.types).end();
     text = "[" + text + "]";
     return text.c_str();
 }

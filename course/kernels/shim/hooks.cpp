@@ -5,15 +5,17 @@
 
 using namespace cucpu;
 #define RETURN __builtin_return_address(0)
-#define HOOKS(N) \
-    extern "C" void __tsan_read##N(void* p) { access(uptr(p), N, kRead, RETURN); } \
-    extern "C" void __tsan_write##N(void* p) { access(uptr(p), N, kWrite, RETURN); } \
-    extern "C" void __tsan_unaligned_read##N(void* p) { access(uptr(p), N, kRead | kUnaligned, RETURN); } \
-    extern "C" void __tsan_unaligned_write##N(void* p) { access(uptr(p), N, kWrite | kUnaligned, RETURN); } \
-    extern "C" void __tsan_volatile_read##N(void* p) { access(uptr(p), N, kRead | kVolatile, RETURN); } \
-    extern "C" void __tsan_volatile_write##N(void* p) { access(uptr(p), N, kWrite | kVolatile, RETURN); } \
-    extern "C" void __tsan_unaligned_volatile_read##N(void* p) { access(uptr(p), N, kRead | kVolatile | kUnaligned, RETURN); } \
-    extern "C" void __tsan_unaligned_volatile_write##N(void* p) { access(uptr(p), N, kWrite | kVolatile | kUnaligned, RETURN); }
+#define HOOKS(N)                                                                                                       \
+    extern "C" void __tsan_read##N(void* p) { access(uptr(p), N, kRead, RETURN); }                                     \
+    extern "C" void __tsan_write##N(void* p) { access(uptr(p), N, kWrite, RETURN); }                                   \
+    extern "C" void __tsan_unaligned_read##N(void* p) { access(uptr(p), N, kRead | kUnaligned, RETURN); }              \
+    extern "C" void __tsan_unaligned_write##N(void* p) { access(uptr(p), N, kWrite | kUnaligned, RETURN); }            \
+    extern "C" void __tsan_volatile_read##N(void* p) { access(uptr(p), N, kRead | kVolatile, RETURN); }                \
+    extern "C" void __tsan_volatile_write##N(void* p) { access(uptr(p), N, kWrite | kVolatile, RETURN); }              \
+    extern "C" void __tsan_unaligned_volatile_read##N(void* p)                                                         \
+    { access(uptr(p), N, kRead | kVolatile | kUnaligned, RETURN); }                                                    \
+    extern "C" void __tsan_unaligned_volatile_write##N(void* p)                                                        \
+    { access(uptr(p), N, kWrite | kVolatile | kUnaligned, RETURN); }
 HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
 extern "C" {
 void __tsan_init() {}
@@ -27,12 +29,18 @@ void __tsan_write_range(void* p, unsigned long n) { access(uptr(p), u32(n), kWri
 // The learner's object file calls these instead of the C library's (objcopy --redefine-sym).
 void* cucpu_memcpy(void* to, const void* from, size_t n)
 {
-    if (checked && n) { access(uptr(from), u32(n), kRead | kUnaligned, RETURN); access(uptr(to), u32(n), kWrite | kUnaligned, RETURN); }
+    if (checked && n) {
+        access(uptr(from), u32(n), kRead | kUnaligned, RETURN);
+        access(uptr(to), u32(n), kWrite | kUnaligned, RETURN);
+    }
     return std::memcpy(to, from, n);
 }
 void* cucpu_memmove(void* to, const void* from, size_t n)
 {
-    if (checked && n) { access(uptr(from), u32(n), kRead | kUnaligned, RETURN); access(uptr(to), u32(n), kWrite | kUnaligned, RETURN); }
+    if (checked && n) {
+        access(uptr(from), u32(n), kRead | kUnaligned, RETURN);
+        access(uptr(to), u32(n), kWrite | kUnaligned, RETURN);
+    }
     return std::memmove(to, from, n);
 }
 void* cucpu_memset(void* to, int value, size_t n)
@@ -49,10 +57,15 @@ struct OverflowData { SourceLocation where; TypeDescriptor* type; };
 void __ubsan_handle_out_of_bounds(OutOfBoundsData* data, uptr index)
 {
     int bits = 1 << (data->index->info >> 1);
-    long long value = data->index->info & 1 && bits < 64 ? (long long)(index << (64 - bits)) >> (64 - bits) : (long long)index;
+    long long value =
+        data->index->info & 1 && bits < 64 ? (long long)(index << (64 - bits)) >> (64 - bits) : (long long)index;
     if (firstTime("array" + std::to_string(data->where.line) + "/" + std::to_string(data->where.column))) {
         Json json;
-        json.str("kind", "array-index").str("file", data->where.file).num("line", data->where.line).str("array", data->array->name).num("index", value);
+        json.str("kind", "array-index")
+            .str("file", data->where.file)
+            .num("line", data->where.line)
+            .str("array", data->array->name)
+            .num("index", value);
         if (R.current) json.here();
         add(json.end());
     }

@@ -66,7 +66,12 @@ cudaError_t cudaFree(void* pointer)
     if (!pointer) return R.sticky;
     Region* region = uptr(pointer) - arena < kArenaBytes ? findGlobal(uptr(pointer)) : nullptr;
     if (!region || region->base != uptr(pointer) || region->freed) {
-        if (firstTime("free")) add(Json().str("kind", "invalid-free").str("buffer", region ? region->name : "").num("freed", region && region->freed).end());
+        if (firstTime("free"))
+            add(Json()
+                    .str("kind", "invalid-free")
+                    .str("buffer", region ? region->name : "")
+                    .num("freed", region && region->freed)
+                    .end());
         return failed(cudaErrorInvalidValue);
     }
     region->freed = true;                               // its addresses are never given out again
@@ -84,25 +89,30 @@ cudaError_t cudaMemset(void* pointer, int value, size_t bytes)
     hostWrote(uptr(pointer), bytes);
     return R.sticky;
 }
-cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t) { return cudaMemset(pointer, value, bytes); }
+cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t)
+{ return cudaMemset(pointer, value, bytes); }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind)
 {
     bool toDevice = isDevice(uptr(to)), fromDevice = isDevice(uptr(from));
-    bool wrong = kind != cudaMemcpyDefault && (toDevice != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice)
-                                               || fromDevice != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
+    bool wrong = kind != cudaMemcpyDefault
+                 && (toDevice != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice)
+                     || fromDevice != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
     if (wrong && firstTime("direction"))
         add(Json().str("kind", "copy-direction").num("to_device", toDevice).num("from_device", fromDevice).end());
-    if (wrong || !hostRange(to, bytes, "cudaMemcpy", true) || !hostRange(from, bytes, "cudaMemcpy", false)) return failed(cudaErrorInvalidValue);
+    if (wrong || !hostRange(to, bytes, "cudaMemcpy", true) || !hostRange(from, bytes, "cudaMemcpy", false))
+        return failed(cudaErrorInvalidValue);
     std::memmove(to, from, bytes);
     if (toDevice) hostWrote(uptr(to), bytes);
     return R.sticky;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) { return cudaMemcpy(to, from, bytes, kind); }
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+{ return cudaMemcpy(to, from, bytes, kind); }
 cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size_t bytes, size_t offset, cudaMemcpyKind kind)
 {
     return cudaMemcpy(const_cast<char*>(static_cast<const char*>(symbol)) + offset, from, bytes, kind);
 }
-cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, size_t bytes, size_t offset, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, size_t bytes, size_t offset,
+                                    cudaMemcpyKind kind, cudaStream_t)
 {
     return cudaMemcpyToSymbol(symbol, from, bytes, offset, kind);
 }
@@ -110,7 +120,11 @@ cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, size_t bytes, siz
 {
     return cudaMemcpy(to, static_cast<const char*>(symbol) + offset, bytes, kind);
 }
-cudaError_t cudaGetSymbolAddress(void** pointer, const void* symbol) { *pointer = const_cast<void*>(symbol); return R.sticky; }
+cudaError_t cudaGetSymbolAddress(void** pointer, const void* symbol)
+{
+    *pointer = const_cast<void*>(symbol);
+    return R.sticky;
+}
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value)
 {

@@ -15,7 +15,11 @@ static void runBlock(dim3 block)
     for (int t = 0; t < R.count; ++t) {
         Thread& thread = R.threads[t];
         thread.index = index;
-        thread.state = State::fresh; thread.op = Op::none; thread.fiber = -1; thread.clockStamp = 0; thread.predicate = false;
+        thread.state = State::fresh;
+        thread.op = Op::none;
+        thread.fiber = -1;
+        thread.clockStamp = 0;
+        thread.predicate = false;
         if (R.knowledge) { thread.knows.reset(); thread.released.reset(); }
         if (++index.x == block.x) { index.x = 0; if (++index.y == block.y) { index.y = 0; ++index.z; } }
         R.ready[t] = R.order == 1 ? t : R.count - 1 - t;
@@ -24,13 +28,22 @@ static void runBlock(dim3 block)
     R.current = nullptr;
 }
 
-CUCPU_COLD static bool refuse(const LaunchSpec& spec, const char* why, long long value, long long limit, cudaError_t error)
+CUCPU_COLD static bool refuse(const LaunchSpec& spec, const char* why, long long value, long long limit,
+                              cudaError_t error)
 {
     R.error = error;
     if (firstTime(std::string("launch") + why + spec.kernel))
-        add(Json().str("kind", "invalid-launch").str("kernel", spec.kernel).str("file", spec.file).num("line", spec.line)
-                .str("because", why).num("value", value).num("limit", limit)
-                .raw("grid", triple({spec.grid.x, spec.grid.y, spec.grid.z})).raw("blocksize", triple({spec.block.x, spec.block.y, spec.block.z})).end());
+        add(Json()
+                .str("kind", "invalid-launch")
+                .str("kernel", spec.kernel)
+                .str("file", spec.file)
+                .num("line", spec.line)
+                .str("because", why)
+                .num("value", value)
+                .num("limit", limit)
+                .raw("grid", triple({spec.grid.x, spec.grid.y, spec.grid.z}))
+                .raw("blocksize", triple({spec.block.x, spec.block.y, spec.block.z}))
+                .end());
     return false;
 }
 size_t dynamicLimit(const void* function);              // host_api.cpp
@@ -38,16 +51,20 @@ static bool valid(const LaunchSpec& spec)
 {
     const dim3 &g = spec.grid, &b = spec.block;
     u64 threads = u64(b.x) * b.y * b.z;
-    auto bad = [&](const char* why, u64 value, u64 limit) { return refuse(spec, why, value, limit, cudaErrorInvalidConfiguration); };
+    auto bad = [&](const char* why, u64 value, u64 limit) {
+        return refuse(spec, why, value, limit, cudaErrorInvalidConfiguration);
+    };
     if (!threads) return bad("empty block", threads, 1);
     if (!g.x || !g.y || !g.z) return bad("empty grid", 0, 1);
-    if (threads > kMaxThreads || b.z > 64) return bad(b.z > 64 ? "block z" : "threads", b.z > 64 ? b.z : threads, b.z > 64 ? 64 : kMaxThreads);
+    if (threads > kMaxThreads || b.z > 64)
+        return bad(b.z > 64 ? "block z" : "threads", b.z > 64 ? b.z : threads, b.z > 64 ? 64 : kMaxThreads);
     if (g.x > 0x7fffffffu) return bad("grid x", g.x, 0x7fffffffu);
     if (g.y > 65535 || g.z > 65535) return bad(g.y > 65535 ? "grid y" : "grid z", std::max(g.y, g.z), 65535);
     if (u64(g.x) * g.y * g.z >> 31) return bad("grid blocks", u64(g.x) * g.y * g.z, 0x7fffffffu);
     size_t limit = dynamicLimit(spec.function);
     if (spec.sharedBytes > limit)
-        return refuse(spec, limit < R.sharedLimit ? "dynamic shared" : "shared", spec.sharedBytes, limit, cudaErrorInvalidValue);
+        return refuse(spec, limit < R.sharedLimit ? "dynamic shared" : "shared", spec.sharedBytes, limit,
+                      cudaErrorInvalidValue);
     return true;
 }
 void launchBounds(const Where* where, unsigned maxThreads)
@@ -77,7 +94,14 @@ void launch(const LaunchSpec& spec, void (*run)(void*), void* context)
 {
     initialise();
     if (R.current) {                                    // dynamic parallelism
-        if (firstTime("nested")) add(Json().str("kind", "unsupported").here().str("file", spec.file).num("line", spec.line).str("what", "a launch from device code").end());
+        if (firstTime("nested"))
+            add(Json()
+                    .str("kind", "unsupported")
+                    .here()
+                    .str("file", spec.file)
+                    .num("line", spec.line)
+                    .str("what", "a launch from device code")
+                    .end());
         abortLaunch(cudaErrorNotSupported);
     }
     R.kernel = spec.kernel; R.launchFile = spec.file; R.launchLine = spec.line;

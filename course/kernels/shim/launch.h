@@ -9,7 +9,9 @@ template <class... P> const void* address(void (*kernel)(P...)) { return reinter
 
 // A literal 0 among the arguments: an integer or a null pointer, as the parameter says.
 struct Zero {
-    template <class T, class = std::enable_if_t<std::is_pointer<T>::value || std::is_arithmetic<T>::value>> operator T() const { return T(0); }
+    template <class T, class = std::enable_if_t<std::is_pointer<T>::value || std::is_arithmetic<T>::value>>
+    operator T() const
+    { return T(0); }
 };
 
 class Launch {
@@ -18,7 +20,8 @@ public:
            size_t sharedBytes = 0, cudaStream_t stream = nullptr)
         : spec{kernel, file, line, grid, block, sharedBytes, stream, function} {}
     template <class Kernel, class... Arguments>
-    __attribute__((noinline, no_sanitize("thread"))) void operator()(Kernel kernel, Arguments... arguments)   // copied, as by <<<>>>
+    // copied, as by <<<>>>
+    __attribute__((noinline, no_sanitize("thread"))) void operator()(Kernel kernel, Arguments... arguments)
     {
         auto run = [&]() CUCPU_PLAIN { kernel(arguments...); };
         launch(spec, [](void* context) CUCPU_PLAIN { (*static_cast<decltype(run)*>(context))(); }, &run);
@@ -28,7 +31,8 @@ private:
 };
 
 // One variable for each declaration (and each instance of a template).
-template <class T, int Id> __attribute__((noinline, no_sanitize("thread"))) T& shared(const char* name, const char* file, int line)
+template <class T, int Id>
+__attribute__((noinline, no_sanitize("thread"))) T& shared(const char* name, const char* file, int line)
 {
     static SharedVariable variable(sizeof(T), alignof(T), name, file, line);
     return *static_cast<T*>(variable.address());
@@ -81,7 +85,8 @@ template <class R, class... P> struct Caller {
         if constexpr (std::is_void<R>::value) { function(fromSlot<std::decay_t<P>>(slots[I])...); return 0; }
         else return int64_t(function(fromSlot<std::decay_t<P>>(slots[I])...));
     }
-    template <R (*function)(P...)> static int64_t unpack(const uint64_t* slots) { return call<function>(slots, std::index_sequence_for<P...>()); }
+    template <R (*function)(P...)> static int64_t unpack(const uint64_t* slots)
+    { return call<function>(slots, std::index_sequence_for<P...>()); }
     template <R (*function)(P...)> static Export::Call entry() { return &unpack<function>; }
 };
 template <class R, class... P> Caller<R, P...> callerOf(R (*)(P...)) { return {}; }
@@ -100,16 +105,20 @@ template <class... A> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attr
 {
     return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
 }
-template <class T> cudaError_t cudaMemcpyToSymbol(T& symbol, const void* from, size_t bytes, size_t offset = 0, cudaMemcpyKind kind = cudaMemcpyHostToDevice)
+template <class T> cudaError_t cudaMemcpyToSymbol(T& symbol, const void* from, size_t bytes, size_t offset = 0,
+                                                  cudaMemcpyKind kind = cudaMemcpyHostToDevice)
 {
     return cudaMemcpyToSymbol(static_cast<const void*>(&symbol), from, bytes, offset, kind);
 }
-template <class T> cudaError_t cudaMemcpyToSymbolAsync(T& symbol, const void* from, size_t bytes, size_t offset, cudaMemcpyKind kind, cudaStream_t stream)
+template <class T> cudaError_t cudaMemcpyToSymbolAsync(T& symbol, const void* from, size_t bytes, size_t offset,
+                                                       cudaMemcpyKind kind, cudaStream_t stream)
 {
     return cudaMemcpyToSymbolAsync(static_cast<const void*>(&symbol), from, bytes, offset, kind, stream);
 }
-template <class T> cudaError_t cudaMemcpyFromSymbol(void* to, T& symbol, size_t bytes, size_t offset = 0, cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
+template <class T> cudaError_t cudaMemcpyFromSymbol(void* to, T& symbol, size_t bytes, size_t offset = 0,
+                                                    cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
 {
     return cudaMemcpyFromSymbol(to, static_cast<const void*>(&symbol), bytes, offset, kind);
 }
-template <class T> cudaError_t cudaGetSymbolAddress(void** pointer, T& symbol) { return cudaGetSymbolAddress(pointer, static_cast<const void*>(&symbol)); }
+template <class T> cudaError_t cudaGetSymbolAddress(void** pointer, T& symbol)
+{ return cudaGetSymbolAddress(pointer, static_cast<const void*>(&symbol)); }

@@ -43,7 +43,8 @@ void refine(Region& region, int shift)
     Cell* cells = newCells(cellCount(region), mapped);
     for (size_t i = 0; i < cellCount(region); ++i) {
         size_t source = i >> (from - shift);
-        if (source < count && (region.cells[source].write.stamp || region.cells[source].read.stamp)) cells[i] = region.cells[source];
+        if (source < count && (region.cells[source].write.stamp || region.cells[source].read.stamp))
+            cells[i] = region.cells[source];
     }
     munmap(region.cells, region.mapped);
     region.cells = cells;
@@ -61,7 +62,8 @@ void resetCells(Region& region)
 Region* allocate(const char* name, size_t bytes)
 {
     initialise();
-    size_t body = (bytes + kArenaStep - 1) / kArenaStep * kArenaStep + (bytes ? 0 : kArenaStep), all = body + 2 * kArenaStep;
+    size_t body = (bytes + kArenaStep - 1) / kArenaStep * kArenaStep + (bytes ? 0 : kArenaStep),
+           all = body + 2 * kArenaStep;
     if (arenaNext + all > arena + kArenaBytes) return nullptr;
     auto* region = new Region;
     uptr begin = arenaNext;
@@ -91,7 +93,8 @@ void* deviceVariable(const void* initial, size_t bytes, const char* name, bool c
     if (!constant) resetCells(*region);
     return reinterpret_cast<void*>(region->base);
 }
-bool isDevice(uptr address) { return address - arena < kArenaBytes || address - sharedArena < kStaticSharedBytes + kDynamicSharedBytes; }
+bool isDevice(uptr address)
+{ return address - arena < kArenaBytes || address - sharedArena < kStaticSharedBytes + kDynamicSharedBytes; }
 
 // ---------------------------------------------------------------- shared memory
 SharedVariable::SharedVariable(size_t bytes_, size_t alignment_, const char* name_, const char* file_, int line_)
@@ -101,14 +104,18 @@ SharedVariable::SharedVariable(size_t bytes_, size_t alignment_, const char* nam
     constexpr unsigned redZone = 128;
     offset = unsigned((sharedNext + alignment - 1) / alignment * alignment);
     sharedNext = unsigned((offset + bytes + redZone + 15) / 16 * 16);
-    if (sharedNext > kStaticSharedBytes) { writeReply("{\"failed\":\"too much __shared__ memory in one file\"}"); _exit(4); }
+    if (sharedNext > kStaticSharedBytes) {
+        writeReply("{\"failed\":\"too much __shared__ memory in one file\"}");
+        _exit(4);
+    }
     sharedVariables.push_back(this);
     auto* region = new Region;
     region->name = name; region->space = Space::shared; region->base = sharedArena + offset; region->bytes = bytes;
     region->id = -int(sharedVariables.size());
     resetCells(*region);
     sharedRegions.push_back(region);
-    for (unsigned g = offset / 16; g < sharedNext / 16; ++g) variableOfGranule[g] = u16(sharedVariables.size());   // red zone too
+    // red zone too
+    for (unsigned g = offset / 16; g < sharedNext / 16; ++g) variableOfGranule[g] = u16(sharedVariables.size());
 }
 void* SharedVariable::address()
 {
@@ -119,9 +126,17 @@ void* SharedVariable::address()
         size_t used = R.staticBytes > kDefaultShared ? R.staticBytes : R.staticBytes + R.dynamicBytes;
         if (used > limit) {
             if (firstTime("shared limit" + R.kernel))
-                add(Json().str("kind", "invalid-launch").str("kernel", R.kernel).str("file", R.launchFile).num("line", R.launchLine)
+                add(Json()
+                        .str("kind", "invalid-launch")
+                        .str("kernel", R.kernel)
+                        .str("file", R.launchFile)
+                        .num("line", R.launchLine)
                         .str("because", R.staticBytes > kDefaultShared ? "static shared" : "static and dynamic shared")
-                        .num("value", used).num("limit", limit).num("static", R.staticBytes).num("dynamic", R.dynamicBytes).end());
+                        .num("value", used)
+                        .num("limit", limit)
+                        .num("static", R.staticBytes)
+                        .num("dynamic", R.dynamicBytes)
+                        .end());
             abortLaunch(cudaErrorInvalidValue);
         }
     }
@@ -151,7 +166,8 @@ void beginLaunchMemory(size_t bytes)
 void fillShared()
 {
     for (SharedVariable* variable : sharedVariables)
-        if (variable->lastLaunch == R.launchIndex) std::memset(reinterpret_cast<void*>(sharedArena + variable->offset), 0xff, variable->bytes);
+        if (variable->lastLaunch == R.launchIndex)
+            std::memset(reinterpret_cast<void*>(sharedArena + variable->offset), 0xff, variable->bytes);
     if (R.dynamicBytes) std::memset(reinterpret_cast<void*>(dynamicRegion.base), 0xff, R.dynamicBytes);
 }
 
@@ -192,12 +208,21 @@ bool hostRange(const void* pointer, size_t bytes, const char* what, bool write)
     uptr address = uptr(pointer);
     if (!bytes || address - arena >= kArenaBytes) return true;
     Region* region = findGlobal(address);
-    if (region && !region->freed && address >= region->base && address + bytes <= region->base + region->bytes) return true;
+    if (region && !region->freed && address >= region->base && address + bytes <= region->base + region->bytes)
+        return true;
     if (!region) region = nearest(address);
     if (firstTime(std::string(what) + (region ? region->name : ""))) {
         Json json;
-        json.str("kind", "out-of-bounds").str("what", what).str("access", write ? "write" : "read").num("size", bytes).str("space", "global");
-        if (region) json.str("buffer", region->name).num("offset", (long long)(address - region->base)).num("bytes", region->bytes).num("freed", region->freed);
+        json.str("kind", "out-of-bounds")
+            .str("what", what)
+            .str("access", write ? "write" : "read")
+            .num("size", bytes)
+            .str("space", "global");
+        if (region)
+            json.str("buffer", region->name)
+                .num("offset", (long long)(address - region->base))
+                .num("bytes", region->bytes)
+                .num("freed", region->freed);
         add(json.end());
     }
     return false;
@@ -226,7 +251,8 @@ void initialise()
     arena = arenaNext = (arena + kArenaStep - 1) / kArenaStep * kArenaStep;
     sharedArena = uptr(reserve(kStaticSharedBytes + kDynamicSharedBytes, PROT_READ | PROT_WRITE));
     R.stacks = uptr(reserve(size_t(kMaxThreads) * kStackBytes, PROT_READ | PROT_WRITE));
-    for (int i = 0; i < kMaxThreads; ++i) mprotect(reinterpret_cast<void*>(R.stacks + i * kStackBytes), kGuardPage, PROT_NONE);
+    for (int i = 0; i < kMaxThreads; ++i)
+        mprotect(reinterpret_cast<void*>(R.stacks + i * kStackBytes), kGuardPage, PROT_NONE);
     R.fibers.reserve(kMaxThreads + 1);                  // contexts must not move while a thread runs
     dl_iterate_phdr(onImage, nullptr);
 }

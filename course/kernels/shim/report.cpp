@@ -18,7 +18,8 @@ std::string quoted(const std::string& text)
     }
     return out + "\"";
 }
-std::string triple(const uint3& v) { return "[" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + "]"; }
+std::string triple(const uint3& v)
+{ return "[" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + "]"; }
 
 Json& Json::raw(const char* key, const std::string& value)
 {
@@ -34,13 +35,15 @@ Json& Json::here()
     return *this;
 }
 Json& Json::site(const char* key, u32 pc) { return num(key, pc); }
-Json& Json::where(const Where* where) { return str("what", where->what).str("file", where->file).num("line", where->line); }
+Json& Json::where(const Where* where)
+{ return str("what", where->what).str("file", where->file).num("line", where->line); }
 
 uint3 threadIndex(u32 t) { return {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y}; }
 uint3 blockIndex(u32 b) { return {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y}; }
 u32 blockOfStamp(u32 stamp)
 {
-    auto after = std::upper_bound(R.blocks.begin(), R.blocks.end(), stamp, [](u32 s, const BlockStart& b) { return s < b.stamp; });
+    auto after = std::upper_bound(R.blocks.begin(), R.blocks.end(), stamp,
+                                  [](u32 s, const BlockStart& b) { return s < b.stamp; });
     return after == R.blocks.begin() ? 0 : (after - 1)->block;
 }
 
@@ -53,9 +56,18 @@ static void unwritten(const Region& region)
     if (!region.output || !region.cells) return;
     size_t missing = 0, first = 0, cell = size_t(1) << region.shift;
     for (size_t at = 0; at < region.bytes; at += cell)
-        if (!region.cells[at >> region.shift].write.stamp) { if (!missing) first = at; missing += std::min(cell, region.bytes - at); }
+        if (!region.cells[at >> region.shift].write.stamp) {
+            if (!missing) first = at;
+            missing += std::min(cell, region.bytes - at);
+        }
     if (missing && firstTime("unwritten" + region.name))
-        add(Json().str("kind", "unwritten-output").str("buffer", region.name).num("missing", missing).num("first", first).num("bytes", region.bytes).end());
+        add(Json()
+                .str("kind", "unwritten-output")
+                .str("buffer", region.name)
+                .num("missing", missing)
+                .num("first", first)
+                .num("bytes", region.bytes)
+                .end());
 }
 static void leaked()                                    // memory of the launcher's cudaMalloc that it never gave back
 {
@@ -79,8 +91,16 @@ std::string reportJson()
     for (LaunchRecord& record : R.launches) kernels[record.kernel] = 1;
     std::string launched;
     for (auto& kernel : kernels) launched += (launched.empty() ? "" : ",") + quoted(kernel.first);
-    return Json().raw("launched", "[" + launched + "]").raw("findings", "[" + list + "]").num("accesses", R.accesses).num("switches", R.switches).num("trace", R.traceCount)
-        .raw("regions", "[" + names + "]").raw("shared", "[" + shared + "]").num("status", R.sticky).end();
+    return Json()
+        .raw("launched", "[" + launched + "]")
+        .raw("findings", "[" + list + "]")
+        .num("accesses", R.accesses)
+        .num("switches", R.switches)
+        .num("trace", R.traceCount)
+        .raw("regions", "[" + names + "]")
+        .raw("shared", "[" + shared + "]")
+        .num("status", R.sticky)
+        .end();
 }
 void writeReply(const std::string& text)
 {

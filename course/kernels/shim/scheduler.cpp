@@ -84,8 +84,13 @@ static std::string waiting(std::string& key)
         const Thread* other = nullptr;                  // one that has ended, else one that waits elsewhere
         for (int t = 0; t < R.count && !other; ++t) if (R.threads[t].state == State::done) other = &R.threads[t];
         Json json;
-        json.str("kind", kind).str("kernel", R.kernel).raw("block", triple(blockIdx)).raw("thread", triple(waits->index))
-            .where(waits->where).num("exited", R.done).raw("places", places);
+        json.str("kind", kind)
+            .str("kernel", R.kernel)
+            .raw("block", triple(blockIdx))
+            .raw("thread", triple(waits->index))
+            .where(waits->where)
+            .num("exited", R.done)
+            .raw("places", places);
         if (other) json.raw("exited_thread", triple(other->index));
         add(json.end());
     }
@@ -111,12 +116,15 @@ static void releaseBarrier()
     }
     if (R.done) diverged("divergent-barrier");
     if (R.knowledge) {
-        KnowledgePtr knows = joinAll(&Thread::knows, 0, kMaxThreads), released = joinAll(&Thread::released, 0, kMaxThreads);
+        KnowledgePtr knows = joinAll(&Thread::knows, 0, kMaxThreads),
+                     released = joinAll(&Thread::released, 0, kMaxThreads);
         for (int t : threads) { R.threads[t].knows = knows; R.threads[t].released = released; }
     }
     for (int t : threads) {
         Thread& thread = R.threads[t];
-        int result = thread.reduce == Reduce::all ? sum == int(threads.size()) : thread.reduce == Reduce::any ? sum > 0 : sum;
+        int result = thread.reduce == Reduce::all   ? sum == int(threads.size())
+                     : thread.reduce == Reduce::any ? sum > 0
+                                                    : sum;
         std::memcpy(thread.result, &result, sizeof result);
         thread.state = State::ready;
     }
@@ -173,7 +181,9 @@ static void fiberMain()
         warp.done |= 1u << (me & 31);
         if (warp.waiting)                               // the exit may be what a __syncwarp waited for
             for (int t = me & ~31; t < R.count && t < (me | 31) + 1; ++t)
-                if (R.threads[t].state == State::waiting && R.threads[t].op != Op::barrier && R.threads[t].op != Op::active) completeWarp(t);
+                if (R.threads[t].state == State::waiting && R.threads[t].op != Op::barrier
+                    && R.threads[t].op != Op::active)
+                    completeWarp(t);
         int thread = next();
         if (thread >= 0 && R.threads[thread].fiber < 0) {   // the next thread is a fresh one: it runs on this stack
             R.threads[thread].fiber = fiber;

@@ -126,7 +126,7 @@ struct Runtime {
     Trace* trace = nullptr; u64 traceCapacity = 0, traceCount = 0;
 };
 extern Runtime R;
-extern bool checked;                            // the learner's file calls access() for every load and store; it says so itself
+extern bool checked;  // the learner's file calls access() for every load and store; it says so itself
 
 enum AccessFlags : u32 { kRead = 0, kWrite = 1, kAtomic = 2, kVolatile = 4, kUnaligned = 8 };
 

@@ -4,7 +4,8 @@
 #include <algorithm>
 
 namespace cucpu {
-struct Stream { int id; bool blocking; std::map<int, u32> before; };    // stream -> last launch there that is ordered before
+// stream -> last launch there that is ordered before
+struct Stream { int id; bool blocking; std::map<int, u32> before; };
 struct Event { std::map<int, u32> before; bool recorded; timespec time; };
 
 static Stream legacy{0, true, {}};
@@ -37,8 +38,16 @@ static std::map<int, u32> before(Stream& stream)
     std::map<int, u32> done = stream.before;
     join(done, host);
     if (counts.count(stream.id)) done[stream.id] = counts[stream.id];
-    if (&stream == &legacy) { for (auto& s : streams) if (s.second->blocking) { join(done, s.second->before); if (counts.count(s.second->id)) done[s.second->id] = counts[s.second->id]; } }
-    else if (stream.blocking) { join(done, legacy.before); if (counts.count(0)) done[0] = counts[0]; }
+    if (&stream == &legacy) {
+        for (auto& s : streams)
+            if (s.second->blocking) {
+                join(done, s.second->before);
+                if (counts.count(s.second->id)) done[s.second->id] = counts[s.second->id];
+            }
+    } else if (stream.blocking) {
+        join(done, legacy.before);
+        if (counts.count(0)) done[0] = counts[0];
+    }
     return done;
 }
 void orderLaunch(cudaStream_t handle)
@@ -59,7 +68,8 @@ void orderLaunch(cudaStream_t handle)
 }
 bool launchesOrdered(u32 stamp)                         // the launch of this stamp, before the current one?
 {
-    auto after = std::upper_bound(R.launches.begin(), R.launches.end(), stamp, [](u32 s, const LaunchRecord& l) { return s < l.first; });
+    auto after = std::upper_bound(R.launches.begin(), R.launches.end(), stamp,
+                                  [](u32 s, const LaunchRecord& l) { return s < l.first; });
     if (after == R.launches.begin()) return true;
     const LaunchRecord &earlier = *(after - 1), &now = R.launches.back();
     auto known = now.before.find(earlier.stream);
@@ -78,7 +88,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags)
     return answer();
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) { return cudaStreamCreateWithFlags(stream, flags); }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int)
+{ return cudaStreamCreateWithFlags(stream, flags); }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return answer(); }
 cudaError_t cudaStreamQuery(cudaStream_t) { return answer(); }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { join(host, before(streamOf(stream))); return answer(); }
@@ -88,7 +99,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     join(streamOf(stream).before, reinterpret_cast<Event*>(event)->before);
     return answer();
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { *event = reinterpret_cast<cudaEvent_t>(new Event{{}, false, {}}); return answer(); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned)
+{
+    *event = reinterpret_cast<cudaEvent_t>(new Event{{}, false, {}});
+    return answer();
+}
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { delete reinterpret_cast<Event*>(event); return answer(); }
 cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream)
@@ -99,13 +114,18 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream)
     clock_gettime(CLOCK_MONOTONIC, &event->time);
     return answer();
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { join(host, reinterpret_cast<Event*>(event)->before); return answer(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    join(host, reinterpret_cast<Event*>(event)->before);
+    return answer();
+}
 cudaError_t cudaEventQuery(cudaEvent_t) { return answer(); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end)
 {
     auto *a = reinterpret_cast<Event*>(start), *b = reinterpret_cast<Event*>(end);
     if (!a->recorded || !b->recorded) return cudaErrorInvalidResourceHandle;
-    *milliseconds = float(double(b->time.tv_sec - a->time.tv_sec) * 1e3 + double(b->time.tv_nsec - a->time.tv_nsec) / 1e6);
+    *milliseconds =
+        float(double(b->time.tv_sec - a->time.tv_sec) * 1e3 + double(b->time.tv_nsec - a->time.tv_nsec) / 1e6);
     return answer();
 }
 }

@@ -13,8 +13,10 @@ template <class T, class... Allowed> constexpr bool oneOf = (std::is_same<T, All
 template <class T> Promoted<T> shuffled(const Where* where, unsigned mask, T given, int source)
 {
     using P = Promoted<T>;
-    static_assert(oneOf<P, int, unsigned, long, unsigned long, long long, unsigned long long, float, double, __half, __half2, __nv_bfloat16, __nv_bfloat162>,
-                  "a shuffle takes int, unsigned, long, float, double, __half, __half2, __nv_bfloat16 and __nv_bfloat162");
+    static_assert(
+        oneOf<P, int, unsigned, long, unsigned long, long long, unsigned long long, float, double, __half, __half2,
+              __nv_bfloat16, __nv_bfloat162>,
+        "a shuffle takes int, unsigned, long, float, double, __half, __half2, __nv_bfloat16 and __nv_bfloat162");
     P value = given, result;
     shuffle(where, mask, &value, &result, sizeof(P), source);
     return result;

@@ -59,7 +59,9 @@ bool answerActiveMasks()                         // when no thread is ready
             if (thread.state != State::waiting || thread.op != Op::active) continue;
             u32 lanes = 0;
             for (int k = first; k < end; ++k)
-                if (R.threads[k].state != State::done && R.threads[k].op == Op::active && R.threads[k].where->id == thread.where->id) lanes |= 1u << (k & 31);
+                if (R.threads[k].state != State::done && R.threads[k].op == Op::active
+                    && R.threads[k].where->id == thread.where->id)
+                    lanes |= 1u << (k & 31);
             std::memcpy(thread.result, &lanes, sizeof lanes);
             threads.push_back(t);
         }
@@ -75,9 +77,17 @@ CUCPU_COLD static void undefinedShuffle(const Thread& thread)
     u32 source = (idOf(thread) & ~31u) + u32(thread.sourceLane);
     bool exists = source < u32(R.count), ended = exists && R.threads[source].state == State::done;
     Json json;
-    json.str("kind", "undefined-shuffle").str("kernel", R.kernel).raw("block", triple(blockIdx)).raw("thread", triple(thread.index))
-        .where(thread.where).num("lane", laneOf(thread)).num("source", thread.sourceLane).num("mask", thread.mask)
-        .str("because", !exists ? "absent" : ended ? "ended" : "not in mask");
+    json.str("kind", "undefined-shuffle")
+        .str("kernel", R.kernel)
+        .raw("block", triple(blockIdx))
+        .raw("thread", triple(thread.index))
+        .where(thread.where)
+        .num("lane", laneOf(thread))
+        .num("source", thread.sourceLane)
+        .num("mask", thread.mask)
+        .str("because", !exists ? "absent"
+                        : ended ? "ended"
+                                : "not in mask");
     add(json.end());
 }
 static void joinClocks(u32 first, u32 lanes)            // __syncwarp: everybody has seen what everybody did before
@@ -126,10 +136,12 @@ void completeWarp(int waits)
         if (thread.op == Op::vote) std::memcpy(thread.result, &ballot, sizeof ballot);
         if (thread.op == Op::gather) {
             std::memcpy(thread.result, &lanes, sizeof lanes);
-            for (u32 k = 0; k < 32; ++k) if (lanes >> k & 1) std::memcpy(&thread.values[k], R.threads[first + k].value, 8);
+            for (u32 k = 0; k < 32; ++k)
+                if (lanes >> k & 1) std::memcpy(&thread.values[k], R.threads[first + k].value, 8);
         }
         if (thread.op == Op::shuffle) {
-            if (lanes >> thread.sourceLane & 1) std::memcpy(thread.result, R.threads[first + thread.sourceLane].value, thread.size);
+            if (lanes >> thread.sourceLane & 1)
+                std::memcpy(thread.result, R.threads[first + thread.sourceLane].value, thread.size);
             else { undefinedShuffle(thread); std::memset(thread.result, R.undefined, sizeof thread.result); }
         }
         thread.state = State::ready;

@@ -1,4 +1,4 @@
-// Planted bugs: addresses, alignment, values that nobody wrote. The comment `bug: name` marks the line that must be reported.
+// Planted bugs: addresses, alignment, values that nobody wrote. The comment `bug: name` marks the line to report.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -55,7 +55,8 @@ __global__ void dynamicForgotten(const float* x, float* y)
 }
 __global__ void misaligned4(const float* x, float* y)
 {
-    reinterpret_cast<float4*>(y)[threadIdx.x] = *reinterpret_cast<const float4*>(x + 1 + 4 * threadIdx.x);   // bug: misaligned4
+    reinterpret_cast<float4*>(y)[threadIdx.x] =  // bug: misaligned4
+        *reinterpret_cast<const float4*>(x + 1 + 4 * threadIdx.x);
 }
 __global__ void misalignedHalf2(const __half* x, __half2* y)
 {
@@ -66,10 +67,15 @@ __global__ void inputWritten(const float* x, float* y)
     const_cast<float*>(x)[threadIdx.x] = 0.f;                                   // bug: inputWritten
     y[threadIdx.x] = 1.f;
 }
-__global__ void nullPointer(const float* x, const float* bias, float* y) { y[threadIdx.x] = x[threadIdx.x] + bias[threadIdx.x]; }   // bug: nullPointer
+__global__ void nullPointer(const float* x, const float* bias, float* y)
+{ y[threadIdx.x] = x[threadIdx.x] + bias[threadIdx.x]; } // bug: nullPointer
 struct Table { float value[4]; };
-__global__ void hostPointer(const Table* table, float* y) { y[threadIdx.x] = table->value[threadIdx.x % 4]; }   // bug: hostPointer
-__global__ void copy(const float* x, float* y, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] = x[i]; }   // bug: useAfterFree
+__global__ void hostPointer(const Table* table, float* y)
+{ y[threadIdx.x] = table->value[threadIdx.x % 4]; } // bug: hostPointer
+__global__ void copy(const float* x, float* y, int n)
+{
+    if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] = x[i];  // bug: useAfterFree
+}
 __constant__ float filter[3] = {1, 2, 1};
 __global__ void constantIndex(const float* x, float* y)
 {
@@ -92,12 +98,13 @@ __global__ void localIndex(const float* x, float* y)
 }
 __global__ void int32Overflow(const float* x, float* y, int rows, int cols)
 {
-    int const i = (blockIdx.x * 46341 + threadIdx.x) * 46341;                   // larger than 2^31 from the second block on
+    int const i = (blockIdx.x * 46341 + threadIdx.x) * 46341;  // larger than 2^31 from the second block on
     y[blockIdx.x * blockDim.x + threadIdx.x] = x[i % rows];                     // bug: int32Overflow
 }
 __global__ void rowStride(const float* x, float* y, int rows, int cols)
 {
-    for (int c = threadIdx.x; c < cols; c += blockDim.x) y[blockIdx.x * cols + c] = x[blockIdx.x * (cols + 1) + c];   // bug: rowStride
+    for (int c = threadIdx.x; c < cols; c += blockDim.x)
+        y[blockIdx.x * cols + c] = x[blockIdx.x * (cols + 1) + c]; // bug: rowStride
 }
 __global__ void swappedSides(const float* x, float* y, int rows, int cols)
 {
@@ -122,15 +129,29 @@ __global__ void sharedTail(const float* x, float* y, int n)
     int const i = blockIdx.x * 64 + threadIdx.x;
     if (i < n) s[threadIdx.x] = x[i];
     __syncthreads();
-    for (int o = 32; o; o >>= 1) { if (threadIdx.x < o) s[threadIdx.x] += s[threadIdx.x + o]; __syncthreads(); }   // bug: sharedTail
+    for (int o = 32; o; o >>= 1) {
+        if (threadIdx.x < o) s[threadIdx.x] += s[threadIdx.x + o];  // bug: sharedTail
+        __syncthreads();
+    }
     if (threadIdx.x == 0) y[blockIdx.x] = s[0];
 }
-__global__ void accumulates(const float* x, float* y) { y[threadIdx.x] += x[threadIdx.x]; }                  // bug: accumulates
-__global__ void atomicOnNothing(const float* x, float* y) { atomicAdd(y, x[threadIdx.x]); }                  // bug: atomicOnNothing
-__global__ void firstHalf(float* workspace, const float* x) { if (threadIdx.x < 32) workspace[threadIdx.x] = x[threadIdx.x]; }
-__global__ void wholeOf(const float* workspace, float* y) { y[threadIdx.x] = workspace[threadIdx.x]; }       // bug: workspace
-__global__ void noTail(const float4* x, float4* y, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n / 4) y[i] = x[i]; }
-__global__ void gridTooSmall(const float* x, float* y, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) y[i] = x[i]; }
+__global__ void accumulates(const float* x, float* y) { y[threadIdx.x] += x[threadIdx.x]; }  // bug: accumulates
+__global__ void atomicOnNothing(const float* x, float* y) { atomicAdd(y, x[threadIdx.x]); }  // bug: atomicOnNothing
+__global__ void firstHalf(float* workspace, const float* x)
+{
+    if (threadIdx.x < 32) workspace[threadIdx.x] = x[threadIdx.x];
+}
+__global__ void wholeOf(const float* workspace, float* y) { y[threadIdx.x] = workspace[threadIdx.x]; } // bug: workspace
+__global__ void noTail(const float4* x, float4* y, int n)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n / 4) y[i] = x[i];
+}
+__global__ void gridTooSmall(const float* x, float* y, int n)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = x[i];
+}
 __global__ void localAccumulator(const float* x, float* y, int n)
 {
     float sum;                                                                  // bug: localAccumulator
@@ -139,19 +160,48 @@ __global__ void localAccumulator(const float* x, float* y, int n)
 }
 
 extern "C" {
-int launchReadTail(const float* x, float* y, int n) { readTail<<<(n + 63) / 64, 64>>>(x, y, n); return cudaGetLastError(); }
-int launchWriteTail(const float* x, float* y, int n) { writeTail<<<(n + 64) / 64, 64>>>(x, y, n); return cudaGetLastError(); }
-int launchReadFront(const float* x, float* y, int n) { readFront<<<(n + 63) / 64, 64>>>(x, y, n); return cudaGetLastError(); }
-int launchVectorTail(const float* x, float* y, int n) { vectorTail<<<(n + 255) / 256, 64>>>((const float4*)x, (float4*)y, n); return cudaGetLastError(); }
+int launchReadTail(const float* x, float* y, int n)
+{
+    readTail<<<(n + 63) / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+int launchWriteTail(const float* x, float* y, int n)
+{
+    writeTail<<<(n + 64) / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+int launchReadFront(const float* x, float* y, int n)
+{
+    readFront<<<(n + 63) / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+int launchVectorTail(const float* x, float* y, int n)
+{
+    vectorTail<<<(n + 255) / 256, 64>>>((const float4*)x, (float4*)y, n);
+    return cudaGetLastError();
+}
 int launchSharedIndex(const float* x, float* y) { sharedIndex<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchSharedPointer(const float* x, float* y) { sharedPointer<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchDynamicTooSmall(const float* x, float* y) { dynamicTooSmall<<<1, 64, 64>>>(x, y); return cudaGetLastError(); }
 int launchDynamicForgotten(const float* x, float* y) { dynamicForgotten<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchMisaligned4(const float* x, float* y) { misaligned4<<<1, 8>>>(x, y); return cudaGetLastError(); }
-int launchMisalignedHalf2(const __half* x, __half* y) { misalignedHalf2<<<1, 8>>>(x, (__half2*)y); return cudaGetLastError(); }
+int launchMisalignedHalf2(const __half* x, __half* y)
+{
+    misalignedHalf2<<<1, 8>>>(x, (__half2*)y);
+    return cudaGetLastError();
+}
 int launchInputWritten(const float* x, float* y) { inputWritten<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int launchNullPointer(const float* x, const float* bias, float* y) { nullPointer<<<1, 32>>>(x, bias, y); return cudaGetLastError(); }
-int launchHostPointer(float* y) { Table table{{1, 2, 3, 4}}; hostPointer<<<1, 32>>>(&table, y); return cudaGetLastError(); }
+int launchNullPointer(const float* x, const float* bias, float* y)
+{
+    nullPointer<<<1, 32>>>(x, bias, y);
+    return cudaGetLastError();
+}
+int launchHostPointer(float* y)
+{
+    Table table{{1, 2, 3, 4}};
+    hostPointer<<<1, 32>>>(&table, y);
+    return cudaGetLastError();
+}
 int launchUseAfterFree(const float* x, float* y, int n)
 {
     float* temporary;
@@ -164,10 +214,23 @@ int launchUseAfterFree(const float* x, float* y, int n)
 int launchConstantIndex(const float* x, float* y) { constantIndex<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchDeviceIndex(const int* x, int* y) { deviceIndex<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchLocalIndex(const float* x, float* y) { localIndex<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int launchInt32Overflow(const float* x, float* y, int rows) { int32Overflow<<<2, 32>>>(x, y, rows, 1); return cudaGetLastError(); }
-int launchRowStride(const float* x, float* y, int rows, int cols) { rowStride<<<rows, 32>>>(x, y, rows, cols); return cudaGetLastError(); }
-int launchSwappedSides(const float* x, float* y, int rows, int cols) { swappedSides<<<dim3(4, 4), dim3(16, 16)>>>(x, y, rows, cols); return cudaGetLastError(); }
-int launchCopyTooLong(const float* x, float* y, int n) { return cudaMemcpyAsync(y, x, (n + 1) * sizeof(float), cudaMemcpyDeviceToDevice); }
+int launchInt32Overflow(const float* x, float* y, int rows)
+{
+    int32Overflow<<<2, 32>>>(x, y, rows, 1);
+    return cudaGetLastError();
+}
+int launchRowStride(const float* x, float* y, int rows, int cols)
+{
+    rowStride<<<rows, 32>>>(x, y, rows, cols);
+    return cudaGetLastError();
+}
+int launchSwappedSides(const float* x, float* y, int rows, int cols)
+{
+    swappedSides<<<dim3(4, 4), dim3(16, 16)>>>(x, y, rows, cols);
+    return cudaGetLastError();
+}
+int launchCopyTooLong(const float* x, float* y, int n)
+{ return cudaMemcpyAsync(y, x, (n + 1) * sizeof(float), cudaMemcpyDeviceToDevice); }
 int launchHostReads(const float* x, float* y)
 {
     float const first = x[0];                                                   // bug: hostReads
@@ -176,9 +239,22 @@ int launchHostReads(const float* x, float* y)
 }
 int launchFreedTwice(float* y) { float* p; cudaMalloc(&p, 64); cudaFree(p); cudaFree(p); return cudaMemset(y, 0, 4); }
 int launchLeak(float* y) { float* p; cudaMalloc(&p, 64); return cudaMemset(y, 0, 4); }
-int launchDirection(const float* x, float* y) { float host[4] = {}; (void)x; return cudaMemcpy(y, host, sizeof host, cudaMemcpyDeviceToHost); }
-int launchSharedHalo(const float* x, float* y, int n) { sharedHalo<<<n / 64, 64>>>(x, y, n); return cudaGetLastError(); }
-int launchSharedTail(const float* x, float* y, int n) { sharedTail<<<(n + 63) / 64, 64>>>(x, y, n); return cudaGetLastError(); }
+int launchDirection(const float* x, float* y)
+{
+    float host[4] = {};
+    (void)x;
+    return cudaMemcpy(y, host, sizeof host, cudaMemcpyDeviceToHost);
+}
+int launchSharedHalo(const float* x, float* y, int n)
+{
+    sharedHalo<<<n / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+int launchSharedTail(const float* x, float* y, int n)
+{
+    sharedTail<<<(n + 63) / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
 int launchAccumulates(const float* x, float* y) { accumulates<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchAtomicOnNothing(const float* x, float* y) { atomicOnNothing<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchWorkspace(const float* x, float* y)
@@ -190,7 +266,19 @@ int launchWorkspace(const float* x, float* y)
     cudaFree(workspace);
     return cudaGetLastError();
 }
-int launchNoTail(const float* x, float* y, int n) { noTail<<<(n / 4 + 63) / 64, 64>>>((const float4*)x, (float4*)y, n); return cudaGetLastError(); }
-int launchGridTooSmall(const float* x, float* y, int n) { gridTooSmall<<<n / 64, 64>>>(x, y, n); return cudaGetLastError(); }
-int launchLocalAccumulator(const float* x, float* y, int n) { localAccumulator<<<1, 32>>>(x, y, n); return cudaGetLastError(); }
+int launchNoTail(const float* x, float* y, int n)
+{
+    noTail<<<(n / 4 + 63) / 64, 64>>>((const float4*)x, (float4*)y, n);
+    return cudaGetLastError();
+}
+int launchGridTooSmall(const float* x, float* y, int n)
+{
+    gridTooSmall<<<n / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+int launchLocalAccumulator(const float* x, float* y, int n)
+{
+    localAccumulator<<<1, 32>>>(x, y, n);
+    return cudaGetLastError();
+}
 }

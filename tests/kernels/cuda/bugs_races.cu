@@ -32,7 +32,7 @@ __global__ void warpSynchronous(const float* x, float* y)                       
     volatile float* v = s;
     v[threadIdx.x] = x[threadIdx.x]; v[threadIdx.x + 32] = x[threadIdx.x + 32];
     __syncwarp();
-    for (int o = 32; o; o >>= 1) if (threadIdx.x < o) v[threadIdx.x] += v[threadIdx.x + o];         // bug: warpSynchronous
+    for (int o = 32; o; o >>= 1) if (threadIdx.x < o) v[threadIdx.x] += v[threadIdx.x + o];  // bug: warpSynchronous
     if (threadIdx.x == 0) *y = v[0];
 }
 __device__ float blockSum(float v, float* red)
@@ -50,7 +50,10 @@ __global__ void reusedBuffer(const float* x, float* y)
     float const mean = blockSum(x[threadIdx.x], red) / blockDim.x, d = x[threadIdx.x] - mean;
     y[threadIdx.x] = blockSum(d * d, red);
 }
-__global__ void histogram(const int* x, int* h, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) h[x[i]] += 1; }   // bug: histogram
+__global__ void histogram(const int* x, int* h, int n)
+{
+    if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) h[x[i]] += 1;  // bug: histogram
+}
 __global__ void histogramShared(const int* x, int* h, int n)
 {
     __shared__ int local[16];
@@ -76,7 +79,7 @@ __global__ void readBesideAtomic(const int* x, int* h, int n)
     for (int i = threadIdx.x; i < n; i += blockDim.x) atomicAdd(&local[x[i]], 1);
     if (threadIdx.x < 16) h[threadIdx.x] = local[threadIdx.x];                  // bug: readBesideAtomic
 }
-__global__ void overlap(const float* x, float* y, int n)                        // blocks write one element of their neighbour
+__global__ void overlap(const float* x, float* y, int n)  // blocks write one element of their neighbour
 {
     int const i = blockIdx.x * 63 + threadIdx.x;
     if (i < n) y[i] = x[i] + blockIdx.x;                                        // bug: overlap
@@ -114,7 +117,11 @@ __global__ void lastBlock(const float* x, float* partial, float* y)             
         last = atomicInc(&arrived, gridDim.x - 1) == gridDim.x - 1;
     }
     __syncthreads();
-    if (last && threadIdx.x == 0) { float s = 0; for (int b = 0; b < gridDim.x; ++b) s += partial[b]; *y = s; }     // bug: lastBlock
+    if (last && threadIdx.x == 0) {
+        float s = 0;
+        for (int b = 0; b < gridDim.x; ++b) s += partial[b];  // bug: lastBlock
+        *y = s;
+    }
 }
 __global__ void halvesOfAWarp(const float* x, float* y)                         // each half waits for itself only
 {
@@ -131,7 +138,8 @@ __global__ void shuffleIsNoBarrier(const float* x, float* y)
     float const v = __shfl_xor_sync(~0u, x[threadIdx.x], 1);
     y[threadIdx.x] = s[31 - threadIdx.x] + v;                                   // bug: shuffleIsNoBarrier
 }
-__global__ void neighbouringBytes(const unsigned char* x, unsigned char* y)     // each thread writes two bytes, one too many
+__global__ void neighbouringBytes(const unsigned char* x,
+                                  unsigned char* y) // each thread writes two bytes, one too many
 {
     __shared__ unsigned char s[65];
     s[threadIdx.x] = x[threadIdx.x];
@@ -166,19 +174,47 @@ __global__ void pipeline(const float* x, float* y, int tiles)                   
     y[threadIdx.x] = sum;
 }
 __global__ void fill(float* x, float v, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) x[i] = v; }
-__global__ void addTo(const float* x, float* y, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] += x[i]; }   // bug: twoStreams
+__global__ void addTo(const float* x, float* y, int n)
+{
+    if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] += x[i];  // bug: twoStreams
+}
 
 extern "C" {
-int launchGemmLoad(const float* a, const float* b, float* c, int n) { gemm<false, true><<<dim3(n / T, n / T), dim3(T, T)>>>(a, b, c, n); return cudaGetLastError(); }
-int launchGemmUse(const float* a, const float* b, float* c, int n) { gemm<true, false><<<dim3(n / T, n / T), dim3(T, T)>>>(a, b, c, n); return cudaGetLastError(); }
+int launchGemmLoad(const float* a, const float* b, float* c, int n)
+{
+    gemm<false, true><<<dim3(n / T, n / T), dim3(T, T)>>>(a, b, c, n);
+    return cudaGetLastError();
+}
+int launchGemmUse(const float* a, const float* b, float* c, int n)
+{
+    gemm<true, false><<<dim3(n / T, n / T), dim3(T, T)>>>(a, b, c, n);
+    return cudaGetLastError();
+}
 int launchTree(const float* x, float* y) { tree<<<1, 128>>>(x, y); return cudaGetLastError(); }
 int launchWarpSynchronous(const float* x, float* y) { warpSynchronous<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchReusedBuffer(const float* x, float* y) { reusedBuffer<<<1, 128>>>(x, y); return cudaGetLastError(); }
-int launchHistogram(const int* x, int* h, int n) { cudaMemset(h, 0, 64); histogram<<<(n + 63) / 64, 64>>>(x, h, n); return cudaGetLastError(); }
-int launchHistogramShared(const int* x, int* h, int n) { histogramShared<<<1, 64>>>(x, h, n); return cudaGetLastError(); }
+int launchHistogram(const int* x, int* h, int n)
+{
+    cudaMemset(h, 0, 64);
+    histogram<<<(n + 63) / 64, 64>>>(x, h, n);
+    return cudaGetLastError();
+}
+int launchHistogramShared(const int* x, int* h, int n)
+{
+    histogramShared<<<1, 64>>>(x, h, n);
+    return cudaGetLastError();
+}
 int launchClearedLate(const int* x, int* h, int n) { clearedLate<<<1, 64>>>(x, h, n); return cudaGetLastError(); }
-int launchReadBesideAtomic(const int* x, int* h, int n) { readBesideAtomic<<<1, 64>>>(x, h, n); return cudaGetLastError(); }
-int launchOverlap(const float* x, float* y, int n) { overlap<<<(n + 62) / 63, 64>>>(x, y, n); return cudaGetLastError(); }
+int launchReadBesideAtomic(const int* x, int* h, int n)
+{
+    readBesideAtomic<<<1, 64>>>(x, h, n);
+    return cudaGetLastError();
+}
+int launchOverlap(const float* x, float* y, int n)
+{
+    overlap<<<(n + 62) / 63, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
 int launchScanInPlace(const int* x, int* y) { scanInPlace<<<1, 128>>>(x, y); return cudaGetLastError(); }
 int launchStencilInPlace(float* x, int n) { stencilInPlace<<<(n + 63) / 64, 64>>>(x, n); return cudaGetLastError(); }
 int launchTranspose(const float* x, float* y) { transpose<<<1, dim3(32, 8)>>>(x, y); return cudaGetLastError(); }
@@ -191,9 +227,25 @@ int launchLastBlock(const float* x, float* y)
     return cudaGetLastError();
 }
 int launchHalvesOfAWarp(const float* x, float* y) { halvesOfAWarp<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int launchShuffleIsNoBarrier(const float* x, float* y) { shuffleIsNoBarrier<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int launchNeighbouringBytes(const unsigned char* x, unsigned char* y) { neighbouringBytes<<<1, 64>>>(x, y); return cudaGetLastError(); }
-int launchFlag(const float* x, float* y) { int* ready; cudaMalloc(&ready, 4); cudaMemset(ready, 0, 4); flag<<<2, 1>>>(x, y, ready); cudaFree(ready); return cudaGetLastError(); }
+int launchShuffleIsNoBarrier(const float* x, float* y)
+{
+    shuffleIsNoBarrier<<<1, 32>>>(x, y);
+    return cudaGetLastError();
+}
+int launchNeighbouringBytes(const unsigned char* x, unsigned char* y)
+{
+    neighbouringBytes<<<1, 64>>>(x, y);
+    return cudaGetLastError();
+}
+int launchFlag(const float* x, float* y)
+{
+    int* ready;
+    cudaMalloc(&ready, 4);
+    cudaMemset(ready, 0, 4);
+    flag<<<2, 1>>>(x, y, ready);
+    cudaFree(ready);
+    return cudaGetLastError();
+}
 int launchSoftmaxMax(const float* x, float* y, int n) { softmaxMax<<<1, n>>>(x, y, n); return cudaGetLastError(); }
 int launchPipeline(const float* x, float* y, int tiles) { pipeline<<<1, 64>>>(x, y, tiles); return cudaGetLastError(); }
 int launchTwoStreams(const float* x, float* y, int n)

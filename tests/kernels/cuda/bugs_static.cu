@@ -9,4 +9,4 @@ __global__ void bigStatic(float* y)
     y[threadIdx.x] = a[threadIdx.x] + b[threadIdx.x];
 }
 
-extern "C" int launchBigStatic(float* y) { bigStatic<<<1, 32>>>(y); return cudaGetLastError(); }                   // bug: bigStatic
+extern "C" int launchBigStatic(float* y) { bigStatic<<<1, 32>>>(y); return cudaGetLastError(); }  // bug: bigStatic

@@ -54,7 +54,7 @@ __global__ void partialWarp(const float* x, float* y, int n)
     for (int o = 16; o; o >>= 1) v += __shfl_down_sync(0xffffffffu, v, o);      // bug: partialWarp
     if (threadIdx.x == 0) *y = v;
 }
-__global__ void smallBlock(const float* x, float* y)                            // 20 threads, but shuffles as if there were 32
+__global__ void smallBlock(const float* x, float* y)  // 20 threads, but shuffles as if there were 32
 {
     float v = x[threadIdx.x];
     for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);       // bug: smallBlock
@@ -66,7 +66,7 @@ __global__ void wrongMask(const float* x, float* y)
 }
 __global__ void laneOutsideMask(const float* x, float* y)
 {
-    if (threadIdx.x < 16) y[threadIdx.x] = __shfl_sync(0x0000ffffu, x[threadIdx.x], 20);            // bug: laneOutsideMask
+    if (threadIdx.x < 16) y[threadIdx.x] = __shfl_sync(0x0000ffffu, x[threadIdx.x], 20);  // bug: laneOutsideMask
 }
 __global__ void twoSites(const float* x, float* y)                              // the halves meet at different calls
 {
@@ -76,12 +76,26 @@ __global__ void twoSites(const float* x, float* y)                              
     y[threadIdx.x] = v;
 }
 __global__ void fill(float* y) { y[blockIdx.x * blockDim.x + threadIdx.x] = 1; }
-__global__ void useDynamic(float* y) { extern __shared__ float s[]; s[threadIdx.x] = 1; y[threadIdx.x] = s[threadIdx.x]; }
+__global__ void useDynamic(float* y)
+{
+    extern __shared__ float s[];
+    s[threadIdx.x] = 1;
+    y[threadIdx.x] = s[threadIdx.x];
+}
 __global__ void __launch_bounds__(128) bounded(float* y) { y[threadIdx.x] = 1; }
-__global__ void endless(float* y, int step) { float v = 0; for (int i = 0; i != 100; i += step) v += y[0]; y[threadIdx.x] = v; }  // bug: endless
-__global__ void asserts(const float* x, float* y) { assert(x[threadIdx.x] >= 0.f); y[threadIdx.x] = sqrtf(x[threadIdx.x]); }      // bug: asserts
-__global__ void divides(const int* x, int* y, int d) { y[threadIdx.x] = x[threadIdx.x] / d; }                                     // bug: divides
-__global__ void gridBarrier(volatile int* counter, float* y)                    // waits for blocks that may never run beside it
+__global__ void endless(float* y, int step)
+{
+    float v = 0;
+    for (int i = 0; i != 100; i += step) v += y[0];  // bug: endless
+    y[threadIdx.x] = v;
+}
+__global__ void asserts(const float* x, float* y)
+{
+    assert(x[threadIdx.x] >= 0.f);  // bug: asserts
+    y[threadIdx.x] = sqrtf(x[threadIdx.x]);
+}
+__global__ void divides(const int* x, int* y, int d) { y[threadIdx.x] = x[threadIdx.x] / d; }  // bug: divides
+__global__ void gridBarrier(volatile int* counter, float* y)  // waits for blocks that may never run beside it
 {
     atomicAdd(const_cast<int*>(counter), 1);
     while (*counter < gridDim.x) {}                                             // bug: gridBarrier
@@ -91,7 +105,11 @@ __global__ void gridBarrier(volatile int* counter, float* y)                    
 extern "C" {
 int launchBarrierInIf(const float* x, float* y) { barrierInIf<<<1, 64>>>(x, y); return cudaGetLastError(); }
 int launchBarrierInBoth(float* y) { barrierInBoth<<<1, 64>>>(y); return cudaGetLastError(); }
-int launchEarlyReturn(const float* x, float* y, int n) { earlyReturn<<<(n + 63) / 64, 64>>>(x, y, n); return cudaGetLastError(); }
+int launchEarlyReturn(const float* x, float* y, int n)
+{
+    earlyReturn<<<(n + 63) / 64, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
 int launchTripCounts(const float* x, float* y, int n) { tripCounts<<<1, 64>>>(x, y, n); return cudaGetLastError(); }
 int launchShuffleInIf(const float* x, float* y) { shuffleInIf<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchPartialWarp(const float* x, float* y, int n) { partialWarp<<<1, 32>>>(x, y, n); return cudaGetLastError(); }
@@ -99,14 +117,14 @@ int launchSmallBlock(const float* x, float* y) { smallBlock<<<1, 20>>>(x, y); re
 int launchWrongMask(const float* x, float* y) { wrongMask<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchLaneOutsideMask(const float* x, float* y) { laneOutsideMask<<<1, 32>>>(x, y); return cudaGetLastError(); }
 int launchTwoSites(const float* x, float* y) { twoSites<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int launchTooManyThreads(float* y) { fill<<<1, 2048>>>(y); return cudaGetLastError(); }                 // bug: tooManyThreads
-int launchEmptyGrid(float* y, int n) { fill<<<n / 64, 64>>>(y); return cudaGetLastError(); }            // bug: emptyGrid
+int launchTooManyThreads(float* y) { fill<<<1, 2048>>>(y); return cudaGetLastError(); }  // bug: tooManyThreads
+int launchEmptyGrid(float* y, int n) { fill<<<n / 64, 64>>>(y); return cudaGetLastError(); }  // bug: emptyGrid
 int launchGridY(float* y) { fill<<<dim3(1, 70000), 1>>>(y); return cudaGetLastError(); }                // bug: gridY
-int launchNoAttribute(float* y) { useDynamic<<<1, 32, 60000>>>(y); return cudaGetLastError(); }         // bug: noAttribute
+int launchNoAttribute(float* y) { useDynamic<<<1, 32, 60000>>>(y); return cudaGetLastError(); }  // bug: noAttribute
 int launchMoreThanTheGpuHas(float* y)
 {
     cudaFuncSetAttribute(useDynamic, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 << 10);
-    useDynamic<<<1, 32, 200 << 10>>>(y);                                                                // bug: moreThanTheGpuHas
+    useDynamic<<<1, 32, 200 << 10>>>(y);  // bug: moreThanTheGpuHas
     return cudaGetLastError();
 }
 int launchBounded(float* y) { bounded<<<1, 256>>>(y); return cudaGetLastError(); }                      // bug: bounded

@@ -8,7 +8,12 @@
 __global__ void speak(int n) { if (threadIdx.x < n) printf("thread %d\n", threadIdx.x); }
 __global__ void fill(float* y, float v) { y[blockIdx.x * blockDim.x + threadIdx.x] = v; }
 __global__ void far(float* y) { y[1 << 28] = 1; }
-__global__ void large(float* y) { volatile float local[40000]; for (int i = 0; i < 40000; ++i) local[i] = i; y[threadIdx.x] = local[39999]; }
+__global__ void large(float* y)
+{
+    volatile float local[40000];
+    for (int i = 0; i < 40000; ++i) local[i] = i;
+    y[threadIdx.x] = local[39999];
+}
 __global__ void forever(float* y) { while (y[0] == 0.f) {} }
 __global__ void forEver() { for (volatile int i = 0;; ++i) {} }
 __global__ void partial(const float* x, float* y, int n) { int i = threadIdx.x; if (i < n && x[i] > 0) y[i] = x[i]; }
@@ -23,7 +28,13 @@ __global__ void strided(const float* x, float* y, int stride) { y[threadIdx.x] =
 __global__ void vector(const float4* x, float4* y) { y[threadIdx.x] = x[threadIdx.x]; }
 
 extern "C" {
-int launchSpeak(int n) { std::printf("host\n"); std::fprintf(stderr, "to stderr\n"); speak<<<1, 32>>>(n); return cudaGetLastError(); }
+int launchSpeak(int n)
+{
+    std::printf("host\n");
+    std::fprintf(stderr, "to stderr\n");
+    speak<<<1, 32>>>(n);
+    return cudaGetLastError();
+}
 int launchAbort() { std::fprintf(stderr, "giving up\n"); std::abort(); }
 int launchExit() { std::_Exit(7); }
 int launchNull() { volatile int* p = nullptr; return *p; }
@@ -36,7 +47,8 @@ int launchPartial(const float* x, float* y, int n) { partial<<<1, 32>>>(x, y, n)
 int launchTransposed(const float* x, float* y) { transposed<<<1, dim3(32, 32)>>>(x, y); return cudaGetLastError(); }
 int launchStrided(const float* x, float* y, int stride) { strided<<<1, 32>>>(x, y, stride); return cudaGetLastError(); }
 int launchVector(const float4* x, float4* y) { vector<<<1, 32>>>(x, y); return cudaGetLastError(); }
-int64_t launchTypes(int8_t a, uint8_t b, int16_t c, uint32_t d, int64_t e, uint64_t f, bool g, float h, double i, cudaStream_t s, const void* p)
+int64_t launchTypes(int8_t a, uint8_t b, int16_t c, uint32_t d, int64_t e, uint64_t f, bool g, float h, double i,
+                    cudaStream_t s, const void* p)
 {
     return a + b + c + d + e + int64_t(f) + g + int64_t(h * 2) + int64_t(i * 4) + (s == nullptr) + (p == nullptr);
 }

@@ -25,7 +25,8 @@ __global__ void quickGeluHalf(const __half2* __restrict__ x, __half2* __restrict
         y[i] = __floats2half2_rn(quickGelu(f.x), quickGelu(f.y));
     }
     if (i == 0 && (n & 1))
-        reinterpret_cast<__half*>(y)[n - 1] = __float2half(quickGelu(__half2float(reinterpret_cast<const __half*>(x)[n - 1])));
+        reinterpret_cast<__half*>(y)[n - 1] =
+            __float2half(quickGelu(__half2float(reinterpret_cast<const __half*>(x)[n - 1])));
 }
 
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack { T value[N]; };
@@ -62,7 +63,11 @@ __global__ void inPlace(float* x, int n) { if (int i = blockIdx.x * 64 + threadI
 #define LAUNCH(kernel, n, ...) kernel<<<CEIL(n, 128), 128>>>(__VA_ARGS__)
 
 extern "C" {
-int launchScale4(const float* x, float* y, float a, int n, cudaStream_t s) { scale4<<<4, 64, 0, s>>>(x, y, a, n); return cudaGetLastError(); }
+int launchScale4(const float* x, float* y, float a, int n, cudaStream_t s)
+{
+    scale4<<<4, 64, 0, s>>>(x, y, a, n);
+    return cudaGetLastError();
+}
 int launchQuickGeluHalf(const void* x, void* y, int n)
 {
     LAUNCH(quickGeluHalf, n / 2 + 1, static_cast<const __half2*>(x), static_cast<__half2*>(y), n);
@@ -70,11 +75,19 @@ int launchQuickGeluHalf(const void* x, void* y, int n)
 }
 int launchSquare(const __half* x, __half* y, int n)
 {
-    mapPack<__half, 8><<<CEIL(n / 8, 128), 128>>>(x, y, n, Square{});   // <<< and >>> in a comment, and "<<<" in a string
+    mapPack<__half, 8><<<CEIL(n / 8, 128), 128>>>(x, y, n, Square{}); // <<< and >>> in a comment, and "<<<" in a string
     return cudaGetLastError();
 }
-int launchBfloatAdd(const __nv_bfloat16* a, const __nv_bfloat16* b, __nv_bfloat16* y, int n) { LAUNCH(bfloatAdd, n, a, b, y, n); return cudaGetLastError(); }
+int launchBfloatAdd(const __nv_bfloat16* a, const __nv_bfloat16* b, __nv_bfloat16* y, int n)
+{
+    LAUNCH(bfloatAdd, n, a, b, y, n);
+    return cudaGetLastError();
+}
 int launchGrey(const uchar4* rgba, unsigned char* y, int n) { LAUNCH(grey, n, rgba, y, n); return cudaGetLastError(); }
-int launchGather(const float* table, const int64_t* ids, float* y, int rows, int width) { gather<<<rows, 96>>>(table, ids, y, width); return cudaGetLastError(); }
+int launchGather(const float* table, const int64_t* ids, float* y, int rows, int width)
+{
+    gather<<<rows, 96>>>(table, ids, y, width);
+    return cudaGetLastError();
+}
 int launchInPlace(float* x, int n) { inPlace<<<(n + 63) / 64, 64>>>(x, n); return cudaGetLastError(); }
 }

@@ -25,8 +25,8 @@ __device__ float blockSum(float v, float* red)
     return s;
 }
 
-template <int BLOCK>
-__global__ void layerNorm(const float* __restrict__ x, const float* __restrict__ g, const float* __restrict__ b, float* __restrict__ y, int cols, float eps)
+template <int BLOCK> __global__ void layerNorm(const float* __restrict__ x, const float* __restrict__ g,
+                                               const float* __restrict__ b, float* __restrict__ y, int cols, float eps)
 {
     __shared__ float red[32];
     extern __shared__ float row[];
@@ -37,7 +37,8 @@ __global__ void layerNorm(const float* __restrict__ x, const float* __restrict__
     float q = 0.f;
     for (int i = threadIdx.x; i < cols; i += BLOCK) { float d = row[i] - mean; q += d * d; }
     float const rstd = rsqrtf(blockSum(q, red) / cols + eps);
-    for (int i = threadIdx.x; i < cols; i += BLOCK) y[size_t(blockIdx.x) * cols + i] = (row[i] - mean) * rstd * g[i] + b[i];
+    for (int i = threadIdx.x; i < cols; i += BLOCK)
+        y[size_t(blockIdx.x) * cols + i] = (row[i] - mean) * rstd * g[i] + b[i];
 }
 
 __global__ void rmsNorm(const float* x, const float* g, float* y, int cols)
@@ -212,7 +213,11 @@ __device__ float atomicMaxFloat(float* address, float value)
 {
     int* bits = reinterpret_cast<int*>(address);
     int old = *reinterpret_cast<volatile int*>(bits), seen;
-    do { seen = old; if (__int_as_float(seen) >= value) break; old = atomicCAS(bits, seen, __float_as_int(value)); } while (old != seen);
+    do {
+        seen = old;
+        if (__int_as_float(seen) >= value) break;
+        old = atomicCAS(bits, seen, __float_as_int(value));
+    } while (old != seen);
     return __int_as_float(old);
 }
 __global__ void maximum(const float* x, float* out, int n)
@@ -223,7 +228,11 @@ __global__ void maximum(const float* x, float* out, int n)
 __global__ void argmax(const float* x, int* y, int cols)        // a warp a row
 {
     float best = -INFINITY; int at = 0;
-    for (int i = threadIdx.x; i < cols; i += 32) if (x[blockIdx.x * cols + i] > best) { best = x[blockIdx.x * cols + i]; at = i; }
+    for (int i = threadIdx.x; i < cols; i += 32)
+        if (x[blockIdx.x * cols + i] > best) {
+            best = x[blockIdx.x * cols + i];
+            at = i;
+        }
     for (int o = 16; o; o >>= 1)
     {
         float const v = __shfl_down_sync(~0u, best, o); int const a = __shfl_down_sync(~0u, at, o);
@@ -248,7 +257,10 @@ __global__ void partOfAWarp(const float* x, float* y, int n)
     unsigned const mask = __ballot_sync(~0u, threadIdx.x < n);
     if (threadIdx.x >= n) return;
     float v = x[threadIdx.x];
-    for (int o = 16; o; o >>= 1) { float const other = __shfl_down_sync(mask, v, o); if (threadIdx.x + o < n) v += other; }
+    for (int o = 16; o; o >>= 1) {
+        float const other = __shfl_down_sync(mask, v, o);
+        if (threadIdx.x + o < n) v += other;
+    }
     if (threadIdx.x == 0) *y = v;
 }
 struct Best { float value; char valid; };
@@ -263,7 +275,10 @@ __global__ void bestOfBlock(const float* x, float* y, int n)
     __syncthreads();
     for (int o = 32; o; o >>= 1)
     {
-        if (threadIdx.x < o) { Best const other = best[threadIdx.x + o]; if (other.valid && other.value > best[threadIdx.x].value) best[threadIdx.x] = other; }
+        if (threadIdx.x < o) {
+            Best const other = best[threadIdx.x + o];
+            if (other.valid && other.value > best[threadIdx.x].value) best[threadIdx.x] = other;
+        }
         __syncthreads();
     }
     if (threadIdx.x == 0) *y = best[0].value;
@@ -274,20 +289,33 @@ __global__ void anyAbove(const float* x, int* found, float limit, int n)     // 
     if (i < n && x[i] > limit) *found = 1;
 }
 
-extern "C" cudaError_t launchLayerNorm(const float* x, const float* gamma, const float* beta, float* y, int rows, int cols, float eps, cudaStream_t stream)
+extern "C" cudaError_t launchLayerNorm(const float* x, const float* gamma, const float* beta, float* y, int rows,
+                                       int cols, float eps, cudaStream_t stream)
 {
     layerNorm<128><<<rows, 128, cols * sizeof(float), stream>>>(x, gamma, beta, y, cols, eps);
     return cudaGetLastError();
 }
-extern "C" int launchRmsNorm(const float* x, const float* g, float* y, int rows, int cols) { rmsNorm<<<rows / 4, dim3(32, 4)>>>(x, g, y, cols); return cudaGetLastError(); }
-extern "C" int launchSoftmax(const float* x, float* y, int rows, int cols) { softmax<<<rows, 128>>>(x, y, cols); return cudaGetLastError(); }
+extern "C" int launchRmsNorm(const float* x, const float* g, float* y, int rows, int cols)
+{
+    rmsNorm<<<rows / 4, dim3(32, 4)>>>(x, g, y, cols);
+    return cudaGetLastError();
+}
+extern "C" int launchSoftmax(const float* x, float* y, int rows, int cols)
+{
+    softmax<<<rows, 128>>>(x, y, cols);
+    return cudaGetLastError();
+}
 extern "C" int launchSumAtomic(const float* x, float* y, int n)
 {
     cudaMemsetAsync(y, 0, sizeof(float), 0);
     sumAtomic<<<4, dim3(16, 16)>>>(x, y, n);
     return cudaGetLastError();
 }
-extern "C" int launchSumTree(const float* x, float* y, int blocks) { sumTree<<<blocks, 256>>>(x, y); return cudaGetLastError(); }
+extern "C" int launchSumTree(const float* x, float* y, int blocks)
+{
+    sumTree<<<blocks, 256>>>(x, y);
+    return cudaGetLastError();
+}
 extern "C" int launchSumLastBlock(const float* x, float* y, int n)
 {
     float* partial = nullptr;
@@ -296,17 +324,31 @@ extern "C" int launchSumLastBlock(const float* x, float* y, int n)
     cudaFree(partial);
     return cudaGetLastError();
 }
-extern "C" int launchHistogramGlobal(const int* x, int* h, int n) { cudaMemset(h, 0, 16 * sizeof(int)); histogramGlobal<<<4, 128>>>(x, h, n); return cudaGetLastError(); }
+extern "C" int launchHistogramGlobal(const int* x, int* h, int n)
+{
+    cudaMemset(h, 0, 16 * sizeof(int));
+    histogramGlobal<<<4, 128>>>(x, h, n);
+    return cudaGetLastError();
+}
 extern "C" int launchHistogramShared(const int* x, int* h, int n, int bins)
 {
     cudaMemset(h, 0, bins * sizeof(int));
     histogramShared<<<3, 128, bins * sizeof(int)>>>(x, h, n, bins);
     return cudaGetLastError();
 }
-extern "C" int launchScanHillisSteele(const int* x, int* y, int n) { scanHillisSteele<<<(n + 255) / 256, 256>>>(x, y, n); return cudaGetLastError(); }
+extern "C" int launchScanHillisSteele(const int* x, int* y, int n)
+{
+    scanHillisSteele<<<(n + 255) / 256, 256>>>(x, y, n);
+    return cudaGetLastError();
+}
 extern "C" int launchScanBlelloch(const int* x, int* y) { scanBlelloch<<<1, 256>>>(x, y); return cudaGetLastError(); }
 extern "C" int launchScanWarp(const int* x, int* y) { scanWarp<<<1, 64>>>(x, y); return cudaGetLastError(); }
-extern "C" int launchCompact(const float* x, float* y, int* count, int n) { cudaMemset(count, 0, 4); compact<<<(n + 127) / 128, 128>>>(x, y, count, n); return cudaGetLastError(); }
+extern "C" int launchCompact(const float* x, float* y, int* count, int n)
+{
+    cudaMemset(count, 0, 4);
+    compact<<<(n + 127) / 128, 128>>>(x, y, count, n);
+    return cudaGetLastError();
+}
 extern "C" int launchMaximum(const float* x, float* y, int n)
 {
     float const low = -INFINITY;
@@ -314,8 +356,30 @@ extern "C" int launchMaximum(const float* x, float* y, int n)
     maximum<<<2, 64>>>(x, y, n);
     return cudaGetLastError();
 }
-extern "C" int launchArgmax(const float* x, int* y, int rows, int cols) { argmax<<<rows, 32>>>(x, y, cols); return cudaGetLastError(); }
-extern "C" int launchCountPositive(const float* x, int* count, int n) { cudaMemset(count, 0, 4); countPositive<<<(n + 63) / 64, 64>>>(x, count, n); return cudaGetLastError(); }
-extern "C" int launchPartOfAWarp(const float* x, float* y, int n) { partOfAWarp<<<1, 32>>>(x, y, n); return cudaGetLastError(); }
-extern "C" int launchBestOfBlock(const float* x, float* y, int n) { bestOfBlock<<<1, 64>>>(x, y, n); return cudaGetLastError(); }
-extern "C" int launchAnyAbove(const float* x, int* found, float limit, int n) { cudaMemset(found, 0, 4); anyAbove<<<(n + 63) / 64, 64>>>(x, found, limit, n); return cudaGetLastError(); }
+extern "C" int launchArgmax(const float* x, int* y, int rows, int cols)
+{
+    argmax<<<rows, 32>>>(x, y, cols);
+    return cudaGetLastError();
+}
+extern "C" int launchCountPositive(const float* x, int* count, int n)
+{
+    cudaMemset(count, 0, 4);
+    countPositive<<<(n + 63) / 64, 64>>>(x, count, n);
+    return cudaGetLastError();
+}
+extern "C" int launchPartOfAWarp(const float* x, float* y, int n)
+{
+    partOfAWarp<<<1, 32>>>(x, y, n);
+    return cudaGetLastError();
+}
+extern "C" int launchBestOfBlock(const float* x, float* y, int n)
+{
+    bestOfBlock<<<1, 64>>>(x, y, n);
+    return cudaGetLastError();
+}
+extern "C" int launchAnyAbove(const float* x, int* found, float limit, int n)
+{
+    cudaMemset(found, 0, 4);
+    anyAbove<<<(n + 63) / 64, 64>>>(x, found, limit, n);
+    return cudaGetLastError();
+}

@@ -3,7 +3,8 @@
 #include <cuda_runtime.h>
 
 constexpr int T = 16;
-__global__ void gemm(const float* __restrict__ A, const float* __restrict__ B, float* __restrict__ C, int M, int N, int K)
+__global__ void gemm(const float* __restrict__ A, const float* __restrict__ B, float* __restrict__ C, int M, int N,
+                     int K)
 {
     __shared__ float a[T][T], b[T][T + 1];
     int const tx = threadIdx.x, ty = threadIdx.y, row = blockIdx.y * T + ty, col = blockIdx.x * T + tx;
@@ -39,10 +40,12 @@ __global__ void transpose(const float* x, float* y, int rows, int cols)
 {
     __shared__ float tile[32][33];
     int c = blockIdx.x * 32 + threadIdx.x, r0 = blockIdx.y * 32;
-    for (int j = threadIdx.y; j < 32; j += blockDim.y) if (r0 + j < rows && c < cols) tile[j][threadIdx.x] = x[(r0 + j) * cols + c];
+    for (int j = threadIdx.y; j < 32; j += blockDim.y)
+        if (r0 + j < rows && c < cols) tile[j][threadIdx.x] = x[(r0 + j) * cols + c];
     __syncthreads();
     int r = r0 + threadIdx.x, c0 = blockIdx.x * 32;
-    for (int j = threadIdx.y; j < 32; j += blockDim.y) if (c0 + j < cols && r < rows) y[(c0 + j) * rows + r] = tile[threadIdx.x][j];
+    for (int j = threadIdx.y; j < 32; j += blockDim.y)
+        if (c0 + j < cols && r < rows) y[(c0 + j) * rows + r] = tile[threadIdx.x][j];
 }
 
 __constant__ float weights[5];
@@ -65,7 +68,8 @@ __global__ void stencil(const float* x, float* y, int n)
 
 // One block: BR query rows of one head; 8 threads share a row.
 constexpr int D = 32, BR = 16, BC = 32;
-__global__ void attention(const float* __restrict__ Q, const float* __restrict__ K, const float* __restrict__ V, float* __restrict__ O, int len, float scale)
+__global__ void attention(const float* __restrict__ Q, const float* __restrict__ K, const float* __restrict__ V,
+                          float* __restrict__ O, int len, float scale)
 {
     extern __shared__ __align__(16) float memory[];
     float (*q)[D + 4] = reinterpret_cast<float (*)[D + 4]>(memory);
@@ -146,7 +150,7 @@ __global__ void gemv8(const signed char* w, const signed char* x, int* y, int k)
     if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
 
-__global__ void bytes(const unsigned char* x, unsigned char* y)     // neighbours in one word, written by different threads
+__global__ void bytes(const unsigned char* x, unsigned char* y) // neighbours in one word, written by different threads
 {
     __shared__ unsigned char s[128];
     s[threadIdx.x] = x[threadIdx.x];
@@ -158,12 +162,16 @@ __global__ void maxPool(const float* x, float* y, int height, int width)
 {
     int const c = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y * blockDim.y + threadIdx.y;
     if (r >= height / 2 || c >= width / 2) return;
-    float2 const a = *reinterpret_cast<const float2*>(x + 2 * r * width + 2 * c), b = *reinterpret_cast<const float2*>(x + (2 * r + 1) * width + 2 * c);
+    float2 const a = *reinterpret_cast<const float2*>(x + 2 * r * width + 2 * c),
+                 b = *reinterpret_cast<const float2*>(x + (2 * r + 1) * width + 2 * c);
     y[r * (width / 2) + c] = fmaxf(fmaxf(a.x, a.y), fmaxf(b.x, b.y));
 }
 
 __global__ void fill(float* x, float v, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) x[i] = v; }
-__global__ void addTo(const float* x, float* y, int n) { if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] += x[i]; }
+__global__ void addTo(const float* x, float* y, int n)
+{
+    if (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n) y[i] += x[i];
+}
 
 __global__ void lockedSum(const int* x, int* lock, int* sum)        // one thread of a block at a time
 {
@@ -183,10 +191,15 @@ int launchGemm(const float* a, const float* b, float* c, int m, int n, int k)
 int launchGemmHalf(const void* a, const void* b, void* c, int m, int n, int k)
 {
     dim3 const block(T, T), grid((n + T - 1) / T, (m + T - 1) / T);
-    gemmHalf<<<grid, block>>>(static_cast<const __half*>(a), static_cast<const __half*>(b), static_cast<__half*>(c), m, n, k);
+    gemmHalf<<<grid, block>>>(static_cast<const __half*>(a), static_cast<const __half*>(b), static_cast<__half*>(c), m,
+                              n, k);
     return cudaGetLastError();
 }
-int launchTranspose(const float* x, float* y, int rows, int cols) { transpose<<<dim3((cols + 31) / 32, (rows + 31) / 32), dim3(32, 8)>>>(x, y, rows, cols); return cudaGetLastError(); }
+int launchTranspose(const float* x, float* y, int rows, int cols)
+{
+    transpose<<<dim3((cols + 31) / 32, (rows + 31) / 32), dim3(32, 8)>>>(x, y, rows, cols);
+    return cudaGetLastError();
+}
 int launchStencil(const float* x, float* y, int n)
 {
     const float w[5] = {1, 2, 4, 2, 1};
@@ -201,9 +214,17 @@ int launchAttention(const float* q, const float* k, const float* v, float* o, in
     return cudaGetLastError();
 }
 int launchBitonic(int* x) { bitonic<<<1, 256>>>(x); return cudaGetLastError(); }
-int launchGemv8(const signed char* w, const signed char* x, int* y, int n, int k) { gemv8<<<n, 32>>>(w, x, y, k); return cudaGetLastError(); }
+int launchGemv8(const signed char* w, const signed char* x, int* y, int n, int k)
+{
+    gemv8<<<n, 32>>>(w, x, y, k);
+    return cudaGetLastError();
+}
 int launchBytes(const unsigned char* x, unsigned char* y) { bytes<<<1, 128>>>(x, y); return cudaGetLastError(); }
-int launchMaxPool(const float* x, float* y, int height, int width) { maxPool<<<dim3((width / 2 + 15) / 16, (height / 2 + 3) / 4), dim3(16, 4)>>>(x, y, height, width); return cudaGetLastError(); }
+int launchMaxPool(const float* x, float* y, int height, int width)
+{
+    maxPool<<<dim3((width / 2 + 15) / 16, (height / 2 + 3) / 4), dim3(16, 4)>>>(x, y, height, width);
+    return cudaGetLastError();
+}
 int launchTwoStreams(const float* x, float* y, int n)
 {
     cudaStream_t a, b; cudaEvent_t ready;

@@ -14,7 +14,15 @@
 
 namespace shapes {
 namespace detail { __global__ void put(float* y, int at, float v) { y[at] = v; } }
-template <class T, int N> struct Box { T value[N]; __host__ __device__ T sum() const { T s = 0; for (int i = 0; i < N; ++i) s += value[i]; return s; } };
+template <class T, int N> struct Box {
+    T value[N];
+    __host__ __device__ T sum() const
+    {
+        T s = 0;
+        for (int i = 0; i < N; ++i) s += value[i];
+        return s;
+    }
+};
 template <typename T, int N = 2> __global__ void boxed(float* y, int at, Box<T, N> box) { y[at] = float(box.sum()); }
 }
 
@@ -35,7 +43,11 @@ __shared__ float fileScope[TILE];
 
 struct __align__(16) Quad { float a, b, c, d; };
 union Both { float f[4]; int i[4]; };
-template <typename T> __device__ T* sharedBytes() { extern __shared__ __align__(16) unsigned char raw[]; return reinterpret_cast<T*>(raw); }
+template <typename T> __device__ T* sharedBytes()
+{
+    extern __shared__ __align__(16) unsigned char raw[];
+    return reinterpret_cast<T*>(raw);
+}
 
 template <typename T, int BLOCK>
 __global__ __launch_bounds__(BLOCK, 2) void sharedForms(float* y, int at, int n)
@@ -50,14 +62,20 @@ __global__ __launch_bounds__(BLOCK, 2) void sharedForms(float* y, int at, int n)
     int const t = threadIdx.x;
     s[t] = T(t);
     if (t < TILE) { for (int j = 0; j < TILE; ++j) a[t][j] = 1.f; fileScope[t] = 1.f; }
-    if (t == 0) { b = 2.f; quads[0] = quads[1] = Quad{1, 2, 3, 4}; both.i[0] = 5; flags[0] = 1; for (int i = 0; i < 3; ++i) box.value[i] = i; }
+    if (t == 0) {
+        b = 2.f;
+        quads[0] = quads[1] = Quad{1, 2, 3, 4};
+        both.i[0] = 5;
+        flags[0] = 1;
+        for (int i = 0; i < 3; ++i) box.value[i] = i;
+    }
     dynamic[t] = T(1);
     SYNC();
     if (t == 0)
     {
         float sum = b + a[1][2] + quads[1].d + both.i[0] + flags[0] + box.sum() + fileScope[TILE - 1];
         for (int i = 0; i < BLOCK; ++i) sum += float(dynamic[i]) * (i < 2);
-        y[at] = sum + float(s[BLOCK - 1]) * 0 + n;                              // 2 + 1 + 4 + 5 + 1 + 3 + 1 + 2 + n = 19 + n
+        y[at] = sum + float(s[BLOCK - 1]) * 0 + n;  // 2 + 1 + 4 + 5 + 1 + 3 + 1 + 2 + n = 19 + n
     }
 }
 __global__ void variables(float* y, int at)
