@@ -16,10 +16,12 @@ def explained(found: Mapping, notes: Notes, order: int, sizes: Mapping[str, int]
         sizes: bytes of an element, for each buffer whose dtype is known.
     """
     file, line = _where(found, notes)
-    message, advice = sentences.of(found, sizes)
+    other = _other(found, notes)
+    same_line = other is not None and (other.file, other.line) == (file, line)
+    message, advice = sentences.of({**found, "same_line": same_line}, sizes)
     return Finding(found["kind"], message, advice, file, line, found.get("kernel", ""), _index(found.get("thread")),
-                   _index(found.get("block")), found.get("buffer", ""), found.get("offset"), _other(found, notes),
-                   (order,), dict(found))
+                   _index(found.get("block")), found.get("buffer", ""), found.get("offset"), other, (order,),
+                   dict(found))
 
 
 def _where(found: Mapping, notes: Notes) -> tuple[str, int]:

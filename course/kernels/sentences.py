@@ -147,7 +147,10 @@ def _copy_direction(found: Found, sizes: Sizes) -> Words:
 def _race(found: Found, sizes: Sizes) -> Words:
     mine, others = found["access"], found["other"]["access"]
     advice = _RACES[found["scope"]]
-    if found["scope"] == "blocks" and mine == others == "write":
+    if found["space"] == "global" and found["same_line"] and {mine, others} == {"read", "write"}:
+        advice = ("If several threads update the same element here, use atomicAdd or another atomic. If one reads what "
+                  "another replaces, write to a second array.")
+    elif found["scope"] == "blocks" and mine == others == "write":
         advice = ("Two threads of different blocks write the same element: check how the index is made from blockIdx, "
                   "or use an atomic.")
     return (f"race on {_element(found, sizes)}: nothing orders this {mine} and another thread's {others}", advice)

@@ -76,6 +76,7 @@ BUGS: dict[str, tuple[str, tuple, str]] = {
     "shuffleIsNoBarrier": ("races", (X64, out(32)), "race"),
     "neighbouringBytes": ("races", (RNG.integers(0, 256, 64).astype(U8), out(64, U8)), "race"),
     "flag": ("races", (X64, out(2)), "race"),
+    "lastReaderWrites": ("races", (X64, out(96)), "race"),
     "softmaxMax": ("races", (X64, out(64), 64), "race"),
     "pipeline": ("races", (normal(4, 64), out(64), 4), "race"),
     "twoStreams": ("races", (X, out(1000), 1000), "race"),

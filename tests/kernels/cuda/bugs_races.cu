@@ -152,6 +152,14 @@ __global__ void flag(const float* x, float* y, int* ready)                      
     if (blockIdx.x == 0) { y[0] = x[0]; __threadfence(); atomicExch(ready, 1); }
     else y[1] = y[0];                                                           // bug: flag
 }
+__global__ void lastReaderWrites(const float* x, float* y)                      // the one that reads last, in forward order
+{
+    __shared__ float first;
+    if (threadIdx.x == 0) first = x[0];
+    __syncthreads();
+    y[threadIdx.x] = first;
+    if (threadIdx.x == blockDim.x - 1) first = 0;                               // bug: lastReaderWrites
+}
 __global__ void softmaxMax(const float* x, float* y, int n)
 {
     __shared__ float m;
@@ -246,6 +254,7 @@ int launchFlag(const float* x, float* y)
     cudaFree(ready);
     return cudaGetLastError();
 }
+int launchLastReaderWrites(const float* x, float* y) { lastReaderWrites<<<1, 96>>>(x, y); return cudaGetLastError(); }
 int launchSoftmaxMax(const float* x, float* y, int n) { softmaxMax<<<1, n>>>(x, y, n); return cudaGetLastError(); }
 int launchPipeline(const float* x, float* y, int tiles) { pipeline<<<1, 64>>>(x, y, tiles); return cudaGetLastError(); }
 int launchTwoStreams(const float* x, float* y, int n)
