@@ -1,6 +1,7 @@
 """A compiled .cu file: call its launchers, check them, record who touches what."""
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -75,16 +76,18 @@ class Module:
         findings = self._findings(reply, order, launcher, arguments)
         for finding in findings:
             if finding.kind in ("crash", "timeout"):
-                raise KernelError(
-                    f"{self.notes.source}, {launcher}: {finding.message}" +
-                    (f" ({finding.file}:{finding.line})" if finding.line else ""),
-                    f"Kernel {finding.kernel}, thread {finding.thread} of block {finding.block}."
-                    if finding.kernel else "It happened outside a kernel.", finding.advice)
-        return Run(tuple(reply.outputs), tuple(reply.seconds), reply.result, findings, reply.printed)
+                where = f" ({finding.file}:{finding.line})" if finding.line else ""
+                who = f"Kernel {finding.kernel}, thread {finding.thread} of block {finding.block}."
+                raise KernelError(f"{self.notes.source}, {launcher}: {finding.message}{where}",
+                                  who if finding.kernel else "It happened outside a kernel.", finding.advice)
+        return Run(tuple(reply.outputs), tuple(reply.seconds), reply.result, tuple(findings), reply.printed)
 
     def check(self, launcher: str, *arguments: object, orders: Sequence[int] = ORDERS, seconds: float = 10.0,
               shared_bytes: int = 99 << 10) -> Report:
-        """Call a launcher once in each thread order and gather what the checker finds.
+        """Call a launcher in each thread order and gather what the checker finds.
+
+        One more call, with other values in the local variables that have none, shows whether the result depends on
+        them. After an order that did not end in time no further one is tried.
 
         Args:
             orders: see `launch`; seconds is the limit for one of them.
@@ -92,26 +95,29 @@ class Module:
         Raises:
             KernelError: the library was compiled in mode plain, or the arguments do not fit.
         """
-        if self.notes.mode != "checked":
-            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
-                              "It does not look at accesses.", 'Load it with mode="checked".')
-        findings, first = [], None
+        self._must_be_checked()
+        if not orders:
+            raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
+        findings: list[Finding] = []
+        ran: list[int] = []
+        first = None
         for order in orders:
-            how = dict(order=order, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap)
-            reply = process.call(self.library, launcher, arguments, **how)
+            run = functools.partial(process.call, self.library, launcher, arguments, order=order, seconds=seconds,
+                                    shared_bytes=shared_bytes, wrap=self.wrap)
+            reply = run()
             found = self._findings(reply, order, launcher, arguments)
-            if any(finding.kind == "undefined-shuffle" for finding in found):
-                other = process.call(self.library, launcher, arguments, **how, undefined=0x3c)
-                if not _differ(reply, other):  # the value is thrown away
-                    found = tuple(finding for finding in found if finding.kind != "undefined-shuffle")
+            without = [finding for finding in found if finding.kind != "undefined-shuffle"]
+            if len(without) < len(found) and not _differ(reply, run(undefined=0x3c)):
+                found = without  # the undefined value is thrown away
             if first is None:
                 first = reply
-                if reply.seconds and _differ(reply, process.call(self.library, launcher, arguments, **how, variant=1)):
+                if reply.seconds and _differ(reply, run(variant=1)):
                     found += self._uninitialized(reply, orders)
             findings += found
-        if first is None:
-            raise KernelError("There is nothing to check.", "orders is empty.", "Give at least one thread order.")
-        return Report(self.notes.source, launcher, merged(findings), tuple(orders), tuple(first.outputs), first.result,
+            ran.append(order)
+            if any(finding.kind == "timeout" for finding in found):
+                break  # the other orders would take as long
+        return Report(self.notes.source, launcher, merged(findings), tuple(ran), tuple(first.outputs), first.result,
                       first.printed)
 
     def record(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0,
@@ -124,14 +130,17 @@ class Module:
         Raises:
             KernelError: the library was compiled in mode plain, or the arguments do not fit.
         """
-        if self.notes.mode != "checked":
-            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
-                              "It does not look at accesses.", 'Load it with mode="checked".')
+        self._must_be_checked()
         reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most,
                              wrap=self.wrap)
         return traced(reply, self.notes)
 
-    def _uninitialized(self, reply: process.Reply, orders: Sequence[int]) -> tuple[Finding, ...]:
+    def _must_be_checked(self) -> None:
+        if self.notes.mode != "checked":
+            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
+                              "It does not look at accesses.", 'Load it with mode="checked".')
+
+    def _uninitialized(self, reply: process.Reply, orders: Sequence[int]) -> list[Finding]:
         """The outputs depend on what a local variable holds before it has a value. Which one, the compiler may know.
 
         One order is enough to see it, and it counts for all: no thread knows another one's variables.
@@ -139,26 +148,18 @@ class Module:
         ran = {name.split("<")[0].split("::")[-1] for name in reply.launched}
         named = []
         for file, line, text, functions in self.notes.warnings:
-            of = [
-                kernel for kernel in self.kernels if any(
-                    re.search(rf"\b{kernel}\b", function) for function in functions)
-            ]
-            if not of or ran & set(of):
-                named.append({"file": file, "line": line, "text": text, "kernel": (of or [""])[0]})
+            kernels = [name for name in self.kernels if re.search(rf"\b{name}\b", " ".join(functions))]
+            if not kernels or ran & set(kernels):
+                named.append({"file": file, "line": line, "text": text, "kernel": (kernels or [""])[0]})
         named = named or [{"kernel": reply.launched[0] if len(reply.launched) == 1 else ""}]
-        return tuple(
-            explained({"kind": "uninitialized-variable", **found}, self.notes, order, {}) for found in named
-            for order in orders)
+        return [explained({"kind": "uninitialized-variable", **found}, self.notes, order, {})
+                for found in named for order in orders]
 
-    def _findings(self, reply: process.Reply, order: int, launcher: str,
-                  arguments: Sequence[object]) -> tuple[Finding, ...]:
-        sizes = {}
-        for number, argument in enumerate(arguments, 1):
-            item = prepared(argument, number)
-            if isinstance(item, Buffer):
-                names = self.launchers[launcher]
-                sizes[names[number - 1] or f"argument {number}"] = item.dtype.itemsize
-        return tuple(explained(found, self.notes, order, sizes) for found in reply.findings)
+    def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> list[Finding]:
+        given = [prepared(argument, number) for number, argument in enumerate(arguments, 1)]
+        names = [name or f"argument {number}" for number, name in enumerate(self.launchers[launcher], 1)]
+        sizes = {name: item.dtype.itemsize for name, item in zip(names, given) if isinstance(item, Buffer)}
+        return [explained(found, self.notes, order, sizes) for found in reply.findings]
 
 
 def load(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
