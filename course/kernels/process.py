@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -108,8 +109,9 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
         return answer
 
 
-def _memory(name: str, size: int):  # noqa: ANN202 - a file in memory, as a context
-    file = open(os.memfd_create(f"cuda-{name}"), "r+b", buffering=0)
+def _memory(name: str, size: int) -> io.FileIO:
+    """A file in memory, all zero."""
+    file = io.FileIO(os.memfd_create(f"cuda-{name}"), "r+")
     os.ftruncate(file.fileno(), size)
     return file
 

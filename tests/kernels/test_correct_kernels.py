@@ -52,7 +52,7 @@ A, W = normal(50, 37), normal(37, 45)
 W8, X8 = RNG.integers(-128, 128, (10, 96)).astype(np.int8), RNG.integers(-128, 128, 96).astype(np.int8)
 Q, K, V = normal(2, 45, 32), normal(2, 45, 32), normal(2, 45, 32)
 SMALL = (RNG.integers(-8, 8, 400) / 4).astype(F)  # exact in bfloat16, also their sums
-SHORTS = normal(10, 64)
+SHORTS, LAYERS = normal(10, 64), normal(2, 40, 50)
 
 CASES: dict[str, tuple[str, tuple, np.ndarray, float]] = {
     "launchScale4": ("elementwise", (X, out(1003), 1.5, 1003, None), 1.5 * X, 0),
@@ -84,6 +84,15 @@ CASES: dict[str, tuple[str, tuple, np.ndarray, float]] = {
     "launchPartOfAWarp": ("reductions", (X, out(1), 21), X[:21].sum().reshape(1), 1e-5),
     "launchBestOfBlock": ("reductions", (X, out(1), 1003), X.max().reshape(1), 0),
     "launchAnyAbove": ("reductions", (X, out(1, I), 1.0, 1003), np.array([1]), 0),
+    "launchChained": ("advanced", (COUNTS, out(600, I), 600), np.cumsum(COUNTS), 0),
+    "launchConverge": ("advanced", (np.ones(64, F), out(64)), np.ones(64), 0),
+    "launchWarpRows": ("advanced", (ROWS, out(12), 12, 300), ROWS.sum(1), 1e-4),
+    "launchGemmTiled": ("advanced", (A, W, out((50, 45)), 50, 45, 37), A @ W, 1e-4),
+    "launchWelford": ("advanced", (ROWS, out(12), out(12), 12, 300), ROWS.mean(1), 1e-5),
+    "launchQuantise": ("advanced", (X[:1000], out(1000, np.int8), 0.02, 1000),
+                       np.clip(np.rint(X[:1000] / F(0.02)), -128, 127), 0),
+    "launchHalfSum": ("advanced", (HALF[:100], out(2, H), out(1), 50), HALF[:100].reshape(50, 2).sum(0), 2e-2),
+    "launchLayout": ("advanced", (LAYERS, out((2, 50, 40)), 2, 40, 50), LAYERS.transpose(0, 2, 1), 0),
     "launchGemm": ("tiles", (A, W, out((50, 45)), 50, 45, 37), A @ W, 1e-4),
     "launchGemmHalf": ("tiles", (A.astype(H), W.astype(H), out(
         (50, 45), H), 50, 45, 37), A.astype(H).astype(F) @ W.astype(H).astype(F), 3e-2),
@@ -125,5 +134,5 @@ def test_a_compaction_keeps_the_positive_values() -> None:
 def test_every_launcher_of_the_files_is_tried() -> None:
     tried = {(case[0], name) for name, case in CASES.items()} | {("reductions", "launchCompact")}
     assert tried == {(file, name)
-                     for file in ("elementwise", "reductions", "tiles")
+                     for file in ("elementwise", "reductions", "tiles", "advanced")
                      for name in module(file, "checked").launchers}

@@ -190,7 +190,8 @@ CUCPU_COLD static bool isPadding(const Region& region, const Cell* cell, bool sh
 static inline void touch(Region& region, uptr address, u32 bytes, u32 flags, u32 pc)
 {
     const bool shared = region.space == Space::shared, write = flags & kWrite;
-    const bool relaxed = flags & kAtomic || (flags & kVolatile && !shared);
+    // A volatile write announces something only behind a fence; a volatile read may see such, or an atomic.
+    const bool relaxed = flags & kAtomic || (flags & kVolatile && !shared && (!write || R.current->released));
     if (bytes < 1u << region.shift || (address - region.base) & ((1u << region.shift) - 1))
         refine(region, bytes == 1 || address & 1 ? 0 : bytes == 2 || address & 2 ? 1 : 2);
     Access now;

@@ -32,12 +32,14 @@ __global__ void sharedIndex(const float* x, float* y)
 __device__ void store(float* where, int i, float v) { where[i] = v; }           // bug: sharedPointer
 __global__ void sharedPointer(const float* x, float* y)
 {
-    __shared__ float s[63];
-    __shared__ float other[64];
-    store(s, threadIdx.x, x[threadIdx.x]);
+    __shared__ float s[64];
+    __shared__ float other[64];                                                 // on the GPU right behind s
+    if (threadIdx.x == 0) s[0] = 0;
     other[threadIdx.x] = 0;
     __syncthreads();
-    y[threadIdx.x] = s[threadIdx.x % 63] + other[threadIdx.x];
+    store(s, threadIdx.x + 1, x[threadIdx.x]);
+    __syncthreads();
+    y[threadIdx.x] = s[threadIdx.x] + other[threadIdx.x];
 }
 __global__ void dynamicTooSmall(const float* x, float* y)
 {

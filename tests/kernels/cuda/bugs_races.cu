@@ -108,7 +108,7 @@ __global__ void transpose(const float* x, float* y)
     for (int j = threadIdx.y; j < 32; j += 8) y[j * 32 + threadIdx.x] = tile[threadIdx.x][j];       // bug: transpose
 }
 __device__ unsigned arrived = 0;
-__global__ void lastBlock(const float* x, float* partial, float* y)             // without __threadfence()
+__global__ void lastBlock(const float* x, volatile float* partial, float* y)    // without __threadfence()
 {
     __shared__ bool last;
     if (threadIdx.x == 0)
@@ -152,7 +152,7 @@ __global__ void flag(const float* x, float* y, int* ready)                      
     if (blockIdx.x == 0) { y[0] = x[0]; __threadfence(); atomicExch(ready, 1); }
     else y[1] = y[0];                                                           // bug: flag
 }
-__global__ void lastReaderWrites(const float* x, float* y)                      // the one that reads last, in forward order
+__global__ void lastReaderWrites(const float* x, float* y)      // the one that reads last, in forward order
 {
     __shared__ float first;
     if (threadIdx.x == 0) first = x[0];
