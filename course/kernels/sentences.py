@@ -84,6 +84,9 @@ def _out_of_bounds(found: Found, sizes: Sizes) -> Words:
         how = f"{_bytes(behind + size)} of it behind the end" if offset >= 0 else f"{_bytes(-offset)} in front"
     if found.get("what"):
         advice = "Sizes of copies are in bytes: n * sizeof(type)."
+    elif found["buffer"].startswith("extern"):
+        advice = ("Compare the index with the bytes in <<<grid, block, bytes>>>: they are elements times sizeof(type), "
+                  "for all parts together.")
     elif found["space"] == "shared":
         advice = "Compare the index with the size of this __shared__ array."
     else:

@@ -2,12 +2,15 @@
 #pragma once
 #include "state.h"
 #include <cstring>
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CUCPU_UCONTEXT)  // the macro: to try the other way
+#define CUCPU_SWITCH 1
+#else
+#include <new>
 #include <ucontext.h>
 #endif
 
 namespace cucpu {
-#if defined(__x86_64__)
+#if defined(CUCPU_SWITCH)
 extern "C" void cucpu_switch(void** save, void* load);
 inline void swap(Context& from, const Context& to) { cucpu_switch(&from.sp, to.sp); }
 inline void make(Context& context, char* stack, size_t bytes, void (*entry)())
@@ -28,10 +31,10 @@ inline void swap(Context& from, const Context& to)
 }
 inline void make(Context& context, char* stack, size_t bytes, void (*entry)())
 {
-    auto* fresh = new (stack) ucontext_t;               // at the far end of its own stack
+    auto* fresh = new (stack + kGuardPage) ucontext_t;  // at the far end of its own stack, behind the guard
     getcontext(fresh);
-    fresh->uc_stack.ss_sp = stack + sizeof *fresh;
-    fresh->uc_stack.ss_size = bytes - sizeof *fresh;
+    fresh->uc_stack.ss_sp = stack + kGuardPage + sizeof *fresh;
+    fresh->uc_stack.ss_size = bytes - kGuardPage - sizeof *fresh;
     fresh->uc_link = nullptr;
     makecontext(fresh, entry, 0);
     context.sp = fresh;

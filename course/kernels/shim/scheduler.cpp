@@ -6,7 +6,7 @@
 
 extern "C" { uint3 threadIdx, blockIdx; dim3 blockDim, gridDim; }
 
-#if defined(__x86_64__)
+#if defined(CUCPU_SWITCH)
 asm(R"(.text
 .globl cucpu_switch
 .hidden cucpu_switch
