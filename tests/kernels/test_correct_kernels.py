@@ -1,7 +1,6 @@
 """Correct kernels: the right answer and no finding, in every thread order."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from course.kernels import inout, out
 CUDA = Path(__file__).parent / "cuda"
 F, H, I = np.float32, np.float16, np.int32
 RNG = np.random.default_rng(7)
-Case = tuple[tuple, Callable[..., np.ndarray], float]
 
 
 def normal(*shape: int, dtype: type = F) -> np.ndarray:

@@ -61,9 +61,8 @@ def test_an_error_names_the_line_as_the_source_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "correct_elementwise", "correct_reductions", "correct_tiles", "correct_advanced", "syntax", "bugs_memory", "bugs_races",
-    "bugs_sync",
-    "relu"
+    "correct_elementwise", "correct_reductions", "correct_tiles", "correct_advanced", "syntax", "bugs_memory",
+    "bugs_races", "bugs_sync", "relu"
 ])
 def test_the_same_file_compiles_with_nvcc(name: str) -> None:
     assert nvcc.build(CUDA / f"{name}.cu").is_file()
