@@ -22,9 +22,8 @@ _STRAY = {
                    "index is far off.",
     "another thread's local": "A thread's local variables are its own: share values through __shared__ memory."}
 _RACES = {
-    "warp": "Threads of one warp do not run in lockstep: put __syncwarp() between the two accesses. A shuffle or a "
-            "vote "
-    "does not order memory.",
+    "warp": "Put __syncthreads() between the two accesses, or __syncwarp() if one warp alone uses this memory: threads "
+            "of one warp do not run in lockstep, and a shuffle or a vote does not order memory.",
     "block": "Put __syncthreads() between the two accesses, where all threads of the block pass it; in a loop often a "
     "second one, at its end.",
     "blocks": "Blocks are not ordered: give each element to one block, use an atomic, or split the kernel in two. A "

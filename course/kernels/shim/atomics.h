@@ -1,4 +1,5 @@
-// Atomics. One CPU thread runs all CUDA threads, so a plain read, compute and write is atomic. The checker is told first.
+// Atomics. One CPU thread runs all CUDA threads, so a plain read, compute and write is atomic. The checker is told
+// first.
 #pragma once
 #define CUCPU_INLINE __attribute__((noinline, no_sanitize("thread"))) static
 namespace cucpu {

@@ -145,6 +145,23 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
 cudaError_t cudaGetDevice(int* device) { *device = 0; return R.sticky; }
 cudaError_t cudaSetDevice(int device) { return device ? failed(cudaErrorInvalidValue) : R.sticky; }
 cudaError_t cudaGetDeviceCount(int* count) { *count = 1; return R.sticky; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int)
+{
+    *properties = {};
+    std::strcpy(properties->name, "simulated GPU");
+    properties->major = 8;
+    properties->multiProcessorCount = 16;
+    properties->warpSize = 32;
+    properties->maxThreadsPerBlock = kMaxThreads;
+    properties->maxThreadsDim[0] = properties->maxThreadsDim[1] = kMaxThreads;
+    properties->maxThreadsDim[2] = 64;
+    properties->maxGridSize[0] = 0x7fffffff;
+    properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
+    properties->sharedMemPerBlock = kDefaultShared;
+    properties->sharedMemPerBlockOptin = properties->sharedMemPerMultiprocessor = R.sharedLimit;
+    properties->regsPerBlock = 65536;
+    return R.sticky;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int)
 {
     switch (attribute) {
