@@ -40,12 +40,9 @@ def refuse_hidden_accesses(listing: str, own: Set[str], names: Sequence[str]) ->
                 file, number = places[0]
                 raise RefusedError(
                     f"{file}:{number}: a struct that travels between memory and a function that cannot be inlined is "
-                    "not "
-                    "supported by the CPU checker.",
-                    "The function is called through a pointer, is virtual or calls itself; "
-                    "its accesses could not be checked.",
-                    "Copy the struct into a local variable before and after the call, or call the function by its name."
-                )
+                    "not supported by the CPU checker.", "The function is called through a pointer, is virtual or calls "
+                    "itself; its accesses could not be checked.", "Copy the struct into a local variable before and "
+                    "after the call, or call the function by its name.")
 
 
 def _base_name(function: str) -> str:
