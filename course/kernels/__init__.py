@@ -7,6 +7,7 @@
 `load` compiles with g++ over NVIDIA's headers; the same file compiles with nvcc. `docs/cuda_on_cpu.md` lists what is
 supported and what is refused.
 """
+
 from __future__ import annotations
 
 from course.kernels.arguments import inout, out
@@ -17,6 +18,20 @@ from course.kernels.trace import Pattern, Trace, patterns
 from course.kernels.words import KernelError, RefusedError
 
 __all__ = [
-    "ORDERS", "Finding", "KernelError", "Module", "Pattern", "Place", "RefusedError", "Report", "Run", "Trace", "check",
-    "compile_cu", "inout", "load", "out", "patterns"
+    "ORDERS",
+    "Finding",
+    "KernelError",
+    "Module",
+    "Pattern",
+    "Place",
+    "RefusedError",
+    "Report",
+    "Run",
+    "Trace",
+    "check",
+    "compile_cu",
+    "inout",
+    "load",
+    "out",
+    "patterns",
 ]

@@ -1,4 +1,5 @@
 """What is passed to a launcher: arrays, outputs, numbers."""
+
 from __future__ import annotations
 
 import math
@@ -35,7 +36,11 @@ class Buffer:
     def message(self) -> dict:
         """For the loader."""
         return {
-            "kind": "array", "offset": self.offset, "bytes": self.bytes, "dtype": self.dtype.name, "flags": self.flags
+            "kind": "array",
+            "offset": self.offset,
+            "bytes": self.bytes,
+            "dtype": self.dtype.name,
+            "flags": self.flags,
         }
 
 
@@ -84,7 +89,8 @@ def prepared(argument: object, number: int) -> Buffer | Scalar:
     if isinstance(argument, (float, np.floating)):
         return Scalar(float(argument))
     raise KernelError(
-        f"Argument {number} is a {type(argument).__name__}.", "A launcher takes arrays, numbers and None.",
+        f"Argument {number} is a {type(argument).__name__}.",
+        "A launcher takes arrays, numbers and None.",
         "Give a NumPy array (for a PyTorch tensor: tensor.numpy()), kernels.out(shape), kernels.inout(array), or a "
-        "number."
+        "number.",
     )

@@ -4,6 +4,7 @@
 those into assignments; where a function cannot be inlined (it is called through a pointer), one is left. Such a file is
 refused: a check that misses accesses would say "nothing found" of a kernel with a bug.
 """
+
 from __future__ import annotations
 
 import os
@@ -29,9 +30,12 @@ def refuse_hidden_accesses(listing: str, own: Set[str], names: Sequence[str]) ->
     for match, following in zip(starts, starts[1:]):
         if match is None or _base_name(match[1]) not in wanted:
             continue
-        for line in listing[match.end():following.start() if following else len(listing)].splitlines():
-            places = [(os.path.normpath(file), number) for file, number in _PLACE.findall(line)
-                      if os.path.normpath(file) in own]
+        for line in listing[match.end() : following.start() if following else len(listing)].splitlines():
+            places = [
+                (os.path.normpath(file), number)
+                for file, number in _PLACE.findall(line)
+                if os.path.normpath(file) in own
+            ]
             call = _CALL.match(_PLACE.sub("", line)) if places else None
             if not call or call["called"] in ("if", "switch") or call["called"].startswith(("__builtin_", ".")):
                 continue
@@ -40,9 +44,12 @@ def refuse_hidden_accesses(listing: str, own: Set[str], names: Sequence[str]) ->
                 file, number = places[0]
                 raise RefusedError(
                     f"{file}:{number}: a struct that travels between memory and a function that cannot be inlined is "
-                    "not supported by the CPU checker.", "The function is called through a pointer, is virtual or calls "
-                    "itself; its accesses could not be checked.", "Copy the struct into a local variable before and "
-                    "after the call, or call the function by its name.")
+                    "not supported by the CPU checker.",
+                    "The function is called through a pointer, is virtual or calls "
+                    "itself; its accesses could not be checked.",
+                    "Copy the struct into a local variable before and "
+                    "after the call, or call the function by its name.",
+                )
 
 
 def _base_name(function: str) -> str:

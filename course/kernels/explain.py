@@ -1,4 +1,5 @@
 """One finding of the checker, from its JSON to a `Finding`."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -19,9 +20,21 @@ def explained(found: Mapping, notes: Notes, order: int, sizes: Mapping[str, int]
     other = _other(found, notes)
     same_line = other is not None and (other.file, other.line) == (file, line)
     message, advice = sentences.of({**found, "same_line": same_line}, sizes)
-    return Finding(found["kind"], message, advice, file, line, found.get("kernel", ""), _index(found.get("thread")),
-                   _index(found.get("block")), found.get("buffer", ""), found.get("offset"), other, (order,),
-                   dict(found))
+    return Finding(
+        found["kind"],
+        message,
+        advice,
+        file,
+        line,
+        found.get("kernel", ""),
+        _index(found.get("thread")),
+        _index(found.get("block")),
+        found.get("buffer", ""),
+        found.get("offset"),
+        other,
+        (order,),
+        dict(found),
+    )
 
 
 def _where(found: Mapping, notes: Notes) -> tuple[str, int]:

@@ -1,8 +1,9 @@
 """kernel<<<grid, block, bytes, stream>>>(arguments) as C++:
 
-    ::cucpu::Launch("kernel", file, line, address, grid, block, bytes, stream)([&](auto... a) { kernel(a...); },
-    arguments)
+::cucpu::Launch("kernel", file, line, address, grid, block, bytes, stream)([&](auto... a) { kernel(a...); },
+arguments)
 """
+
 from __future__ import annotations
 
 from course.kernels.source import Source, quoted, refuse
@@ -22,7 +23,7 @@ def launch(source: Source, index: int) -> None:
     token = tokens[index]
     start, end = _kernel_begins(tokens, index), _configuration_ends(tokens, index)
     last = close(tokens, end + 3)
-    kernel, arguments = tokens[start:index], tokens[end + 4:last]
+    kernel, arguments = tokens[start:index], tokens[end + 4 : last]
     expression = spelled(kernel)
     address = f"::cucpu::address({expression})" if _has_address(source, kernel) else "nullptr"
     for part in split(arguments):
@@ -30,15 +31,19 @@ def launch(source: Source, index: int) -> None:
             refuse(token, "{...} as a kernel's argument", "name its type: Type{...}")
         if len(part) == 1 and part[0].text in ("0", "__null", "nullptr") and address != "nullptr":
             part[0].out = "::cucpu::Zero()"  # an int or a null pointer, as the parameter says
-    source.replace(start, index - 1, f"::cucpu::Launch({quoted(expression.replace(' ', ''))}, {quoted(token.file)}, "
-                                     f"{token.line}, {address}, ")
+    source.replace(
+        start,
+        index - 1,
+        f"::cucpu::Launch({quoted(expression.replace(' ', ''))}, {quoted(token.file)}, {token.line}, {address}, ",
+    )
     source.blank(index, index + 3)
-    source.replace(end, end + 3, f")([&](auto... cucpu_a) {_PLAIN} {{ {expression}(cucpu_a...); }}"
-                                 + (", " if arguments else ""))
+    source.replace(
+        end, end + 3, f")([&](auto... cucpu_a) {_PLAIN} {{ {expression}(cucpu_a...); }}" + (", " if arguments else "")
+    )
 
 
 def _triple(tokens: list[Token], index: int, mark: str) -> bool:
-    words = tokens[index:index + 3]
+    words = tokens[index : index + 3]
     return len(words) == 3 and all(word.text == mark for word in words) and not words[1].before and not words[2].before
 
 
@@ -65,8 +70,10 @@ def _kernel_begins(tokens: list[Token], index: int) -> int:
             at = angle_opening(tokens, at) - 1
         elif text in (")", "]"):
             at = opening(tokens, at) - 1
-            if not (at >= 0 and
-                    (tokens[at].text == ">" or tokens[at].kind == "name" and tokens[at].text not in ("else", "do"))):
+            if not (
+                at >= 0
+                and (tokens[at].text == ">" or tokens[at].kind == "name" and tokens[at].text not in ("else", "do"))
+            ):
                 at += 1
                 break
         elif at < 0 or tokens[at].kind != "name":
@@ -93,5 +100,5 @@ def _has_address(source: Source, kernel: list[Token]) -> bool:
     name, given = kernel[-1].text, 0
     if name == ">":
         opens = angle_opening(kernel, len(kernel) - 1)
-        name, given = kernel[opens - 1].text, len(split(kernel[opens + 1:-1]))
+        name, given = kernel[opens - 1].text, len(split(kernel[opens + 1 : -1]))
     return given >= source.templates.get(name, 0) and name not in source.overloaded

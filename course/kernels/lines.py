@@ -1,4 +1,5 @@
 """Which line of the learner's file each machine instruction comes from."""
+
 from __future__ import annotations
 
 import bisect
@@ -53,8 +54,10 @@ def look_up(files: Sequence[str], rows: Sequence[Sequence[int]], address: int) -
 
 def _run(command: list[str], text: str = "") -> str:
     try:
-        return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", errors="replace",
-                              timeout=120).stdout
+        return subprocess.run(
+            command, input=text, capture_output=True, encoding="utf-8", errors="replace", timeout=120
+        ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelError(f"{command[0]} could not be run.", str(error),
-                          "Debian and Ubuntu: sudo apt install binutils.") from error
+        raise KernelError(
+            f"{command[0]} could not be run.", str(error), "Debian and Ubuntu: sudo apt install binutils."
+        ) from error

@@ -6,6 +6,7 @@ The request names the function and its arguments; arrays lie in the file DATA_FD
 reply is JSON. When the kernel crashes or its time is up, the library itself writes what it knows to REPLY_FD.
 `process.py` is the other side and describes both messages.
 """
+
 import ctypes
 import json
 import mmap
@@ -15,7 +16,14 @@ import struct
 import sys
 
 INTEGERS = {
-    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q"
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
 }
 FLOATS = {"float32": "f", "float64": "d"}
 STAND_INS = {("float16", "uint16"), ("bfloat16", "uint16"), ("bool", "uint8")}  # (what the kernel says, what NumPy has)
@@ -43,11 +51,14 @@ def main() -> None:
         types = function["types"].split(",") if function["types"] else []
         names = function["parameters"].split(",") if types else []
         if len(types) != len(request["arguments"]):
-            raise Misuse(f"{function['name']} takes {len(types)} arguments, not {len(request['arguments'])}.",
-                         f"Its parameters are {signature(names, types)}.",
-                         "Give one argument for each parameter, in this order.")
-        library.cucpu_begin(request["order"], request["seconds"], request["shared_bytes"], reply_fd,
-                            request["undefined"])
+            raise Misuse(
+                f"{function['name']} takes {len(types)} arguments, not {len(request['arguments'])}.",
+                f"Its parameters are {signature(names, types)}.",
+                "Give one argument for each parameter, in this order.",
+            )
+        library.cucpu_begin(
+            request["order"], request["seconds"], request["shared_bytes"], reply_fd, request["undefined"]
+        )
         slots, buffers = (ctypes.c_uint64 * max(1, len(types)))(), []
         for index, (argument, kind) in enumerate(zip(request["arguments"], types)):
             where = f"{function['name']}'s parameter {names[index] or index + 1}"
@@ -57,8 +68,9 @@ def main() -> None:
                 values = base + argument["offset"] if argument["flags"] & 1 else None
                 address = library.cucpu_buffer(name.encode(), argument["bytes"], values, argument["flags"])
                 if not address:
-                    raise Misuse(f"{where}: {argument['bytes']} bytes do not fit.", "The simulated GPU has 64 GB.",
-                                 "Use less.")
+                    raise Misuse(
+                        f"{where}: {argument['bytes']} bytes do not fit.", "The simulated GPU has 64 GB.", "Use less."
+                    )
                 slots[index] = address
                 buffers.append((address, argument))
             else:
@@ -70,8 +82,9 @@ def main() -> None:
         library.cucpu_trace(ctypes.c_uint64(request["trace"]), trace_fd)
     result, nanoseconds, times, ended = ctypes.c_int64(), ctypes.c_uint64(), [], 0
     for _ in range(request["repeats"]):
-        ended = library.cucpu_call(function["name"].encode(), request["variant"], slots, ctypes.byref(result),
-                                   ctypes.byref(nanoseconds))
+        ended = library.cucpu_call(
+            function["name"].encode(), request["variant"], slots, ctypes.byref(result), ctypes.byref(nanoseconds)
+        )
         if ended:
             break
         times.append(nanoseconds.value)
@@ -89,8 +102,11 @@ def chosen(exports: list, name: str) -> dict:
         if function["name"] == name:
             return function
     known = ", ".join(function["name"] for function in exports) or "none"
-    raise Misuse(f"There is no launcher {name}.", f'The file\'s extern "C" functions with a body are: {known}.',
-                 'Write it as extern "C" in the .cu file, and check the spelling.')
+    raise Misuse(
+        f"There is no launcher {name}.",
+        f'The file\'s extern "C" functions with a body are: {known}.',
+        'Write it as extern "C" in the .cu file, and check the spelling.',
+    )
 
 
 def signature(names: list, types: list) -> str:
@@ -105,9 +121,11 @@ def fits(argument: dict, kind: str, where: str) -> None:
     pointee, dtype = kind[:-1].replace(" const", ""), argument["dtype"]
     known = pointee in INTEGERS or pointee in FLOATS or pointee in ("float16", "bfloat16", "bool")
     if known and pointee != dtype and (pointee, dtype) not in STAND_INS:
-        raise Misuse(f"{where} points to {pointee}, and the array is {dtype}.",
-                     "The kernel would read other numbers than you gave.", f"Give an array of {pointee}" +
-                     (" as uint16 bits." if pointee == "bfloat16" else "."))
+        raise Misuse(
+            f"{where} points to {pointee}, and the array is {dtype}.",
+            "The kernel would read other numbers than you gave.",
+            f"Give an array of {pointee}" + (" as uint16 bits." if pointee == "bfloat16" else "."),
+        )
 
 
 def scalar(argument: dict, kind: str, where: str) -> int:
@@ -116,22 +134,32 @@ def scalar(argument: dict, kind: str, where: str) -> int:
     if value is None:
         if kind.endswith("*") or kind == "stream":
             return 0
-        raise Misuse(f"{where} is {kind}, and None was given.",
-                     "None stands for a null pointer and for the default stream.", "Give a number.")
+        raise Misuse(
+            f"{where} is {kind}, and None was given.",
+            "None stands for a null pointer and for the default stream.",
+            "Give a number.",
+        )
     if kind in FLOATS:
         return int.from_bytes(struct.pack("<" + FLOATS[kind], value), "little")
     if kind in INTEGERS or kind == "bool":
         letter = INTEGERS.get(kind, "B")
         if isinstance(value, float):
-            raise Misuse(f"{where} is {kind}, and {value} was given.", "C++ would cut off the fraction.",
-                         "Give a whole number.")
+            raise Misuse(
+                f"{where} is {kind}, and {value} was given.", "C++ would cut off the fraction.", "Give a whole number."
+            )
         try:
             return int.from_bytes(struct.pack("<" + letter, value), "little")
         except struct.error:
-            raise Misuse(f"{where} is {kind}, and {value} is out of its range.", "C++ would keep the lowest bits only.",
-                         "Give a number in its range.") from None
-    raise Misuse(f"{where} is {kind}, and a number was given.", "A pointer needs an array; a struct cannot be passed.",
-                 "Give an array or None, or let the launcher take the struct's members.")
+            raise Misuse(
+                f"{where} is {kind}, and {value} is out of its range.",
+                "C++ would keep the lowest bits only.",
+                "Give a number in its range.",
+            ) from None
+    raise Misuse(
+        f"{where} is {kind}, and a number was given.",
+        "A pointer needs an array; a struct cannot be passed.",
+        "Give an array or None, or let the launcher take the struct's members.",
+    )
 
 
 def answer(reply_fd: int, message: dict) -> None:
@@ -139,7 +167,7 @@ def answer(reply_fd: int, message: dict) -> None:
     text = json.dumps(message).encode()
     os.lseek(reply_fd, 0, os.SEEK_SET)
     while text:
-        text = text[os.write(reply_fd, text):]
+        text = text[os.write(reply_fd, text) :]
 
 
 if __name__ == "__main__":

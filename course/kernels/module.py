@@ -1,4 +1,5 @@
 """A compiled .cu file: call its launchers, check them, record who touches what."""
+
 from __future__ import annotations
 
 import functools
@@ -55,8 +56,15 @@ class Module:
     def __repr__(self) -> str:
         return f"<{self.notes.source} for the CPU, {self.notes.mode}: {', '.join(self.launchers) or 'no launcher'}>"
 
-    def launch(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0,
-               shared_bytes: int = 99 << 10, repeats: int = 1) -> Run:
+    def launch(
+        self,
+        launcher: str,
+        *arguments: object,
+        order: int = 0,
+        seconds: float = 10.0,
+        shared_bytes: int = 99 << 10,
+        repeats: int = 1,
+    ) -> Run:
         """Call a launcher in a process of its own.
 
         Args:
@@ -71,19 +79,36 @@ class Module:
         Raises:
             KernelError: the arguments do not fit, or the kernel crashed or did not end and so gave no answer.
         """
-        reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, shared_bytes=shared_bytes,
-                             repeats=repeats, wrap=self.wrap)
+        reply = process.call(
+            self.library,
+            launcher,
+            arguments,
+            order=order,
+            seconds=seconds,
+            shared_bytes=shared_bytes,
+            repeats=repeats,
+            wrap=self.wrap,
+        )
         findings = self._findings(reply, order, launcher, arguments)
         for finding in findings:
             if finding.kind in ("crash", "timeout"):
                 where = f" ({finding.file}:{finding.line})" if finding.line else ""
                 who = f"Kernel {finding.kernel}, thread {finding.thread} of block {finding.block}."
-                raise KernelError(f"{self.notes.source}, {launcher}: {finding.message}{where}",
-                                  who if finding.kernel else "It happened outside a kernel.", finding.advice)
+                raise KernelError(
+                    f"{self.notes.source}, {launcher}: {finding.message}{where}",
+                    who if finding.kernel else "It happened outside a kernel.",
+                    finding.advice,
+                )
         return Run(tuple(reply.outputs), tuple(reply.seconds), reply.result, tuple(findings), reply.printed)
 
-    def check(self, launcher: str, *arguments: object, orders: Sequence[int] = ORDERS, seconds: float = 10.0,
-              shared_bytes: int = 99 << 10) -> Report:
+    def check(
+        self,
+        launcher: str,
+        *arguments: object,
+        orders: Sequence[int] = ORDERS,
+        seconds: float = 10.0,
+        shared_bytes: int = 99 << 10,
+    ) -> Report:
         """Call a launcher in each thread order and gather what the checker finds.
 
         One more call, with other values in the local variables that have none, shows whether the result depends on
@@ -102,12 +127,20 @@ class Module:
         ran: list[int] = []
         first = None
         for order in orders:
-            run = functools.partial(process.call, self.library, launcher, arguments, order=order, seconds=seconds,
-                                    shared_bytes=shared_bytes, wrap=self.wrap)
+            run = functools.partial(
+                process.call,
+                self.library,
+                launcher,
+                arguments,
+                order=order,
+                seconds=seconds,
+                shared_bytes=shared_bytes,
+                wrap=self.wrap,
+            )
             reply = run()
             found = self._findings(reply, order, launcher, arguments)
             without = [finding for finding in found if finding.kind != "undefined-shuffle"]
-            if len(without) < len(found) and not _differ(reply, run(undefined=0x3c)):
+            if len(without) < len(found) and not _differ(reply, run(undefined=0x3C)):
                 found = without  # the undefined value is thrown away
             if first is None:
                 first = reply
@@ -117,11 +150,13 @@ class Module:
             ran.append(order)
             if any(finding.kind == "timeout" for finding in found):
                 break  # the other orders would take as long
-        return Report(self.notes.source, launcher, merged(findings), tuple(ran), tuple(first.outputs), first.result,
-                      first.printed)
+        return Report(
+            self.notes.source, launcher, merged(findings), tuple(ran), tuple(first.outputs), first.result, first.printed
+        )
 
-    def record(self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0,
-               most: int = 1_000_000) -> Trace:
+    def record(
+        self, launcher: str, *arguments: object, order: int = 0, seconds: float = 10.0, most: int = 1_000_000
+    ) -> Trace:
         """Which thread touches what: every access to global and shared memory of one call, in the order they ran.
 
         Args:
@@ -131,14 +166,18 @@ class Module:
             KernelError: the library was compiled in mode plain, or the arguments do not fit.
         """
         self._must_be_checked()
-        reply = process.call(self.library, launcher, arguments, order=order, seconds=seconds, trace=most,
-                             wrap=self.wrap)
+        reply = process.call(
+            self.library, launcher, arguments, order=order, seconds=seconds, trace=most, wrap=self.wrap
+        )
         return traced(reply, self.notes)
 
     def _must_be_checked(self) -> None:
         if self.notes.mode != "checked":
-            raise KernelError(f"{self.notes.source} was compiled in mode {self.notes.mode}.",
-                              "It does not look at accesses.", 'Load it with mode="checked".')
+            raise KernelError(
+                f"{self.notes.source} was compiled in mode {self.notes.mode}.",
+                "It does not look at accesses.",
+                'Load it with mode="checked".',
+            )
 
     def _uninitialized(self, reply: process.Reply, orders: Sequence[int]) -> list[Finding]:
         """The outputs depend on what a local variable holds before it has a value. Which one, the compiler may know.
@@ -152,8 +191,11 @@ class Module:
             if not kernels or ran & set(kernels):
                 named.append({"file": file, "line": line, "text": text, "kernel": (kernels or [""])[0]})
         named = named or [{"kernel": reply.launched[0] if len(reply.launched) == 1 else ""}]
-        return [explained({"kind": "uninitialized-variable", **found}, self.notes, order, {})
-                for found in named for order in orders]
+        return [
+            explained({"kind": "uninitialized-variable", **found}, self.notes, order, {})
+            for found in named
+            for order in orders
+        ]
 
     def _findings(self, reply: process.Reply, order: int, launcher: str, arguments: Sequence[object]) -> list[Finding]:
         given = [prepared(argument, number) for number, argument in enumerate(arguments, 1)]
@@ -162,8 +204,15 @@ class Module:
         return [explained(found, self.notes, order, sizes) for found in reply.findings]
 
 
-def load(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = (), include: Iterable[str | Path] = (),
-         out: str | Path | None = None, tell: Callable[[str], object] = print) -> Module:
+def load(
+    source: str | Path,
+    mode: str = "checked",
+    *,
+    defines: Sequence[str] = (),
+    include: Iterable[str | Path] = (),
+    out: str | Path | None = None,
+    tell: Callable[[str], object] = print,
+) -> Module:
     """Compile a .cu file for the CPU (about a second, once for the same text) and open it.
 
     Args: see `compile_cu`.
@@ -175,11 +224,19 @@ def load(source: str | Path, mode: str = "checked", *, defines: Sequence[str] = 
     return Module(compile_cu(source, mode, defines=defines, include=include, out=out, tell=tell))
 
 
-def check(source: str | Path, launcher: str, *arguments: object, orders: Sequence[int] = ORDERS, seconds: float = 10.0,
-          shared_bytes: int = 99 << 10, defines: Sequence[str] = ()) -> Report:
+def check(
+    source: str | Path,
+    launcher: str,
+    *arguments: object,
+    orders: Sequence[int] = ORDERS,
+    seconds: float = 10.0,
+    shared_bytes: int = 99 << 10,
+    defines: Sequence[str] = (),
+) -> Report:
     """Compile a .cu file and check one of its launchers: `load(source).check(launcher, ...)`."""
-    return load(source, defines=defines).check(launcher, *arguments, orders=orders, seconds=seconds,
-                                               shared_bytes=shared_bytes)
+    return load(source, defines=defines).check(
+        launcher, *arguments, orders=orders, seconds=seconds, shared_bytes=shared_bytes
+    )
 
 
 def _differ(a: process.Reply, b: process.Reply) -> bool:

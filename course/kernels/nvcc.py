@@ -1,8 +1,9 @@
 """What nvcc makes of a kernel, without a GPU: registers, spills, shared memory, and the width of each load.
 
-    for kernel in nvcc.inspect("relu.cu"):
-        print(kernel)
+for kernel in nvcc.inspect("relu.cu"):
+    print(kernel)
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,11 +25,26 @@ from course.paths import cache_dir
 
 ARCHITECTURE = "sm_80"
 SECONDS = 600  # for one compilation, on a slow or busy machine
-KINDS = {"cubin": ["-cubin"], "object": ["-c", "-Xcompiler", "-fPIC"],
-         "shared": ["-shared", "-Xcompiler", "-fPIC", "--cudart", "shared"]}
-_SPACES = {"LDG": "global", "STG": "global", "LDGSTS": "global", "RED": "global", "REDG": "global", "ATOM": "global",
-           "ATOMG": "global", "LDS": "shared", "STS": "shared", "ATOMS": "shared", "LDL": "local", "STL": "local",
-           "LDC": "constant"}
+KINDS = {
+    "cubin": ["-cubin"],
+    "object": ["-c", "-Xcompiler", "-fPIC"],
+    "shared": ["-shared", "-Xcompiler", "-fPIC", "--cudart", "shared"],
+}
+_SPACES = {
+    "LDG": "global",
+    "STG": "global",
+    "LDGSTS": "global",
+    "RED": "global",
+    "REDG": "global",
+    "ATOM": "global",
+    "ATOMG": "global",
+    "LDS": "shared",
+    "STS": "shared",
+    "ATOMS": "shared",
+    "LDL": "local",
+    "STL": "local",
+    "LDC": "constant",
+}
 
 
 @dataclass(frozen=True)
@@ -94,12 +110,20 @@ class KernelCode:
         spills = f"{self.spill_stores} bytes of spill stores and {self.spill_loads} of spill loads"
         title = (
             f"{self.name} ({self.architecture}): {self.registers} registers, {spills if self.spills else 'no spills'}, "
-            f"{self.shared} bytes of shared memory")
+            f"{self.shared} bytes of shared memory"
+        )
         return "\n    ".join([title, *map(str, self.memory)])
 
 
-def build(source: str | Path, kind: str = "cubin", *, architecture: str = ARCHITECTURE, flags: Sequence[str] = (),
-          include: Iterable[str | Path] = (), tell: Callable[[str], object] = print) -> Path:
+def build(
+    source: str | Path,
+    kind: str = "cubin",
+    *,
+    architecture: str = ARCHITECTURE,
+    flags: Sequence[str] = (),
+    include: Iterable[str | Path] = (),
+    tell: Callable[[str], object] = print,
+) -> Path:
     """Compile with nvcc, unless that was done before with the same sources, flags and compiler.
 
     Args:
@@ -130,20 +154,37 @@ def build(source: str | Path, kind: str = "cubin", *, architecture: str = ARCHIT
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as work:
             partial = Path(work) / out.name
-            command = [str(nvcc), *options, *KINDS[kind], "-Xptxas", "-v",
-                       *(word for folder in folders for word in ("-I", str(folder))), str(source), "-o", str(partial)]
+            command = [
+                str(nvcc),
+                *options,
+                *KINDS[kind],
+                "-Xptxas",
+                "-v",
+                *(word for folder in folders for word in ("-I", str(folder))),
+                str(source),
+                "-o",
+                str(partial),
+            ]
             done = _run(command, Path(work), nvcc)
             if done.returncode:
-                raise KernelError(f"{source.name} does not compile with nvcc.",
-                                  _first_error(done.stderr + done.stdout, source),
-                                  "Repair the first error first: later ones often follow from it.")
+                raise KernelError(
+                    f"{source.name} does not compile with nvcc.",
+                    _first_error(done.stderr + done.stdout, source),
+                    "Repair the first error first: later ones often follow from it.",
+                )
             atomic_write(out.with_suffix(".txt"), done.stderr.encode())
             os.replace(partial, out)
     return out
 
 
-def inspect(source: str | Path, *, architecture: str = ARCHITECTURE, flags: Sequence[str] = (),
-            include: Iterable[str | Path] = (), tell: Callable[[str], object] = print) -> list[KernelCode]:
+def inspect(
+    source: str | Path,
+    *,
+    architecture: str = ARCHITECTURE,
+    flags: Sequence[str] = (),
+    include: Iterable[str | Path] = (),
+    tell: Callable[[str], object] = print,
+) -> list[KernelCode]:
     """Registers, spills, shared memory and machine code of each kernel, in the order of the source.
 
     Raises: as `build`; KernelError also where cuobjdump cannot be had.
@@ -152,9 +193,11 @@ def inspect(source: str | Path, *, architecture: str = ARCHITECTURE, flags: Sequ
     cuobjdump, nvdisasm = toolkit.cuobjdump(tell)
     done = _run([str(cuobjdump), "-sass", str(cubin)], cubin.parent, cuobjdump, nvdisasm)
     if done.returncode:
-        raise KernelError(f"The machine code of {Path(source).name} cannot be shown.",
-                          done.stderr.strip() or "cuobjdump gave no reason.",
-                          "Install the CUDA toolkit 13 and set CUDA_HOME.")
+        raise KernelError(
+            f"The machine code of {Path(source).name} cannot be shown.",
+            done.stderr.strip() or "cuobjdump gave no reason.",
+            "Install the CUDA toolkit 13 and set CUDA_HOME.",
+        )
     return parse(cubin.with_suffix(".txt").read_text(), done.stdout)
 
 
@@ -178,10 +221,18 @@ def parse(ptxas: str, sass: str) -> list[KernelCode]:
             return int(found[1]) if found else 0
 
         kernels.append(
-            KernelCode(entry[1], entry[2], registers=number(r"Used (\d+) registers"),
-                       spill_stores=number(r"(\d+) bytes spill stores"), spill_loads=number(r"(\d+) bytes spill loads"),
-                       stack=number(r"(\d+) bytes stack frame"), shared=number(r"(\d+) bytes smem"),
-                       barriers=number(r"used (\d+) barriers"), instructions=code.get(entry[1], {})))
+            KernelCode(
+                entry[1],
+                entry[2],
+                registers=number(r"Used (\d+) registers"),
+                spill_stores=number(r"(\d+) bytes spill stores"),
+                spill_loads=number(r"(\d+) bytes spill loads"),
+                stack=number(r"(\d+) bytes stack frame"),
+                shared=number(r"(\d+) bytes smem"),
+                barriers=number(r"used (\d+) barriers"),
+                instructions=code.get(entry[1], {}),
+            )
+        )
     names = _demangled([kernel.name for kernel in kernels])
     kernels.reverse()  # ptxas begins with the last
     return [dataclasses.replace(kernel, name=names[kernel.name]) for kernel in kernels]
@@ -218,8 +269,17 @@ def _run(command: Sequence[str], cwd: Path, *programs: Path) -> subprocess.Compl
     folders = [str(program.parent) for program in programs]
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])}
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace",
-                              timeout=SECONDS, stdin=subprocess.DEVNULL, env=environment)
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=SECONDS,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelError(f"{Path(command[0]).name} could not be run.", str(error),
-                          "Try again; close other programs.") from error
+        raise KernelError(
+            f"{Path(command[0]).name} could not be run.", str(error), "Try again; close other programs."
+        ) from error

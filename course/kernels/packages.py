@@ -1,4 +1,5 @@
 """NVIDIA's wheels from PyPI in a folder of the course's cache, so that no environment is changed."""
+
 from __future__ import annotations
 
 import hashlib
@@ -44,8 +45,11 @@ def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) ->
     if target.is_dir():
         return target
     if importlib.util.find_spec("pip") is None:
-        raise KernelError("NVIDIA's packages cannot be fetched.", f"{sys.executable} has no pip.",
-                          f"Run `{sys.executable} -m ensurepip`, or install the CUDA toolkit 13 and set CUDA_HOME.")
+        raise KernelError(
+            "NVIDIA's packages cannot be fetched.",
+            f"{sys.executable} has no pip.",
+            f"Run `{sys.executable} -m ensurepip`, or install the CUDA toolkit 13 and set CUDA_HOME.",
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -55,7 +59,8 @@ def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) ->
             tell(
                 f"[{number}/{len(requirements)}] {re.split('[=<>]', requirement)[0]}, "
                 f"{time.perf_counter() - started:.0f} s, "
-                f"{_bytes(partial) / 1e6:.0f} MB so far")
+                f"{_bytes(partial) / 1e6:.0f} MB so far"
+            )
         try:
             os.replace(partial, target)
         except OSError:
@@ -77,22 +82,40 @@ def _install(requirement: str, target: Path) -> None:
 
 
 def _pip(requirement: str, target: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
-               "--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--target",
+        str(target),
+        requirement,
+    ]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _failed(requirement, str(error)) from error
     if done.returncode:
-        lines = [line
-                 for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        lines = [
+            line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line
+        ] or done.stderr.splitlines()
         raise _failed(requirement, lines[-1] if lines else "pip gave no reason.")
 
 
 def _failed(requirement: str, cause: str) -> KernelError:
-    return KernelError(f"The package {requirement} could not be fetched from PyPI.", cause,
-                       "Check the connection and try again, or install the CUDA toolkit 13 and set CUDA_HOME to it.")
+    return KernelError(
+        f"The package {requirement} could not be fetched from PyPI.",
+        cause,
+        "Check the connection and try again, or install the CUDA toolkit 13 and set CUDA_HOME to it.",
+    )
 
 
 def _bytes(path: Path) -> int:

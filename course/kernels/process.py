@@ -1,4 +1,5 @@
 """One call of a launcher in a process of its own, so that a crash or a hang stays there."""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,8 +22,18 @@ from course.kernels.words import KernelError
 LOADER = Path(__file__).resolve().parent / "loader.py"
 GRACE = 10.0  # seconds for the process to start and to report, beside the call's own limit
 PRINTED = 64 << 10  # bytes kept of what kernels print
-TRACE = np.dtype([("offset", "<u8"), ("block", "<u4"), ("pc", "<u4"), ("thread", "<u2"), ("region", "<i2"),
-                  ("size", "u1"), ("flags", "u1"), ("launch", "<u2")])
+TRACE = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("block", "<u4"),
+        ("pc", "<u4"),
+        ("thread", "<u2"),
+        ("region", "<i2"),
+        ("size", "u1"),
+        ("flags", "u1"),
+        ("launch", "<u2"),
+    ]
+)
 """One access, as the checker writes it (struct Trace in shim/state.h)."""
 Wrap = Callable[[list[str]], list[str]]
 
@@ -49,9 +60,20 @@ class Reply:
     traced: int = 0
 
 
-def call(library: str | Path, function: str, arguments: Sequence[object], *, order: int = 0, seconds: float = 10.0,
-         shared_bytes: int = 99 << 10, repeats: int = 1, trace: int = 0, variant: int = 0, undefined: int = 0xff,
-         wrap: Wrap | None = None) -> Reply:
+def call(
+    library: str | Path,
+    function: str,
+    arguments: Sequence[object],
+    *,
+    order: int = 0,
+    seconds: float = 10.0,
+    shared_bytes: int = 99 << 10,
+    repeats: int = 1,
+    trace: int = 0,
+    variant: int = 0,
+    undefined: int = 0xFF,
+    wrap: Wrap | None = None,
+) -> Reply:
     """Call `function` of a library that `compile_cu` made.
 
     Args:
@@ -72,35 +94,56 @@ def call(library: str | Path, function: str, arguments: Sequence[object], *, ord
         if isinstance(item, Buffer):
             item.offset, size = size, (size + item.bytes + 4095) // 4096 * 4096
     with contextlib.ExitStack() as files:
-        data, reply, record = (files.enter_context(_memory(name, bytes_)) for name, bytes_ in (
-            ("data", max(size, 1)), ("reply", 0), ("trace", trace * TRACE.itemsize)))
+        data, reply, record = (
+            files.enter_context(_memory(name, bytes_))
+            for name, bytes_ in (("data", max(size, 1)), ("reply", 0), ("trace", trace * TRACE.itemsize))
+        )
         printed = files.enter_context(tempfile.TemporaryFile())
         view = np.memmap(data, np.uint8, "r+") if size else np.zeros(0, np.uint8)
         for item in given:
             if isinstance(item, Buffer) and item.array is not None:
-                view[item.offset:item.offset + item.bytes] = item.array.reshape(-1).view(np.uint8)
+                view[item.offset : item.offset + item.bytes] = item.array.reshape(-1).view(np.uint8)
         request = {
-            "function": function, "arguments": [item.message() for item in given], "order": order, "seconds": seconds,
-            "shared_bytes": shared_bytes, "repeats": repeats, "trace": trace, "variant": variant, "undefined": undefined
+            "function": function,
+            "arguments": [item.message() for item in given],
+            "order": order,
+            "seconds": seconds,
+            "shared_bytes": shared_bytes,
+            "repeats": repeats,
+            "trace": trace,
+            "variant": variant,
+            "undefined": undefined,
         }
         numbers = [file.fileno() for file in (data, reply, record)]
         command = [sys.executable, "-I", "-S", str(LOADER), str(Path(library).resolve()), *map(str, numbers)]
-        status = _run(wrap(command) if wrap else command, json.dumps(request).encode(), numbers, printed,
-                      seconds + GRACE)
+        status = _run(
+            wrap(command) if wrap else command, json.dumps(request).encode(), numbers, printed, seconds + GRACE
+        )
         reply.seek(0)
         said = _parsed(reply.read())
         if "misuse" in said:
             raise KernelError(*said["misuse"])
         if "failed" in said:
             raise KernelError("The simulated GPU could not be set up.", said["failed"], "Use smaller arrays.")
-        outputs = [view[item.offset:item.offset + item.bytes].copy().view(item.dtype).reshape(item.shape)
-                   for item in given if isinstance(item, Buffer) and item.flags & 2]
+        outputs = [
+            view[item.offset : item.offset + item.bytes].copy().view(item.dtype).reshape(item.shape)
+            for item in given
+            if isinstance(item, Buffer) and item.flags & 2
+        ]
         report = said.get("report", said if "findings" in said else {})
         printed.seek(0)
-        answer = Reply(report.get("findings", []), outputs, report.get("regions", []), report.get("shared", []),
-                       report.get("launched", []), said.get("result", -1),
-                       [ns / 1e9 for ns in said.get("nanoseconds", [])], printed.read(PRINTED).decode(errors="replace"),
-                       report.get("accesses", 0), traced=report.get("trace", 0))
+        answer = Reply(
+            report.get("findings", []),
+            outputs,
+            report.get("regions", []),
+            report.get("shared", []),
+            report.get("launched", []),
+            said.get("result", -1),
+            [ns / 1e9 for ns in said.get("nanoseconds", [])],
+            printed.read(PRINTED).decode(errors="replace"),
+            report.get("accesses", 0),
+            traced=report.get("trace", 0),
+        )
         if not said:
             answer.findings = [_lost(status, answer.printed)]
         if trace:
@@ -119,11 +162,18 @@ def _memory(name: str, size: int) -> io.FileIO:
 def _run(command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float) -> int | None:
     """The exit status; None if it had to be killed."""
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT,
-                                   pass_fds=files, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            pass_fds=files,
+            start_new_session=True,
+        )
     except OSError as error:
-        raise KernelError("The process for the kernel could not be started.", str(error),
-                          "Try again; close other programs.") from error
+        raise KernelError(
+            "The process for the kernel could not be started.", str(error), "Try again; close other programs."
+        ) from error
     try:
         process.communicate(request, timeout=limit)
         return process.returncode

@@ -1,4 +1,5 @@
 """Findings of the checker in words: what, where, who, the other access, what to do."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,13 +8,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 TOOLS = {
-    "out-of-bounds": "memcheck", "misaligned": "memcheck", "use-after-free": "memcheck", "array-index": "memcheck",
-    "host-access": "memcheck", "write-to-input": "memcheck", "invalid-free": "memcheck", "memory-leak": "memcheck",
-    "copy-direction": "memcheck", "race": "racecheck", "uninitialized-read": "initcheck",
-    "uninitialized-variable": "initcheck", "unwritten-output": "initcheck", "divergent-barrier": "synccheck",
-    "deadlock": "synccheck", "invalid-mask": "synccheck", "undefined-shuffle": "synccheck", "invalid-launch": "launch",
-    "unsupported": "launch", "device-only": "launch", "assert": "program", "division-by-zero": "program",
-    "crash": "program", "timeout": "program"
+    "out-of-bounds": "memcheck",
+    "misaligned": "memcheck",
+    "use-after-free": "memcheck",
+    "array-index": "memcheck",
+    "host-access": "memcheck",
+    "write-to-input": "memcheck",
+    "invalid-free": "memcheck",
+    "memory-leak": "memcheck",
+    "copy-direction": "memcheck",
+    "race": "racecheck",
+    "uninitialized-read": "initcheck",
+    "uninitialized-variable": "initcheck",
+    "unwritten-output": "initcheck",
+    "divergent-barrier": "synccheck",
+    "deadlock": "synccheck",
+    "invalid-mask": "synccheck",
+    "undefined-shuffle": "synccheck",
+    "invalid-launch": "launch",
+    "unsupported": "launch",
+    "device-only": "launch",
+    "assert": "program",
+    "division-by-zero": "program",
+    "crash": "program",
+    "timeout": "program",
 }
 """Kind of a finding -> the tool of compute-sanitizer that looks for such, or launch, or program."""
 
@@ -106,8 +124,12 @@ class Report:
         ran = f"{self.source}, {self.launcher}, {len(self.orders)} thread order{'s' if len(self.orders) > 1 else ''}"
         if self.ok:
             return f"{ran}: nothing found"
-        return "\n".join([f"{ran}: {len(self.findings)} finding{'s' if len(self.findings) > 1 else ''}",
-                          *(f"{number}. {finding}" for number, finding in enumerate(self.findings, 1))])
+        return "\n".join(
+            [
+                f"{ran}: {len(self.findings)} finding{'s' if len(self.findings) > 1 else ''}",
+                *(f"{number}. {finding}" for number, finding in enumerate(self.findings, 1)),
+            ]
+        )
 
 
 def merged(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -3,6 +3,7 @@
 The preprocessor has run, so macros are expanded and comments are gone; each token knows its file and line. Every line
 stays where it was. What cannot be rewritten is refused with its line.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -45,8 +46,13 @@ def rewrite(tokens: list[Token], checked: bool) -> Rewritten:
     for index, token in enumerate(tokens):
         if token.out is None:  # else it is a part of what was rewritten before
             _rewrite_at(source, index)
-    return Rewritten(source.kernels, source.device_functions, source.exports,
-                     "extern const ::cucpu::Where cucpu_where[];\n", _epilogue(source, checked))
+    return Rewritten(
+        source.kernels,
+        source.device_functions,
+        source.exports,
+        "extern const ::cucpu::Where cucpu_where[];\n",
+        _epilogue(source, checked),
+    )
 
 
 def _refuse_names(tokens: list[Token]) -> None:
@@ -100,7 +106,7 @@ def _kernel(source: Source, index: int) -> None:
     at, bound = index, ""
     while tokens[at].text not in ("{", ";") and at + 1 < len(tokens):
         if tokens[at].text == "__launch_bounds__":
-            bound = spelled(split(tokens[at + 2:close(tokens, at + 1)])[0])
+            bound = spelled(split(tokens[at + 2 : close(tokens, at + 1)])[0])
         at = close(tokens, at) if tokens[at].text in ("(", "[") else at + 1
     if bound and tokens[at].text == "{":
         tokens[at].out = f"{{ ::cucpu::launchBounds({source.site(tokens[index])}, {bound});"
@@ -108,8 +114,12 @@ def _kernel(source: Source, index: int) -> None:
 
 def _epilogue(source: Source, checked: bool) -> str:
     table = ",\n".join(source.sites) or '{"", "", 0, 0}'
-    exports = "".join(f'\nstatic ::cucpu::Export cucpu_export_{number}("{name}", "{",".join(names)}", '
-                      f"::cucpu::callerOf(&{name}).types(), ::cucpu::callerOf(&{name}).entry<&{name}>(), {VARIANT});"
-                      for number, (name, names) in enumerate(source.exports.items()))
-    return (f"\nconst ::cucpu::Where cucpu_where[] = {{{table}}};\n"
-            f"namespace cucpu {{ bool checked = {'true' if checked else 'false'}; }}{exports}\n")
+    exports = "".join(
+        f'\nstatic ::cucpu::Export cucpu_export_{number}("{name}", "{",".join(names)}", '
+        f"::cucpu::callerOf(&{name}).types(), ::cucpu::callerOf(&{name}).entry<&{name}>(), {VARIANT});"
+        for number, (name, names) in enumerate(source.exports.items())
+    )
+    return (
+        f"\nconst ::cucpu::Where cucpu_where[] = {{{table}}};\n"
+        f"namespace cucpu {{ bool checked = {'true' if checked else 'false'}; }}{exports}\n"
+    )

@@ -1,4 +1,5 @@
 """A learner's file as tokens, what it declares, and the marks that rewriting leaves."""
+
 from __future__ import annotations
 
 import json
@@ -63,8 +64,11 @@ def refuse(token: Token, what: str, advice: str) -> None:
     Raises:
         RefusedError: always.
     """
-    raise RefusedError(f"{token.file}:{token.line}: {what} is not supported by the CPU checker.",
-                       f"{advice[0].upper()}{advice[1:]}.", "docs/cuda_on_cpu.md lists what is supported.")
+    raise RefusedError(
+        f"{token.file}:{token.line}: {what} is not supported by the CPU checker.",
+        f"{advice[0].upper()}{advice[1:]}.",
+        "docs/cuda_on_cpu.md lists what is supported.",
+    )
 
 
 def read(tokens: list[Token]) -> Source:
@@ -122,7 +126,7 @@ def _sort_in(source: Source, head: list[Token], name: str, parameters: list[str]
             source.overloaded.add(name)
         source.kernels.append(name)
         if head[0].text == "template":
-            source.templates[name] = len(split(head[2:_template_end(head)]))
+            source.templates[name] = len(split(head[2 : _template_end(head)]))
     elif "__device__" in words:
         source.device_functions.append(name)
     elif is_c and "static" not in words:
@@ -137,7 +141,7 @@ def _scope(head: list[Token], outer: str) -> str:
     """What the brace behind `head` opens: a namespace, C (extern "C"), a class, a function or a block."""
     words = without_attributes(head)
     if words and words[0].text == "template":
-        words = words[_template_end(words) + 1:]
+        words = words[_template_end(words) + 1 :]
     texts = [word.text for word in words]
     while texts and texts[0] in ("typedef", "static", "const", "constexpr", "inline"):
         texts = texts[1:]
@@ -168,14 +172,14 @@ def _function(head: list[Token]) -> tuple[str, list[str]] | None:
         elif text == "(" and not angle:
             if not index or head[index - 1].kind != "name":
                 return None
-            return head[index - 1].text, [_parameter(part) for part in split(head[index + 1:close(head, index)])]
+            return head[index - 1].text, [_parameter(part) for part in split(head[index + 1 : close(head, index)])]
         index += 1
     return None
 
 
 def _parameter(words: list[Token]) -> str:
     texts = [word.text for word in words]
-    names = [word.text for word in words[:texts.index("=") if "=" in texts else None] if word.kind == "name"]
+    names = [word.text for word in words[: texts.index("=") if "=" in texts else None] if word.kind == "name"]
     return names[-1] if len(names) > 1 else ""
 
 

@@ -1,18 +1,22 @@
 """C++ after the preprocessor, cut into tokens: enough to rewrite some of them and leave the rest byte for byte."""
+
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_TOKEN = re.compile(r"""
+_TOKEN = re.compile(
+    r"""
     (?P<space>(?:\s|//[^\n]*|/\*.*?\*/)+)
   | (?P<string>(?:u8|u|U|L)?(?:R"(?P<mark>[^()\s\\"]{0,16})\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"))
   | (?P<char>(?:u8|u|U|L)?'(?:\\.|[^'\\\n])+')
   | (?P<name>[A-Za-z_]\w*)
   | (?P<number>\.?\d(?:'?[\w.]|[eEpP][+-])*)
   | (?P<other>::|->|.)
-""", re.X | re.S)
+""",
+    re.X | re.S,
+)
 _MARKER = re.compile(r'#\s+(\d+)\s+"((?:\\.|[^"\\])*)"((?:\s+\d)*)\s*$')
 OPENERS, CLOSERS = {"(": ")", "[": "]", "{": "}"}, {")": "(", "]": "[", "}": "{"}
 

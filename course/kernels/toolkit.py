@@ -1,4 +1,5 @@
 """Where CUDA's headers, nvcc and cuobjdump are: an installed toolkit, wheels of this Python, or the course's cache."""
+
 from __future__ import annotations
 
 import os
@@ -43,8 +44,11 @@ def headers(tell: Callable[[str], object] = print) -> Headers:
         tell("NVIDIA's CUDA headers are not here: fetching them from PyPI (6 MB, once)")
     found = _headers(packages.fetch(packages.HEADERS, tell) / "nvidia" / f"cu{MAJOR}")
     if found is None:
-        raise KernelError("NVIDIA's packages hold no CUDA headers.", "Their layout is not the one of CUDA 13.",
-                          f"Install the CUDA toolkit {MAJOR} and set CUDA_HOME to it.")
+        raise KernelError(
+            "NVIDIA's packages hold no CUDA headers.",
+            "Their layout is not the one of CUDA 13.",
+            f"Install the CUDA toolkit {MAJOR} and set CUDA_HOME to it.",
+        )
     return found
 
 
@@ -103,8 +107,11 @@ def gxx() -> str:
     for name in ((named,) if "g++" in Path(named).name else ()) + COMPILERS:
         if path := shutil.which(name):
             return path
-    raise KernelError("There is no g++.", "CUDA C++ on a CPU is compiled by GCC's C++ compiler.",
-                      "Debian and Ubuntu: sudo apt install g++. Conda: conda install gxx.")
+    raise KernelError(
+        "There is no g++.",
+        "CUDA C++ on a CPU is compiled by GCC's C++ compiler.",
+        "Debian and Ubuntu: sudo apt install g++. Conda: conda install gxx.",
+    )
 
 
 def _headers(root: Path) -> Headers | None:

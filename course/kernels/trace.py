@@ -1,4 +1,5 @@
 """Which thread touched which address: the checker's record of one call as arrays."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -84,11 +85,21 @@ def traced(reply: Reply, notes: Notes) -> Trace:
     index = np.where(region >= 0, region, np.where(region == -32768, len(buffers) - 1, len(reply.names) - 1 - region))
     sites, inverse = np.unique(rows["pc"], return_inverse=True)
     numbers = np.array([lines.look_up(notes.files, notes.lines, int(pc))[1] for pc in sites], np.int64)
-    return Trace(buffers,
-                 np.arange(len(buffers)) >= len(reply.names), index, rows["offset"].astype(np.int64),
-                 rows["size"].astype(np.int64), rows["thread"].astype(np.int64), rows["block"].astype(np.int64),
-                 rows["launch"].astype(np.int64), numbers[inverse] if len(sites) else np.zeros(0, np.int64),
-                 rows["pc"].astype(np.int64), rows["flags"] & _WRITE > 0, rows["flags"] & _ATOMIC > 0, reply.traced)
+    return Trace(
+        buffers,
+        np.arange(len(buffers)) >= len(reply.names),
+        index,
+        rows["offset"].astype(np.int64),
+        rows["size"].astype(np.int64),
+        rows["thread"].astype(np.int64),
+        rows["block"].astype(np.int64),
+        rows["launch"].astype(np.int64),
+        numbers[inverse] if len(sites) else np.zeros(0, np.int64),
+        rows["pc"].astype(np.int64),
+        rows["flags"] & _WRITE > 0,
+        rows["flags"] & _ATOMIC > 0,
+        reply.traced,
+    )
 
 
 def patterns(trace: Trace) -> list[Pattern]:
@@ -111,8 +122,17 @@ def patterns(trace: Trace) -> list[Pattern]:
             size, shared = int(trace.size[at[0]]), bool(trace.shared[buffer])
             units, ideal = (_passes if shared else _sectors)(request, count, trace.offset[at], size)
             result.append(
-                Pattern(int(trace.line[at[0]]), trace.buffers[buffer], shared, bool(trace.write[at[0]]), size, count,
-                        units, ideal))
+                Pattern(
+                    int(trace.line[at[0]]),
+                    trace.buffers[buffer],
+                    shared,
+                    bool(trace.write[at[0]]),
+                    size,
+                    count,
+                    units,
+                    ideal,
+                )
+            )
     return sorted(result, key=lambda pattern: (pattern.line, pattern.buffer, pattern.write))
 
 

@@ -1,11 +1,12 @@
 """`__shared__`, `__device__` and `__constant__` variables as C++: references into the simulated GPU's memory.
 
-    __shared__ float tile[16][17];      ->  typedef float T [16][17]; T& tile = ::cucpu::shared<T, 1>("tile", file,
-    line);
-    extern __shared__ float row[];      ->  float* const row = static_cast<float*>(::cucpu::dynamicShared());
-    __device__ int counter = 3;         ->  static int initial = 3; static decltype(initial)& counter =
-    ::cucpu::variable(...);
+__shared__ float tile[16][17];      ->  typedef float T [16][17]; T& tile = ::cucpu::shared<T, 1>("tile", file,
+line);
+extern __shared__ float row[];      ->  float* const row = static_cast<float*>(::cucpu::dynamicShared());
+__device__ int counter = 3;         ->  static int initial = 3; static decltype(initial)& counter =
+::cucpu::variable(...);
 """
+
 from __future__ import annotations
 
 from course.kernels.source import ATTRIBUTES, MARKS, STORAGE, Source, quoted, refuse, without_attributes
@@ -29,16 +30,21 @@ def shared(source: Source, index: int) -> None:
     for front, name, dimensions, value in declarators:
         source.shared_names.add(name)
         if value:
-            refuse(token, f"a value for the __shared__ variable {name}",
-                   "nvcc refuses it, too: let the threads write it, then __syncthreads()")
+            refuse(
+                token,
+                f"a value for the __shared__ variable {name}",
+                "nvcc refuses it, too: let the threads write it, then __syncthreads()",
+            )
         if dynamic:
             if dimensions.replace(" ", "") != "[]":
                 refuse(token, f"extern __shared__ {name} without []", "write `extern __shared__ type name[];`")
             text += f"{base} {front}* const {name} = static_cast<{base} {front}*>(::cucpu::dynamicShared()); "
         else:
             number = source.number()
-            text += (f"typedef {base} {front} cucpu_type_{number} {dimensions}; cucpu_type_{number}& {name} = "
-                     f'::cucpu::shared<cucpu_type_{number}, {number}>("{name}", {quoted(token.file)}, {token.line}); ')
+            text += (
+                f"typedef {base} {front} cucpu_type_{number} {dimensions}; cucpu_type_{number}& {name} = "
+                f'::cucpu::shared<cucpu_type_{number}, {number}>("{name}", {quoted(token.file)}, {token.line}); '
+            )
     source.replace(start, end, text)
 
 
@@ -69,8 +75,10 @@ def device(source: Source, index: int) -> None:
     for front, name, dimensions, value in declarators:
         initial = f"cucpu_initial_{source.number()}"
         constant = "true" if token.text == "__constant__" else "false"
-        text += (f"static {base} {front} {initial} {dimensions} {value}; static decltype({initial})& {name} = "
-                 f'::cucpu::variable({initial}, "{name}", {constant}); ')
+        text += (
+            f"static {base} {front} {initial} {dimensions} {value}; static decltype({initial})& {name} = "
+            f'::cucpu::variable({initial}, "{name}", {constant}); '
+        )
     source.replace(start, end, text)
 
 
@@ -82,7 +90,7 @@ def lambda_capture(source: Source, index: int) -> None:
     at = index
     while at < len(tokens) and tokens[at].text not in ("{", ";"):
         at += 1
-    for inside in tokens[at:close(tokens, at)]:
+    for inside in tokens[at : close(tokens, at)]:
         if inside.kind == "name" and inside.text in source.shared_names:
             refuse(tokens[index], f"[=] in a lambda that uses the __shared__ variable {inside.text}", "write [&]")
 
@@ -117,7 +125,7 @@ def _declarators(words: list[Token], token: Token) -> tuple[str, list[Declarator
         front = part[:name_at]
         if number == 0:
             base, front = spelled(front[:stars]), front[stars:]
-        result.append((spelled(front), part[name_at].text, spelled(part[name_at + 1:at]), spelled(part[at:])))
+        result.append((spelled(front), part[name_at].text, spelled(part[name_at + 1 : at]), spelled(part[at:])))
     return base, result
 
 

@@ -1,4 +1,5 @@
 """Errors of this package."""
+
 from __future__ import annotations
 
 from course.errors import CourseError

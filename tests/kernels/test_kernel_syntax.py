@@ -1,4 +1,5 @@
 """Rewriting: what nvcc accepts is accepted, what the checker does not do is refused by name and line."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -33,8 +34,10 @@ def test_no_line_moves() -> None:
 
 
 def test_what_is_not_rewritten_stays_byte_for_byte() -> None:
-    text = ('# 1 "x.cu"\nint a = 1\'000; // <<<\nconst char* s = R"x(__shared__ <<< )y")x"; char q = \'"\';\n'
-            "#pragma unroll\nint f(int b) { return a << 3 >> b; }\n")
+    text = (
+        '# 1 "x.cu"\nint a = 1\'000; // <<<\nconst char* s = R"x(__shared__ <<< )y")x"; char q = \'"\';\n'
+        "#pragma unroll\nint f(int b) { return a << 3 >> b; }\n"
+    )
     words = tokens.cut(text, lambda name, system: False)
     rewrite.rewrite(words, False)
     assert tokens.joined(words) == text
@@ -55,49 +58,61 @@ def load(tmp_path: Path, device: str = "", host: str = "k<<<1, 32>>>(y);", front
     return kernels.load(tmp_path / "k.cu", out=tmp_path)
 
 
-@pytest.mark.parametrize("device, line, words", [
-    ('asm volatile("membar.gl;");', 3, "inline ptx"),
-    ("int c = clock64();", 3, "clock of the gpu"),
-    ("y[0] = __shfl_down(y[1], 1);", 3, "ends in _sync"),
-    ("atomicAdd_block(y, 1.f);", 3, "another scope"),
-    ("nvcuda::wmma::fill_fragment(y, 0);", 3, "tensor cores"),
-    ("cuda::atomic_ref<float> a(*y);", 3, "libraries of device code"),
-    ("__shared__ float s[2] = {1, 2};", 3, "nvcc refuses it, too"),
-    ("extern __shared__ float s;", 3, "extern __shared__ type name[]"),
-    ("__shared__ float (*s)[4];", 3, "type name[size]"),
-    ("__shared__ float s[4]; auto f = [=] { return s[0]; };", 3, "write [&]"),
-    ("__trap();", 3, "not simulated"),
-])
+@pytest.mark.parametrize(
+    "device, line, words",
+    [
+        ('asm volatile("membar.gl;");', 3, "inline ptx"),
+        ("int c = clock64();", 3, "clock of the gpu"),
+        ("y[0] = __shfl_down(y[1], 1);", 3, "ends in _sync"),
+        ("atomicAdd_block(y, 1.f);", 3, "another scope"),
+        ("nvcuda::wmma::fill_fragment(y, 0);", 3, "tensor cores"),
+        ("cuda::atomic_ref<float> a(*y);", 3, "libraries of device code"),
+        ("__shared__ float s[2] = {1, 2};", 3, "nvcc refuses it, too"),
+        ("extern __shared__ float s;", 3, "extern __shared__ type name[]"),
+        ("__shared__ float (*s)[4];", 3, "type name[size]"),
+        ("__shared__ float s[4]; auto f = [=] { return s[0]; };", 3, "write [&]"),
+        ("__trap();", 3, "not simulated"),
+    ],
+)
 def test_device_code_that_is_refused_is_named_with_its_line(tmp_path: Path, device: str, line: int, words: str) -> None:
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, device)
-    assert str(caught.value).startswith(f"k.cu:{line}: ") and words in str(
-        caught.value).lower() and "docs/cuda_on_cpu.md" in str(caught.value)
+    assert (
+        str(caught.value).startswith(f"k.cu:{line}: ")
+        and words in str(caught.value).lower()
+        and "docs/cuda_on_cpu.md" in str(caught.value)
+    )
 
 
-@pytest.mark.parametrize("host, words", [
-    ("cudaGraph_t g;", "CUDA graphs"),
-    ("cudaLaunchCooperativeKernel((void*)k, 1, 32, nullptr);", "none can wait for another"),
-    ("float* p; cudaMallocManaged(&p, 4);", "managed memory"),
-    ("y ? k<<<1, 32>>>(y) : void();", "a statement of its own"),
-    ("k<<<1, 32>>>({y});", "name its type"),
-    ("cudaArray_t a; cudaFreeArray(a);", "cudaFreeArray is not supported"),
-])
+@pytest.mark.parametrize(
+    "host, words",
+    [
+        ("cudaGraph_t g;", "CUDA graphs"),
+        ("cudaLaunchCooperativeKernel((void*)k, 1, 32, nullptr);", "none can wait for another"),
+        ("float* p; cudaMallocManaged(&p, 4);", "managed memory"),
+        ("y ? k<<<1, 32>>>(y) : void();", "a statement of its own"),
+        ("k<<<1, 32>>>({y});", "name its type"),
+        ("cudaArray_t a; cudaFreeArray(a);", "cudaFreeArray is not supported"),
+    ],
+)
 def test_host_code_that_is_refused_is_named(tmp_path: Path, host: str, words: str) -> None:
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, host=host)
     assert words.lower() in str(caught.value).lower()
 
 
-@pytest.mark.parametrize("front, words", [
-    ("#include <cooperative_groups.h>\n", "<cooperative_groups.h>"),
-    ("#include <mma.h>\n", "<mma.h>"),
-    ("#include <cub/cub.cuh>\n", "cub/cub.cuh>"),
-    ("#include <cuda/atomic>\n", "cuda/atomic>"),
-    ("struct S { __device__ static int x; };\n", "at file scope"),
-    ("extern __device__ int x;\n", "one file is one program"),
-    ("__managed__ int x;\n", "managed memory"),
-])
+@pytest.mark.parametrize(
+    "front, words",
+    [
+        ("#include <cooperative_groups.h>\n", "<cooperative_groups.h>"),
+        ("#include <mma.h>\n", "<mma.h>"),
+        ("#include <cub/cub.cuh>\n", "cub/cub.cuh>"),
+        ("#include <cuda/atomic>\n", "cuda/atomic>"),
+        ("struct S { __device__ static int x; };\n", "at file scope"),
+        ("extern __device__ int x;\n", "one file is one program"),
+        ("__managed__ int x;\n", "managed memory"),
+    ],
+)
 def test_headers_and_declarations_that_are_refused_are_named(tmp_path: Path, front: str, words: str) -> None:
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, front=front)
@@ -105,8 +120,9 @@ def test_headers_and_declarations_that_are_refused_are_named(tmp_path: Path, fro
 
 
 def test_a_refused_name_may_be_a_member_a_string_or_a_comment(tmp_path: Path) -> None:
-    module = load(tmp_path,
-                  'struct { int clock, asm_; } s{1, 2}; y[0] = s.clock; const char* t = "asm"; (void)t; // wmma')
+    module = load(
+        tmp_path, 'struct { int clock, asm_; } s{1, 2}; y[0] = s.clock; const char* t = "asm"; (void)t; // wmma'
+    )
     assert module.check("launch", out(32)).ok
 
 
@@ -124,12 +140,15 @@ def test_a_struct_through_a_function_pointer_is_refused_since_it_could_not_be_ch
         load(tmp_path, "auto f = threadIdx.x ? a : b; ((float4*)y)[0] = f(((float4*)y)[1]);", front=front)
 
 
-@pytest.mark.parametrize("device, words", [
-    ("y[0] = missing;", "k.cu:3:8: error: 'missing' was not declared in this scope"),
-    ("atomicAdd((short*)y, (short)1);", "atomicAdd does not take a pointer of this type"),
-    ("y[0] = __shfl_sync(~0u, make_float4(1, 2, 3, 4), 0).x;", "a shuffle takes int"),
-    ("y[0] = 1", "error: expected ';'"),
-])
+@pytest.mark.parametrize(
+    "device, words",
+    [
+        ("y[0] = missing;", "k.cu:3:8: error: 'missing' was not declared in this scope"),
+        ("atomicAdd((short*)y, (short)1);", "atomicAdd does not take a pointer of this type"),
+        ("y[0] = __shfl_sync(~0u, make_float4(1, 2, 3, 4), 0).x;", "a shuffle takes int"),
+        ("y[0] = 1", "error: expected ';'"),
+    ],
+)
 def test_errors_of_the_compiler_are_shown(tmp_path: Path, device: str, words: str) -> None:
     with pytest.raises(KernelError) as caught:
         load(tmp_path, device)

@@ -1,4 +1,5 @@
 """The times that the checker promises, on this CPU: the best of several calls, so that other programs do not decide."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from course import kernels
 
+pytestmark = pytest.mark.serial
 CUDA = Path(__file__).parent / "cuda"
 MILLION = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
 ROWS = np.random.default_rng(1).standard_normal((128, 768)).astype(np.float32)

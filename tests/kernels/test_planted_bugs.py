@@ -1,4 +1,5 @@
 """Planted bugs: each is found in each of four thread orders, with its kind and its line."""
+
 from __future__ import annotations
 
 from functools import cache
@@ -11,7 +12,7 @@ from course import kernels
 from course.kernels import inout, out
 
 CUDA = Path(__file__).parent / "cuda"
-F, H, I, U8 = np.float32, np.float16, np.int32, np.uint8
+F, H, I32, U8 = np.float32, np.float16, np.int32, np.uint8
 RNG = np.random.default_rng(3)
 
 
@@ -19,7 +20,7 @@ def normal(*shape: int, dtype: type = F) -> np.ndarray:
     return RNG.standard_normal(shape).astype(dtype)
 
 
-X, X64, X128, COUNTS = normal(1000), normal(64), normal(128), RNG.integers(0, 16, 500).astype(I)
+X, X64, X128, COUNTS = normal(1000), normal(64), normal(128), RNG.integers(0, 16, 500).astype(I32)
 ROWS, SQUARE = normal(20, 50), normal(32, 32)
 
 # bug -> file, arguments of launch<Bug>, kind of the finding (with the line that the source marks `bug: name`, if it
@@ -40,7 +41,7 @@ BUGS: dict[str, tuple[str, tuple, str]] = {
     "hostPointer": ("memory", (out(32),), "out-of-bounds"),
     "useAfterFree": ("memory", (X64, out(64), 64), "use-after-free"),
     "constantIndex": ("memory", (X64, out(32)), "array-index"),
-    "deviceIndex": ("memory", (np.arange(32, dtype=I) % 9, out(32, I)), "out-of-bounds"),
+    "deviceIndex": ("memory", (np.arange(32, dtype=I32) % 9, out(32, I32)), "out-of-bounds"),
     "localIndex": ("memory", (X64, out(32)), "array-index"),
     "int32Overflow": ("memory", (X, out(64), 1000), "out-of-bounds"),
     "rowStride": ("memory", (ROWS, out(ROWS.shape), 20, 50), "out-of-bounds"),
@@ -63,12 +64,12 @@ BUGS: dict[str, tuple[str, tuple, str]] = {
     "tree": ("races", (X128, out(1)), "race"),
     "warpSynchronous": ("races", (X64, out(1)), "race"),
     "reusedBuffer": ("races", (X128, out(128)), "race"),
-    "histogram": ("races", (COUNTS, out(16, I), 500), "race"),
-    "histogramShared": ("races", (COUNTS, out(16, I), 500), "race"),
-    "clearedLate": ("races", (COUNTS, out(16, I), 500), "race"),
-    "readBesideAtomic": ("races", (COUNTS, out(16, I), 500), "race"),
+    "histogram": ("races", (COUNTS, out(16, I32), 500), "race"),
+    "histogramShared": ("races", (COUNTS, out(16, I32), 500), "race"),
+    "clearedLate": ("races", (COUNTS, out(16, I32), 500), "race"),
+    "readBesideAtomic": ("races", (COUNTS, out(16, I32), 500), "race"),
     "overlap": ("races", (X, out(1000), 1000), "race"),
-    "scanInPlace": ("races", (np.arange(128, dtype=I), out(128, I)), "race"),
+    "scanInPlace": ("races", (np.arange(128, dtype=I32), out(128, I32)), "race"),
     "stencilInPlace": ("races", (inout(X), 1000), "race"),
     "transpose": ("races", (SQUARE, out((32, 32))), "race"),
     "lastBlock": ("races", (X64, out(1)), "race"),
@@ -98,7 +99,7 @@ BUGS: dict[str, tuple[str, tuple, str]] = {
     "bounded": ("sync", (out(256),), "invalid-launch"),
     "bigStatic": ("static", (out(32),), "invalid-launch"),
     "asserts": ("sync", (X64, out(32)), "assert"),
-    "divides": ("sync", (COUNTS, out(32, I), 0), "division-by-zero"),
+    "divides": ("sync", (COUNTS, out(32, I32), 0), "division-by-zero"),
 }
 SLOW = {"endless": ((inout(X64), 3), "timeout"), "gridBarrier": ((out(4),), "timeout")}
 
@@ -122,8 +123,11 @@ def test_a_planted_bug_is_found_in_every_order(bug: str) -> None:
     file, arguments, kind = BUGS[bug]
     report = module(file).check(launcher(bug), *arguments)
     lines = marked(file, bug)
-    at_the_line = [finding for finding in report.findings if finding.kind == kind
-                   and (not lines or {finding.line, finding.other.line if finding.other else 0} & lines)]
+    at_the_line = [
+        finding
+        for finding in report.findings
+        if finding.kind == kind and (not lines or {finding.line, finding.other.line if finding.other else 0} & lines)
+    ]
     assert {order for finding in at_the_line for order in finding.orders} == set(kernels.ORDERS), str(report)
     assert all(finding.advice and finding.message for finding in report.findings)
 
