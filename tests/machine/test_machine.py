@@ -258,6 +258,12 @@ def test_facts_survive_json():
         assert Facts.from_json(facts.to_json()) == facts
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What the doctor remembers of these tests is no user's business."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 BROKEN = {
     "truncated": ("from . import native", r"file too short|invalid ELF header"),
     "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV"),
