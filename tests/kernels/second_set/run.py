@@ -1,6 +1,6 @@
 """Runs the checker over the second set and appends what came out to docs/results/kernels_second_set.json.
 
-    python tests/kernels/second_set/run.py --note "first run"
+    python -m tests.kernels.second_set.run --note "first run"
 
 Earlier entries of the file stay as they are. `--dry` prints only.
 """
@@ -22,11 +22,7 @@ import numpy as np
 from course import kernels
 from course.files import atomic_write
 from course.paths import ROOT
-
-if __package__:
-    from tests.kernels.second_set import manifest
-else:
-    import manifest
+from tests.kernels.second_set import manifest
 
 HERE = Path(__file__).parent
 RESULTS = ROOT / "docs" / "results" / "kernels_second_set.json"
@@ -172,7 +168,7 @@ def main() -> None:
     entry = {
         "note": options.note,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": "python " + shlex.join(sys.argv),
+        "command": "python -m tests.kernels.second_set.run " + shlex.join(sys.argv[1:]),
         "commit": commit,
         "orders": ORDERS,
         "found": sum(row["verdict"] == "found" for row in faulty),
