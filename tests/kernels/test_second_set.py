@@ -29,12 +29,10 @@ QUICK = {"l2norm_last_block.cu", "instancenorm_gated.cu", "argmax_rows.cu"}
 
 
 def named(cases: list[manifest.Case]) -> list:
-    """The cases as parameters. Those not found at first are expected to fail, until they do not."""
+    """The cases as parameters. Those not found at first are found today."""
     parameters = []
     for case in cases:
         marks = [] if case.file in QUICK else [pytest.mark.slow]
-        if case.file in NOT_FOUND_AT_FIRST:
-            marks.append(pytest.mark.xfail(reason=NOT_FOUND_AT_FIRST[case.file], strict=True))
         parameters.append(pytest.param(case, id=Path(case.file).stem, marks=marks))
     return parameters
 
