@@ -1,7 +1,7 @@
 """Milestone 2a: looking at what is to be handed in, before the grader does. Nothing here gives points.
 
-    look_at("artifacts/resnet50_int8.onnx", "artifacts/resnet50.onnx", x, labels)
-    rehearse("m2a", images)
+look_at("artifacts/resnet50_int8.onnx", "artifacts/resnet50.onnx", x, labels)
+rehearse("m2a", images)
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ def _tell(calibrator) -> None:
 
         def told(*arguments):
             answer = original(*arguments)
-            given = [f"{len(bytes(one))} bytes" if isinstance(one, (bytes, memoryview)) else repr(one) for one in arguments]
+            given = [
+                f"{len(bytes(one))} bytes" if isinstance(one, (bytes, memoryview)) else repr(one) for one in arguments
+            ]
             shown = f"{len(answer)} bytes" if isinstance(answer, bytes) else repr(answer)
             print(f"  {name}({', '.join(given)}) -> {shown}")
             return answer
