@@ -1,6 +1,7 @@
 """Which convolutions and matrix products of a file run in INT8: read from the kernels that a builder made of them.
 
-Nodes get names of ours first, so that a file's own names cannot stand for other nodes.
+Nodes and weights get names of ours first, so that a file's own names cannot stand for other nodes: TensorRT 8.6 joins the
+names of both in the name of a kernel.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class HeavyLayer:
 
 
 def heavy_layers(data: bytes, build: Build) -> dict[str, list]:
-    """ "layers": a dict for each layer of `WEIGHTED`; "why": what a placement's rules say, where it keeps a layer in float; "refusals": of
-    TensorRT's parsers; with one of them nothing is built.
+    """ "layers": a dict for each layer of `WEIGHTED`; "why": what a placement's rules say, where it keeps a layer in float;
+    "refusals": of TensorRT's parsers; with one of them nothing is built.
 
     build: makes an engine that lists its kernels.
     """
@@ -48,12 +49,7 @@ def heavy_layers(data: bytes, build: Build) -> dict[str, list]:
     why = [f"{one.node}: {one.cause} {one.next_step}" for one in explain_placement(proto) if one.kind in _IN_FLOAT]
     if refusals:
         return {"layers": [], "why": [], "refusals": refusals[:20]}
-    number = 0
-    for place, node in enumerate(proto.graph.node):
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            node.name = f"pair{place}"
-        else:
-            node.name, number = f"node{number}", number + 1
+    _rename(proto.graph)
     with build(proto.SerializeToString()) as engine:
         kernels = engine.layers()
     layers = [
@@ -68,6 +64,22 @@ def heavy_layers(data: bytes, build: Build) -> dict[str, list]:
         if node.op_type in WEIGHTED
     ]
     return {"layers": [asdict(layer) for layer in layers], "why": why[:20], "refusals": refusals[:20]}
+
+
+def _rename(network: onnx.GraphProto) -> None:
+    """ "node0", "node1", ... without the pairs, which are no nodes of the network; "grader_weight0", ... for what is stored."""
+    weights = {tensor.name: f"grader_weight{number}" for number, tensor in enumerate(network.initializer)}
+    for tensor in network.initializer:
+        tensor.name = weights[tensor.name]
+    for value in (*network.input, *network.output, *network.value_info):
+        value.name = weights.get(value.name, value.name)
+    number = 0
+    for place, node in enumerate(network.node):
+        node.input[:] = [weights.get(name, name) for name in node.input]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.name = f"pair{place}"
+        else:
+            node.name, number = f"node{number}", number + 1
 
 
 def _reads_int8(kernels: tuple[Layer, ...], index: int) -> bool:

@@ -58,7 +58,7 @@ class BuildScript(Measure):
             answer = _call(at, box, pairs, images, batches)
         asked = _asked(answer)
         if fault := _no_plan(answer, asked, pairs):
-            rows.append((0.4, fault))
+            rows.append((0.4, f"{fault} {_no_flags(asked) if asked else ''}".strip()))
         else:
             rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, _other_profile(asked.get("profiles"), shapes))]
         with at.step("building from a file that is no model"):

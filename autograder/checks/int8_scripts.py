@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ SEES = ("autograder/artifacts/int8_inside.py", "autograder/artifacts/int8_watch.
 ALGORITHMS = {"EntropyCalibration2": "entropy", "EntropyCalibration": "entropy", "MinMaxCalibration": "min-max"}
 MOST_OFF = 1.25
 """How many times off a scale may be when all images came: who fills up the last batch with some of them again shifts it by
-a few percent, and TensorRT's own histograms are others than ours.
+a few percent. Of TensorRT's own scales it is the median that may be: its histograms are others than ours, and on the
+ResNet-50 most of its entropy scales, but not all, lie within 0.8 to 1.2 times ours (tests/quantize/test_resnet50.py).
 """
 
 
@@ -146,7 +148,7 @@ class Calibration:
     def off(self, cache: bytes = b"") -> float:
         """How far the scales are from those of the judge's images, by the same method: 1 is none, 2 twice or half.
 
-        cache: with scales of TensorRT's own; ours, of what came, if left out.
+        cache: with scales of TensorRT's own, of which the median counts; ours, of what came, if left out: of them the worst.
         """
         expected = parse_cache(self._scales([self.images[: self.whole]]).decode()).scales
         try:
@@ -156,7 +158,8 @@ class Calibration:
         both = [(found[name], scale) for name, scale in expected.items() if name in found]
         if 2 * len(both) < len(expected):
             return float("inf")
-        return max(max(a / b, b / a) if min(a, b) > 0 else float("inf") for a, b in both)
+        ratios = [max(a / b, b / a) if min(a, b) > 0 else float("inf") for a, b in both]
+        return statistics.median(ratios) if cache and cache != self.cache else max(ratios)
 
     def _scales(self, arrays: Sequence[np.ndarray]) -> bytes:
         if len({array.tobytes() for array in arrays}) == 1:  # the same one again and again changes no scale

@@ -73,7 +73,7 @@ CASES = (
         "NotImplementedError",
     ),
     Case("no-function", "import tensorrt\n", 0, "has no build"),
-    Case("no-int8", without("BuilderFlag.INT8"), 0.6, "INT8 mode needs to be enabled"),
+    Case("no-int8", without("BuilderFlag.INT8"), 0.6, "without the flag INT8"),
     Case("no-fp16", without("BuilderFlag.FP16"), 2.55, "without the flag FP16"),
     Case(
         "profile-of-its-own",

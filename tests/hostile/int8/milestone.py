@@ -66,6 +66,7 @@ def milestone(*ids: str, **changes) -> Milestone:
             "artifacts": tuple(artifact for artifact in artifacts if artifact.path in paths),
             "checks": tuple(checks),
             "memory_gb": 4.0,
+            "limits_s": {"build": 120.0, "run": 40.0, "all": 300.0},  # an endless script ends the test, not the day
             **changes,
         },
     )
