@@ -81,7 +81,7 @@ def _with_calibrator(
     try:
         answer = _call(at, box, plain, images, batches, batch, calibration)
     except Rejected as error:
-        return [(0.5, f"With a calibrator: {error.what} {error.cause}")]
+        return [(0.5, f"With a calibrator: {error.what} {error.cause} {error.next_step}")]
     asked = _asked(answer)
     if fault := _no_plan(answer, asked, plain):
         return [(0.5, fault)]

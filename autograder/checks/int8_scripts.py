@@ -103,7 +103,7 @@ class Calibration:
             raise Rejected(
                 "The calibrator's batches have another shape.",
                 f"A batch is float32 {list(wanted)}; {len(arrays)} came, such as {_shown(arrays)}.",
-                "Hand over whole batches of float32, as many images as get_batch_size says.",
+                "TensorRT reads batches of the shape that set_calibration_profile got: as many images as get_batch_size says.",
             )
         self.algorithm = str(head.get("algorithm"))[:40]
         if self.algorithm not in ALGORITHMS:

@@ -84,7 +84,8 @@ INT8 = Milestone(
             hints=(
                 "Which settings of a builder config does INT8 need, and which the layers that stay in float?",
                 "The calibrator reads batches of its own size: it has a profile of its own. Where is it set?",
-                "parse_from_file gives False and build_serialized_network None when they fail: raise an error then.",
+                "Besides a plan, four things are asked for: the flags INT8 and FP16, a profile of `batches`, a calibration "
+                "profile of get_batch_size, and an error when parse_from_file gives False or build_serialized_network None.",
             ),
         ),
         Check(
