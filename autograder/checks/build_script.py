@@ -62,9 +62,11 @@ class BuildScript(Measure):
         else:
             rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, _other_profile(asked.get("profiles"), shapes))]
         with at.step("building from a file that is no model"):
-            rows.append((0.1, _silent(_call(at, box, NO_MODEL, images, batches))))
+            silent = _silent(_call(at, box, NO_MODEL, images, batches))
         with at.step("building without pairs, with a calibrator"):
             rows += _with_calibrator(at, box, plain, images, batches, batch)
+        built = any(not fault for _, fault in rows)  # an error counts for nothing where there is never a plan
+        rows.append((0.1, silent if built else "Nothing was built."))
         good = [part for part, fault in rows if not fault]
         measured = (
             f"{len(good)} of {len(rows)} requirements met, for batch {batches[0]} to {batches[2]}, usually {usual}"

@@ -14,6 +14,9 @@ from autograder.milestones.declare import Check, Milestone
 
 MODEL, CALIBRATOR, BUILD = "artifacts/resnet50_int8.onnx", "m2a/calibrator.py", "m2a/build_engine.py"
 
+# docs/results/m2a_accuracy.json, 1 024 images, calibrated with 64: entropy loses 0.0 points of accuracy and min-max 0.7; among
+# 200 draws of 512 the loss has a standard deviation of 0.3 points, which is what the dead band is for, and PyTorch's class
+# comes at least 97.5 % of the time. The logits are 8 to 12 % off.
 DROP = Ramp(zero=0.03, full=0.01, dead_band=0.005)
 AGREEMENT = Ramp(zero=0.85, full=0.95, dead_band=0.01)
 ERROR = Ramp(zero=0.6, full=0.2)
