@@ -55,7 +55,9 @@ class Kernels:
 
 def kernel(row: dict, names: dict[str, str]) -> Layer:
     words = "".join(names.get(part, part) for part in re.split(r"( \+ |PWN\(|\)$|, )", row["name"]))
-    inputs, outputs = (tuple(TensorInfo(n, dtype, None, f) for n, dtype, f in row[side]) for side in ("inputs", "outputs"))
+    inputs, outputs = (
+        tuple(TensorInfo(n, dtype, None, f) for n, dtype, f in row[side]) for side in ("inputs", "outputs")
+    )
     return Layer(words, row["kind"], inputs, outputs, inspector._nodes_in_name(words), row["tactic"], row["precision"])
 
 

@@ -63,7 +63,16 @@ def main() -> int:
         record = {"made": made, "machine": bench.machine(), "command": ["python", "-m", "tools.gpu.grade_m2a"]}
         atomic_write(args.out / "solution.json", json.dumps(record, indent=1).encode())
         options = ["--lane", args.lane] if args.lane else []
-        options += ["--workdir", folder, "--mode", args.mode, "--who", args.who, "--json", str(args.out / "report.json")]
+        options += [
+            "--workdir",
+            folder,
+            "--mode",
+            args.mode,
+            "--who",
+            args.who,
+            "--json",
+            str(args.out / "report.json"),
+        ]
         status = measure.main([INT8.id, *options])
     report = Report.from_json((args.out / "report.json").read_text())
     return status or int(report.points + report.open_points < INT8.points)
