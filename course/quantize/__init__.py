@@ -9,7 +9,7 @@ parses_on("resnet50_int8.onnx")                      # what 8.6, 10, 11 and RTX 
 from course.quantize.arithmetic import Noise, Parameters, Range, dequantize, fake_quantize, parameters, sqnr_db
 from course.quantize.calibration import Calibration, Fingerprint, Histograms, calibrate, collect, fingerprint, scales
 from course.quantize.calibrators import METHODS, entropy, entropy_onnxruntime, method, min_max, mse, percentile
-from course.quantize.compare import PrecisionRow, precision_table
+from course.quantize.compare import Difference, PrecisionRow, paired, precision_table
 from course.quantize.explain import KINDS, Finding, explain_placement
 from course.quantize.histograms import Histogram, histogram
 from course.quantize.layers import LayerNoise, layer_noise
@@ -26,6 +26,7 @@ __all__ = [
     "PLACEMENTS",
     "Cache",
     "Calibration",
+    "Difference",
     "Finding",
     "Fingerprint",
     "Histogram",
@@ -55,6 +56,7 @@ __all__ = [
     "min_max",
     "min_max_calibrator",
     "mse",
+    "paired",
     "parameters",
     "parses_on",
     "percentile",
