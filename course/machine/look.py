@@ -6,8 +6,10 @@ limit. What comes back is plain data: `Facts` goes to JSON and back, and tests f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -23,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from course.errors import CourseError
+from course.files import atomic_write
 from course.paths import ASSETS, cache_dir
 
 IMPORT_SECONDS = 120  # the first import of PyTorch from a slow disk takes tens of seconds
@@ -147,22 +151,35 @@ os._exit(0)  # a driver library that crashes while it is unloaded must not spoil
 
 
 @functools.cache
-def _installed() -> dict[str, str]:
-    """Every installed distribution's name and version. Reading their metadata takes a while, so it is done once."""
-    found = ((d.metadata["Name"], d.version) for d in importlib.metadata.distributions())
-    return {name: version for name, version in found if name}
+def _dists() -> tuple[importlib.metadata.Distribution, ...]:
+    """Every installed distribution. Reading their metadata takes a while, so it is done once."""
+    return tuple(dist for dist in importlib.metadata.distributions() if dist.metadata["Name"])
 
 
 def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Module:
-    """Import `name` in a process of its own and run `code` there."""
+    """Import `name` in a process of its own and run `code` there.
+
+    A module that answered once is not imported again while its files, Python, the driver and the variables that decide
+    which libraries load are as they were: PyTorch alone takes 4 s of CPU time. One that failed is always asked again.
+    """
     pattern = re.compile(PACKAGES.get(name, re.escape(name)), re.IGNORECASE)
-    packages = {found: version for found, version in _installed().items() if pattern.fullmatch(found)}
+    packages = {
+        found: version for found, version in ((d.name, d.version) for d in _dists()) if pattern.fullmatch(found)
+    }
     try:
-        present = importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # the package around a dotted name is not there, or is broken
-        present = False
-    if not present:
+        spec = None
+    if spec is None:
         return Module(packages)
+    kept = cache_dir() / "doctor" / f"{name}.json"
+    state = _state(spec.origin, packages, code)
+    try:
+        known = json.loads(kept.read_text())
+        if known.pop("state") == state:
+            return Module(packages, True, **known)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        pass  # never asked, or written by another version
     command = [sys.executable, "-c", _ASK, name, code]
     try:
         done = subprocess.run(
@@ -174,7 +191,38 @@ def ask_module(name: str, code: str = "", seconds: float = IMPORT_SECONDS) -> Mo
         return Module(packages, True, error=f"the import crashed with {signal.Signals(-done.returncode).name}")
     lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
     last = lines[-1] if lines else f"Python ended with status {done.returncode} and no message"
-    return Module(packages, True, error=last) if done.returncode else Module(packages, True, **json.loads(last))
+    if done.returncode:
+        return Module(packages, True, error=last)
+    with contextlib.suppress(CourseError):  # a full disk must not silence the doctor
+        atomic_write(kept, json.dumps({"state": state, **json.loads(last)}).encode())
+    return Module(packages, True, **json.loads(last))
+
+
+def _state(file: str | None, packages: Mapping[str, str], code: str) -> str:
+    """What decides the answer of an import: a hash."""
+    records = [f"{dist.name} {dist.version} {_written(dist)}" for dist in _dists() if dist.name in packages]
+    driver = Path("/proc/driver/nvidia/version")
+    names = ("LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "CUDA_HOME")
+    written = os.stat(file).st_mtime_ns if file and os.path.isfile(file) else 0
+    parts = [
+        sys.version,
+        sys.prefix,
+        code,
+        f"{file} {written}",
+        *sorted(records),
+        *(os.environ.get(name, "") for name in names),
+    ]
+    parts += [driver.read_text() if driver.exists() else "", str(sorted(glob.glob("/dev/nvidia*")))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _written(dist: importlib.metadata.Distribution) -> int:
+    """When pip wrote it, in ns: its list of files is written last."""
+    record = dist.locate_file(f"{dist.name.replace('-', '_')}-{dist.version}.dist-info/RECORD")
+    try:
+        return os.stat(record).st_mtime_ns
+    except OSError:
+        return 0
 
 
 _ASK_DRIVER = """
@@ -276,7 +324,7 @@ def _run(command: list[str], seconds: float) -> Tool:
 
 def look(seen: Callable[[str], None] = lambda name: None) -> Facts:
     """Ask everything, several questions at a time. `seen` is called with the name of each answered question."""
-    _installed.cache_clear()
+    _dists.cache_clear()
     asks: dict[str, Callable[[], object]] = {"driver": ask_driver}
     asks |= {name: lambda name=name, code=code: ask_module(name, code) for name, code in MODULES.items()}
     asks |= {name: lambda place=place: ask_tool(*place) for name, place in tool_places().items()}

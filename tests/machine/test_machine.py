@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import re
@@ -257,6 +258,12 @@ def test_facts_survive_json():
         assert Facts.from_json(facts.to_json()) == facts
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What the doctor remembers of these tests is no user's business."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 BROKEN = {
     "truncated": ("from . import native", r"file too short|invalid ELF header"),
     "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV"),
@@ -290,6 +297,34 @@ def test_library_that_prints_and_crashes_at_exit_still_answers(tmp_path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     module = look.ask_module("noisylib", "extra['answer'] = 42")
     assert (module.version, module.error, dict(module.extra)) == ("1.2", None, {"answer": 42})
+
+
+def test_a_module_that_answered_is_imported_again_only_when_something_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    count, library = tmp_path / "imports", tmp_path / "countedlib.py"
+
+    def write(version: str, more: str = "") -> None:
+        library.write_text(f"open({str(count)!r}, 'a').write('x'); __version__ = {version!r}\n{more}")
+        importlib.invalidate_caches()
+
+    def ask(code: str = "") -> tuple:
+        found = look.ask_module("countedlib", code)
+        return found.version, found.error, len(count.read_text())
+
+    write("1.0")
+    assert ask() == ask() == ("1.0", None, 1)
+    assert ask("extra['a'] = 1") == ("1.0", None, 2), "another question"
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/somewhere")
+    assert ask("extra['a'] = 1") == ("1.0", None, 3), "other libraries may load"
+    write("1.1", "raise OSError('broken')")
+    assert ask()[1:] == ("OSError: broken", 4) and ask()[1:] == ("OSError: broken", 5), (
+        "a failure is always asked again"
+    )
+    write("1.2")
+    (tmp_path / "cache" / "doctor" / "countedlib.json").write_text("{}")
+    assert ask() == ("1.2", None, 6)
 
 
 def test_tool_that_hangs_fails_or_is_not_there(tmp_path):

@@ -1,0 +1,124 @@
+// kernel<<<grid, block>>>(arguments), __shared__ and __device__ variables, extern "C" functions: what rewrite.py writes
+// in their place.
+#pragma once
+#define CUCPU_PLAIN __attribute__((no_sanitize("thread")))
+
+namespace cucpu {
+// The address of a kernel, to know its cudaFuncSetAttribute again.
+template <class... P> const void* address(void (*kernel)(P...)) { return reinterpret_cast<const void*>(kernel); }
+
+// A literal 0 among the arguments: an integer or a null pointer, as the parameter says.
+struct Zero {
+    template <class T, class = std::enable_if_t<std::is_pointer<T>::value || std::is_arithmetic<T>::value>>
+    operator T() const
+    { return T(0); }
+};
+
+class Launch {
+public:
+    Launch(const char* kernel, const char* file, int line, const void* function, dim3 grid, dim3 block,
+           size_t sharedBytes = 0, cudaStream_t stream = nullptr)
+        : spec{kernel, file, line, grid, block, sharedBytes, stream, function} {}
+    template <class Kernel, class... Arguments>
+    // copied, as by <<<>>>
+    __attribute__((noinline, no_sanitize("thread"))) void operator()(Kernel kernel, Arguments... arguments)
+    {
+        auto run = [&]() CUCPU_PLAIN { kernel(arguments...); };
+        launch(spec, [](void* context) CUCPU_PLAIN { (*static_cast<decltype(run)*>(context))(); }, &run);
+    }
+private:
+    LaunchSpec spec;
+};
+
+// One variable for each declaration (and each instance of a template).
+template <class T, int Id>
+__attribute__((noinline, no_sanitize("thread"))) T& shared(const char* name, const char* file, int line)
+{
+    static SharedVariable variable(sizeof(T), alignof(T), name, file, line);
+    return *static_cast<T*>(variable.address());
+}
+template <class T> CUCPU_PLAIN T& variable(const T& initial, const char* name, bool constant)
+{
+    return *static_cast<T*>(deviceVariable(&initial, sizeof(T), name, constant));
+}
+
+// The type of a launcher's parameter as a word: what it points to, or what it is.
+template <class T> std::string scalar()
+{
+    if (std::is_same<T, void>::value) return "void";
+    if (std::is_same<T, bool>::value) return "bool";
+    if (std::is_same<T, float>::value) return "float32";
+    if (std::is_same<T, double>::value) return "float64";
+    if (std::is_same<T, __half>::value) return "float16";
+    if (std::is_same<T, __nv_bfloat16>::value) return "bfloat16";
+    return "";
+}
+template <class T> std::string typeName()
+{
+    using Plain = std::remove_cv_t<T>;
+    if constexpr (std::is_same<Plain, cudaStream_t>::value) return "stream";
+    else if constexpr (std::is_pointer<Plain>::value) {
+        using Pointee = std::remove_pointer_t<Plain>;
+        return typeName<Pointee>() + (std::is_const<Pointee>::value ? " const*" : "*");
+    } else if constexpr (std::is_integral<Plain>::value && !std::is_same<Plain, bool>::value)
+        return (std::is_signed<Plain>::value ? "int" : "uint") + std::to_string(8 * sizeof(Plain));
+    else if constexpr (std::is_enum<Plain>::value) return "int" + std::to_string(8 * sizeof(Plain));
+    else if constexpr (std::is_void<Plain>::value) return "void";
+    else return scalar<Plain>().empty() ? "struct" + std::to_string(sizeof(Plain)) : scalar<Plain>();
+}
+template <class T> T fromSlot(uint64_t slot)
+{
+    T value{};
+    std::memcpy(&value, &slot, sizeof(T) < 8 ? sizeof(T) : 8);
+    return value;
+}
+template <class R, class... P> struct Caller {
+    static std::string types()
+    {
+        std::string list;
+        ((list += (list.empty() ? "" : ",") + typeName<P>()), ...);
+        return list;
+    }
+    template <R (*function)(P...), size_t... I> static int64_t call(const uint64_t* slots, std::index_sequence<I...>)
+    {
+        (void)slots;
+        if constexpr (std::is_void<R>::value) { function(fromSlot<std::decay_t<P>>(slots[I])...); return 0; }
+        else return int64_t(function(fromSlot<std::decay_t<P>>(slots[I])...));
+    }
+    template <R (*function)(P...)> static int64_t unpack(const uint64_t* slots)
+    { return call<function>(slots, std::index_sequence_for<P...>()); }
+    template <R (*function)(P...)> static Export::Call entry() { return &unpack<function>; }
+};
+template <class R, class... P> Caller<R, P...> callerOf(R (*)(P...)) { return {}; }
+} // namespace cucpu
+
+// Typed forms that NVIDIA's header has for nvcc only.
+template <class... A> cudaError_t cudaFuncSetAttribute(void (*kernel)(A...), cudaFuncAttribute attribute, int value)
+{
+    return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
+}
+template <class... A> cudaError_t cudaFuncSetCacheConfig(void (*kernel)(A...), cudaFuncCache config)
+{
+    return cudaFuncSetCacheConfig(reinterpret_cast<const void*>(kernel), config);
+}
+template <class... A> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(A...))
+{
+    return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
+}
+template <class T> cudaError_t cudaMemcpyToSymbol(T& symbol, const void* from, size_t bytes, size_t offset = 0,
+                                                  cudaMemcpyKind kind = cudaMemcpyHostToDevice)
+{
+    return cudaMemcpyToSymbol(static_cast<const void*>(&symbol), from, bytes, offset, kind);
+}
+template <class T> cudaError_t cudaMemcpyToSymbolAsync(T& symbol, const void* from, size_t bytes, size_t offset,
+                                                       cudaMemcpyKind kind, cudaStream_t stream)
+{
+    return cudaMemcpyToSymbolAsync(static_cast<const void*>(&symbol), from, bytes, offset, kind, stream);
+}
+template <class T> cudaError_t cudaMemcpyFromSymbol(void* to, T& symbol, size_t bytes, size_t offset = 0,
+                                                    cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
+{
+    return cudaMemcpyFromSymbol(to, static_cast<const void*>(&symbol), bytes, offset, kind);
+}
+template <class T> cudaError_t cudaGetSymbolAddress(void** pointer, T& symbol)
+{ return cudaGetSymbolAddress(pointer, static_cast<const void*>(&symbol)); }
