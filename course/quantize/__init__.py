@@ -17,7 +17,15 @@ from course.quantize.network import Network
 from course.quantize.placement import PLACEMENTS
 from course.quantize.portable import Refusal, parses_on
 from course.quantize.qdq import Quantized, ptq, quantize, tensors_to_calibrate
-from course.quantize.trt_cache import Cache, cache_from, calibration_from, read_cache, stamp, write_cache
+from course.quantize.trt_cache import (
+    Cache,
+    cache_from,
+    calibration_from,
+    read_cache,
+    recorded_cache,
+    stamp,
+    write_cache,
+)
 from course.quantize.trt_calibrators import entropy_calibrator, min_max_calibrator
 
 __all__ = [
@@ -64,6 +72,7 @@ __all__ = [
     "ptq",
     "quantize",
     "read_cache",
+    "recorded_cache",
     "scales",
     "sqnr_db",
     "stamp",
