@@ -190,9 +190,7 @@ def spread(
         figure = Figure(figsize=(7.2, 1.2 + 0.42 * len(sets)), layout="constrained")
         axis = figure.subplots()
         for row, values in enumerate(sets.values()):
-            axis.plot(
-                values, [row] * len(values), "o", color=PALETTE[1], markersize=9, alpha=0.55, markeredgewidth=0
-            )
+            axis.plot(values, [row] * len(values), "o", color=PALETTE[1], markersize=9, alpha=0.55, markeredgewidth=0)
         axis.axvline(wanted, color=INK, linewidth=1.4, linestyle="--")
         axis.set_yticks(range(len(sets)), list(sets))
         axis.set(ylim=(len(sets) - 0.5, -0.5), xlabel=unit, title=title)
@@ -221,9 +219,7 @@ def intervals(
             colour = PALETTE[1]
             axis.plot([bottom, top], [place, place], color=colour, linewidth=2.4, solid_capstyle="butt")
             axis.plot(value, place, "o", color=colour, markersize=8)
-            axis.text(
-                high + 0.05 * room, place, f"{value:.1f}  ({bottom:.1f} to {top:.1f})", va="center", fontsize=9.5
-            )
+            axis.text(high + 0.05 * room, place, f"{value:.1f}  ({bottom:.1f} to {top:.1f})", va="center", fontsize=9.5)
         if zero:
             axis.axvline(0, color=INK, linewidth=1.2, linestyle="--")
         axis.set_yticks(range(len(rows)), list(rows))

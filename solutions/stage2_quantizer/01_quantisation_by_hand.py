@@ -210,8 +210,7 @@ print(f"logits: {by_tensor.mean():.1f} dB with a scale for each tensor, {by_chan
 # ## 4. Saturation against resolution
 #
 # Weights are known. Activations depend on the image, so their range must be guessed from samples: that is calibration.
-# And the largest value may be a bad guess. Back to our tensor: its largest value is twice the next best thing you will
-# see.
+# The largest value that was seen is one guess. Back to our tensor.
 #
 # **Predict:** the limit is set to 60 % of the largest value. All above saturates. The error becomes
 # - `"larger"`: the largest values carry the most signal

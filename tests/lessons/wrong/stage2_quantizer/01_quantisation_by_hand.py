@@ -65,7 +65,7 @@ def best_limit(counts, width):
     edge = (np.flatnonzero(counts)[-1] + 1) * width
     return min(edge * np.arange(1, 101) / 100, key=lambda limit: limit / 127)
 
-# %% hand-calibrator | Rare values seem to count as much
+# %% hand-calibrator | each bin counts once
 def best_limit(counts, width):
     middles = (np.arange(len(counts)) + 0.5) * width
     edge = (np.flatnonzero(counts)[-1] + 1) * width
@@ -81,6 +81,14 @@ def best_limit(counts, width):
     def error(scale):
         return (counts * (np.clip(np.rint(middles / scale), 0, 127) * scale - middles) ** 2).sum()
     return min(edge * np.arange(1, 201) / 200 / 127, key=error)
+
+# %% hand-calibrator | the number of a bin
+def best_limit(counts, width):
+    middles = np.arange(len(counts)) + 0.5
+    def error(limit):
+        scale = limit / 127
+        return (counts * (np.clip(np.rint(middles / scale), 0, 127) * scale - middles) ** 2).sum()
+    return min((np.flatnonzero(counts)[-1] + 1) * np.arange(1, 201) / 200, key=error)
 
 # %% hand-limits | nothing is clipped
 limits = {name: float(one.largest[0]) for name, one in histograms.tensors.items()}
