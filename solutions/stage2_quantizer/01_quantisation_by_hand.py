@@ -343,4 +343,4 @@ plot.intervals({name: (one.mean, one.low, one.high) for name, one in gains.items
 # - A limit below the largest value trades saturation for resolution. A calibrator finds it from counts.
 # - The noise of the answers, paired image by image, tells calibrators apart long before top-1 does.
 #
-# **Next:** lesson [03](03_when_int8_disappoints.ipynb): good scales, and an engine that is slower than FP16.
+# **Next:** lesson [02](02_ptq_on_tensorrt.ipynb) brings such scales into an engine.

@@ -88,7 +88,7 @@ def report(name, histograms, method):
 print(f"float: right {100 * (exact.argmax(1) == labels).mean():.1f} % of {len(labels)}")
 of_photographs = counted(preprocess.classifier(photographs, SIZE))
 of_line = counted(preprocess.classifier(line[:64], SIZE))
-for method in ("entropy", "min-max"):
+for method in ("min-max", "entropy"):
     wrong_domain = report("64 photographs", of_photographs, method)
     right_domain = report("64 surfaces", of_line, method)
 
@@ -230,13 +230,13 @@ step = paired(large[0], np.mean(medium, 0))
 choice(guess, "gets better" if step.low > 0 else "gets worse" if step.high < 0 else "stays",
        f"The difference is {step} dB. An outlier never leaves a maximum again; in a histogram it stays one of many.")
 plot.spread({name: [one.mean() for one in several] for name, several in found.items()},
-            right_domain.mean(), "SQNR of the answers, one dot for each set (line: min-max, 64 images of section 1)",
+            right_domain.mean(), "SQNR of the answers, one dot for each set (line: entropy, section 1)",
             "dB (right is better)")
 
 # %% [markdown]
-# With 8 images chance decides which values are seen. From 64 on the dots of entropy lie together here. NVIDIA's guides
-# speak of about 500 images for classifiers trained on ImageNet: take what costs you nothing, and look at the spread
-# between sets to know whether it is enough.
+# With 8 images chance decides which values are seen, and with 64 it still has a say. TensorRT's Developer Guide found
+# about 500 images enough for classifiers of ImageNet. Calibrate with several sets of one size: if their dots lie
+# together, the size is enough.
 #
 # ## 4. Which ones?
 #
@@ -288,7 +288,7 @@ plot.intervals({kind: (one.mean, one.low, one.high) for kind, one in rows.items(
 # | --- | --- |
 # | images of another domain only | do not use entropy or squared error with them; min-max fails more gently here |
 # | images from the line, one kind after the other | the same number of each kind, some hundred in all |
-# | one kind that needs quite other ranges | a set and an engine for each kind, if the kind is known beforehand |
+# | one kind that needs quite other ranges | a set and an engine for each kind, if the kind is known beforehand; measure that it pays |
 # | a script of its own for calibration | call the application's preparation from it |
 # | an engine in production | log the share that saturates; calibrate again when it grows |
 #
