@@ -1,4 +1,4 @@
-"""An inspection network for the surfaces of `course.data.surfaces`: the shipped ResNet-50 up to its second stage, and a
+"""An inspection network for the surfaces of `course.data.surfaces`: the first stage of the shipped ResNet-50, and a
 head that is fitted here, on a CPU, in seconds.
 
 A backbone that was trained on photographs, cut off where it knows edges and textures but no objects yet, with a small
@@ -21,7 +21,7 @@ SIZE = 96
 FIRST_SEED = 1_000_000
 """Seeds of the surfaces that the head is fitted to begin here: take smaller ones to calibrate and to test."""
 IMAGES = 800
-DECAY = 0.01  # of the head's weights: 1 024 features would fit 800 images by heart
+DECAY = 0.01  # of the head's weights: 512 features would fit 800 images by heart
 STEPS = 100
 
 
@@ -39,7 +39,7 @@ class Inspector(nn.Module):
         self.classes = surfaces.CLASSES
 
     def features(self, image: Tensor) -> Tensor:
-        """float32 [N, 1024]."""
+        """float32 [N, 512]: the mean of each of the 256 channels, then the maximum of each."""
         found = self.backbone(image)
         return torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1)
 
