@@ -246,6 +246,7 @@ def pictures(rows: Mapping[str, np.ndarray], title: str) -> Figure:
             for axis in line:
                 axis.set(xticks=[], yticks=[])
                 axis.grid(False)
+                axis.spines[:].set_visible(False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     return figure
 

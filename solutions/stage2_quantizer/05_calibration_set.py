@@ -229,8 +229,8 @@ step = paired(large[0], np.mean(medium, 0))
 choice(guess, "gets better" if step.low > 0 else "gets worse" if step.high < 0 else "stays",
        f"The difference is {step} dB. An outlier never leaves a maximum again; in a histogram it stays one of many.")
 plot.spread({name: [one.mean() for one in several] for name, several in found.items()},
-            right_domain.mean(), "SQNR of the answers, one dot for each set (line: entropy, section 1)",
-            "dB (right is better)")
+            right_domain.mean(), "One dot for each set (line: entropy, section 1)",
+            "SQNR of the answers in dB (right is better)")
 
 # %% [markdown]
 # Entropy needs counts: with 8 images chance decides what it gets, and with 64 it still has a say. Min-max does best with
@@ -282,6 +282,9 @@ plot.intervals({kind: (one.mean, one.low, one.high) for kind, one in rows.items(
                "dB gained over the first 64 of the day", "Your set, by material", "as good as the first 64")
 
 # %% [markdown]
+# Fabric, which the first 64 showed, loses nothing by sharing the set with others. Where it does lose, one scale cannot
+# serve both kinds.
+#
 # ## Decide
 #
 # | you have | do |
