@@ -205,7 +205,7 @@ print(f"logits: {by_tensor.mean():.1f} dB with a scale for each tensor, {by_chan
       f"for each channel\n{len(test)} images, difference and its 95 % interval: {paired(by_channel, by_tensor)} dB")
 
 # %% [markdown]
-# Two bits, for a few kilobytes of scales. Use them always.
+# Two bits, for 0.1 MB of scales. Use them always.
 #
 # ## 4. Saturation against resolution
 #
