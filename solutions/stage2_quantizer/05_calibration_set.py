@@ -125,9 +125,9 @@ entropy = scales(of_photographs, "entropy")
 limits = {name: entropy.amax(name) for name in inner}
 today = saturated(path, limits, test[:64])
 then = saturated(path, limits, preprocess.classifier(photographs, SIZE))
+print(f"{'beyond the limit:':45} photographs    surfaces")
 for name in inner:
-    print(f"{name.removeprefix('/backbone'):55} {100 * then[name]:8.4f} % of photographs', "
-          f"{100 * today[name]:8.4f} % of surfaces' values")
+    print(f"{name.removeprefix('/backbone.4'):48} {100 * then[name]:9.4f} % {100 * today[name]:9.4f} %")
 worst = max(inner, key=lambda name: today[name] - then[name])
 more = today[worst] > 2 * then[worst]
 choice(guess, "stays" if wrong_domain.mean() > right_domain.mean() - 0.5 else
