@@ -125,17 +125,17 @@ entropy = scales(of_photographs, "entropy")
 limits = {name: entropy.amax(name) for name in inner}
 today = saturated(path, limits, test[:64])
 then = saturated(path, limits, preprocess.classifier(photographs, SIZE))
-print(f"{'beyond the limit:':45} photographs    surfaces")
+print(f"{'beyond the limit:':62} photographs    surfaces")
 for name in inner:
-    print(f"{name.removeprefix('/backbone.4'):48} {100 * then[name]:9.4f} % {100 * today[name]:9.4f} %")
+    print(f"{name.removeprefix('/backbone/'):62} {100 * then[name]:9.4f} % {100 * today[name]:9.4f} %")
 worst = max(inner, key=lambda name: today[name] - then[name])
 more = today[worst] > 2 * then[worst]
 choice(guess, "stays" if wrong_domain.mean() > right_domain.mean() - 0.5 else
        "falls, too narrow" if more else "falls, too wide",
-       f"At {worst.removeprefix('/backbone')}, {100 * today[worst]:.2g} % of the surfaces' values are beyond the limit, "
+       f"At {worst.removeprefix('/backbone/')}, {100 * today[worst]:.2g} % of the surfaces' values are beyond the limit, "
        f"{100 * then[worst]:.2g} % of the photographs'.")
 plot.overlay({"photographs": of_photographs[worst], "surfaces": of_line[worst]}, limits[worst],
-             worst.removeprefix("/backbone"))
+             worst.removeprefix("/backbone/"))
 
 # %% [markdown]
 # A 32-pixel photograph enlarged to 96 is smooth; a machined surface is full of edges, and edges are what the first
