@@ -8,7 +8,7 @@
 # **Afterwards you can** say what a calibration set must contain and how large it must be, tell saturation from lost
 # resolution, watch for it in production, and feed a calibrator exactly what the network sees in use.
 #
-# **Time:** 35 minutes. The cells together run for about half a minute on a CPU.
+# **Time:** 35 minutes. The cells together took two minutes on two CPU cores that others used too.
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |
