@@ -66,6 +66,16 @@ def surface(seed: int, size: int = 224, defect: str | None = "any", material: st
     return Surface(image, int(label), mask)
 
 
+def production_log() -> tuple[dict, ...]:
+    """What a camera photographed in one day, in order: 200 × fabric, 60 × brushed metal, 60 × rolled steel.
+
+    Each entry is {"seed": int, "material": str}: the arguments of `surface` for that photograph.
+    """
+    order = (("fabric", 200), ("brushed metal", 60), ("rolled steel", 60))
+    materials = [material for material, count in order for _ in range(count)]
+    return tuple({"seed": 420_000 + at, "material": material} for at, material in enumerate(materials))
+
+
 # Textures: int32 [S, S], about 0 to 255.
 
 

@@ -9,7 +9,7 @@ parses_on("resnet50_int8.onnx")                      # what 8.6, 10, 11 and RTX 
 from course.quantize.arithmetic import Noise, Parameters, Range, dequantize, fake_quantize, parameters, sqnr_db
 from course.quantize.calibration import Calibration, Fingerprint, Histograms, calibrate, collect, fingerprint, scales
 from course.quantize.calibrators import METHODS, entropy, entropy_onnxruntime, method, min_max, mse, percentile
-from course.quantize.compare import PrecisionRow, precision_table
+from course.quantize.compare import Difference, PrecisionRow, paired, precision_table
 from course.quantize.explain import KINDS, Finding, explain_placement
 from course.quantize.histograms import Histogram, histogram
 from course.quantize.layers import LayerNoise, layer_noise
@@ -17,7 +17,15 @@ from course.quantize.network import Network
 from course.quantize.placement import PLACEMENTS
 from course.quantize.portable import Refusal, parses_on
 from course.quantize.qdq import Quantized, ptq, quantize, tensors_to_calibrate
-from course.quantize.trt_cache import Cache, cache_from, calibration_from, read_cache, stamp, write_cache
+from course.quantize.trt_cache import (
+    Cache,
+    cache_from,
+    calibration_from,
+    read_cache,
+    recorded_cache,
+    stamp,
+    write_cache,
+)
 from course.quantize.trt_calibrators import entropy_calibrator, min_max_calibrator
 
 __all__ = [
@@ -26,6 +34,7 @@ __all__ = [
     "PLACEMENTS",
     "Cache",
     "Calibration",
+    "Difference",
     "Finding",
     "Fingerprint",
     "Histogram",
@@ -55,6 +64,7 @@ __all__ = [
     "min_max",
     "min_max_calibrator",
     "mse",
+    "paired",
     "parameters",
     "parses_on",
     "percentile",
@@ -62,6 +72,7 @@ __all__ = [
     "ptq",
     "quantize",
     "read_cache",
+    "recorded_cache",
     "scales",
     "sqnr_db",
     "stamp",
