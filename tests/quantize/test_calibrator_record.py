@@ -1,0 +1,43 @@
+"""The tool that holds the stand-in against TensorRT tells what matters from what does not."""
+
+from __future__ import annotations
+
+import copy
+
+from tools.gpu.calibrator_record import compare
+
+ONE = {
+    "cases": {
+        "entropy": {
+            "calls": [
+                {"call": "get_batch_size"},
+                {"call": "read_calibration_cache", "gave": False},
+                {"call": "get_batch", "names": ["image"], "number": 0},
+                {"call": "write_calibration_cache", "header": "TRT-8600-EntropyCalibration2", "type": "memoryview"},
+            ],
+            "plan": True,
+            "scales": {"image": 0.02, "out": 0.1},
+        }
+    }
+}
+
+
+def changed(change) -> list[str]:
+    other = copy.deepcopy(ONE)
+    change(other["cases"]["entropy"])
+    return compare(ONE, other)
+
+
+def test_calls_plans_and_cases_must_be_the_same():
+    assert [line for line in changed(lambda case: None) if not line.startswith("(note)")] == []
+    assert "call 3 differs" in changed(lambda case: case["calls"].pop())[0]
+    assert "call 1 differs" in changed(lambda case: case["calls"][1].update(gave=True))[0]
+    assert "a plan came out: True and False" in changed(lambda case: case.update(plan=False))[0]
+    assert compare(ONE, {"cases": {}}) == ["entropy: only in one of the two"]
+
+
+def test_batch_sizes_and_scales_are_notes():
+    assert changed(lambda case: case["calls"].pop(0))[0].startswith("(note) entropy: get_batch_size")
+    lines = changed(lambda case: case["scales"].update(image=0.03, other=1.0))
+    assert [line.startswith("(note)") for line in lines] == [True, True]
+    assert "1.000 to 1.500 times" in lines[1]
