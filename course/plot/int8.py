@@ -123,6 +123,8 @@ def ladder(trials: Sequence[Trial], title: str = "Times as fast as FP16") -> Fig
         axis.axvline(1, color=INK, linewidth=1.2, linestyle="--")
         axis.set_yticks(range(len(timed)), [one.name for one in timed])
         highest = max((one.ratio[0] for one in timed), default=1)
-        axis.set(xlim=(0, 1.45 * max(1, highest)), xlabel="times as fast as FP16 (dashed), right is faster", title=title)
+        axis.set(
+            xlim=(0, 1.45 * max(1, highest)), xlabel="times as fast as FP16 (dashed), right is faster", title=title
+        )
         axis.invert_yaxis()
     return figure

@@ -134,7 +134,9 @@ def table(trials: Sequence[Trial]) -> str:
         "TensorRT: layers": lambda one: one.layers,
         "Adds outside": lambda one: one.outside,
         "ms": lambda one: one.ms,
-        "x FP16": lambda one: None if one.ratio is None else f"{one.ratio[0]:.2f} ({one.ratio[1]:.2f}-{one.ratio[2]:.2f})",
+        "x FP16": lambda one: (
+            None if one.ratio is None else f"{one.ratio[0]:.2f} ({one.ratio[1]:.2f}-{one.ratio[2]:.2f})"
+        ),
         "": lambda one: one.source,
     }
     kept = {head: value for head, value in columns.items() if any(value(one) not in (None, "") for one in trials)}

@@ -113,9 +113,7 @@ def block(seed: int = 0) -> onnx.ModelProto:
     y = conv("conv2", op("Relu", "relu1", conv("conv1", x)))
     x = op("Relu", "relu2", op("Add", "add", y, x))
     nodes.append(helper.make_node("Conv", [x, "conv0.w"], ["logits"], "last", pads=[1] * 4, kernel_shape=[3, 3]))
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 16, 6, 6]) for name in ("image", "logits")
-    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 16, 6, 6]) for name in ("image", "logits")]
     made = helper.make_model(
         helper.make_graph(nodes, "block", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 17)]
     )
@@ -193,7 +191,9 @@ def _broken(model: onnx.ModelProto, words: str) -> Wrong:
             "It was the DQ's result, and the DQ is gone.",
             "Let the node that makes the float tensor write the output's name.",
         )
-    return Wrong("ONNX refuses the graph.", words.splitlines()[0][:200], "Call onnx.checker.check_model on your result.")
+    return Wrong(
+        "ONNX refuses the graph.", words.splitlines()[0][:200], "Call onnx.checker.check_model on your result."
+    )
 
 
 def _standing(stripped: Stripped) -> set[str]:
@@ -356,22 +356,13 @@ def add(with_pair: Callable):
     _judge_pair(with_pair, plain, "add", 1, 0.05, {"add[1]"}, "the skip side of an Add that nobody else quantises")
     given = quantize(plain, _scales(plain), "inputs")
     stands = _standing(strip(Network(given)))
-    found = _judge_pair(with_pair, given, "add", 1, 0.023, stands | {"add[1]"}, "a tensor that has a pair already")
-    pairs = [node for node in found.graph.node if node.op_type == QUANTISE and node.input[0] == "relu0_out"]
-    if len(pairs) > 1:
-        raise Wrong(
-            "The skip's tensor now has two pairs.",
-            "conv1 reads it through a pair already; a second one rounds the same values again, in a kernel or a copy of "
-            "its own.",
-            "Look for a QuantizeLinear that reads the tensor; if there is one, let the node read that pair's DQ.",
-            share=0.5,
-        )
+    _judge_pair(with_pair, given, "add", 1, 0.023, stands | {"add[1]"}, "a tensor that has a pair already")
     return "A pair where it was asked for, int8 with zero point 0; one that was there is used again."
 
 
 def _judge_pair(
     with_pair: Callable, given: onnx.ModelProto, name: str, slot: int, scale: float, wanted: set[str], case: str
-) -> onnx.ModelProto:
+) -> None:
     before = given.SerializeToString()
     found = with_pair(given, name, slot, scale)
     _graph_faults(found, given, before, "with_pair")
@@ -409,13 +400,21 @@ def _judge_pair(
             "The scale is what one step of the integers is worth.",
             "Pass `scale` on as np.float32(scale).",
         )
+    tensor = next(node for node in given.graph.node if node.name == name).input[slot]
+    if sum(node.op_type == QUANTISE and node.input[0] == tensor for node in found.graph.node) > 1:
+        raise Wrong(
+            "The skip's tensor now has two pairs.",
+            "conv1 reads it through a pair already; a second one rounds the same values again, in a kernel or a copy of "
+            "its own.",
+            "Look for a QuantizeLinear that reads the tensor; if there is one, let the node read that pair's DQ.",
+            share=0.5,
+        )
     if not np.allclose(_run(found), _run(_with_pair(given, name, slot, scale)), atol=1e-5):
         raise Wrong(
             f"For {case}, the answers are not those of this pair.",
             "Perhaps Q and DQ have different scales, or read another tensor.",
             "Give both nodes the same two constants.",
         )
-    return found
 
 
 @reference("placement-add")
@@ -440,9 +439,7 @@ def _reference_add():
 def best(best: onnx.ModelProto):
     """Built, looked into, and compared with FP16 where there is a time."""
     if not isinstance(best, onnx.ModelProto):
-        raise Wrong(
-            f"`best` is {type(best).__name__}.", "A quantised model was asked for.", "best = without_pairs(…)"
-        )
+        raise Wrong(f"`best` is {type(best).__name__}.", "A quantised model was asked for.", "best = without_pairs(…)")
     try:
         onnx.checker.check_model(best)
     except Exception as error:
@@ -463,8 +460,12 @@ def best(best: onnx.ModelProto):
     through = {index: [slot for slot in (0, 1) if (index, slot) in _places(stripped)] for index in adds}
     both = [net.name(index) for index, slots in through.items() if len(slots) == 2]
     none = [net.name(index) for index, slots in through.items() if not slots]
-    wrong_side = [net.name(index) for index, slots in through.items() if len(slots) == 1 and _free_is_no_conv(net, index, slots)]
-    share = sum(len(slots) == 1 and not _free_is_no_conv(net, index, slots) for index, slots in through.items()) / len(adds)
+    wrong_side = [
+        net.name(index) for index, slots in through.items() if len(slots) == 1 and _free_is_no_conv(net, index, slots)
+    ]
+    share = sum(len(slots) == 1 and not _free_is_no_conv(net, index, slots) for index, slots in through.items()) / len(
+        adds
+    )
     measured = trial.trial("yours", best, PLAIN)
     told = f" {_told(measured)}"
     if both:
