@@ -14,6 +14,7 @@ from course.quantize.explain import KINDS, Finding, explain_placement
 from course.quantize.histograms import Histogram, histogram
 from course.quantize.layers import LayerNoise, layer_noise
 from course.quantize.network import Network
+from course.quantize.pairs import without_pairs
 from course.quantize.placement import PLACEMENTS
 from course.quantize.portable import Refusal, parses_on
 from course.quantize.qdq import Quantized, ptq, quantize, tensors_to_calibrate
@@ -66,5 +67,6 @@ __all__ = [
     "sqnr_db",
     "stamp",
     "tensors_to_calibrate",
+    "without_pairs",
     "write_cache",
 ]

@@ -10,7 +10,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from course.exercises import Wrong, exercise, reference
+from course.exercises.stage2_quantizer._graphs import (
+    alone,
+    block,
+    broken,
+    graph_faults,
+    run,
+    some_scales,
+    standing,
+    unread,
+)
 from course.quantize import Network, calibration_from, quantize, read_cache, trial
+from course.quantize import without_pairs as pairs_off
 from course.quantize.pairs import DEQUANTISE, QUANTISE, Stripped, strip
 from course.quantize.placement import residual_adds
 
@@ -91,157 +102,7 @@ def _wrong_outside(variant: str, found: list, wanted: set[str]) -> Wrong:
     )
 
 
-# ---------------------------------------------------------------- a small graph to try functions on
-
-
-def block(seed: int = 0) -> onnx.ModelProto:
-    """image [N, 16, 6, 6] -> logits [N, 16, 6, 6]: a convolution, a residual block with an Add, a last convolution."""
-    rng = np.random.default_rng(seed)
-    nodes, weights = [], []
-
-    def conv(name: str, x: str) -> str:
-        weights.append(numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) / 12).astype("f4"), f"{name}.w"))
-        attributes = {"pads": [1] * 4, "kernel_shape": [3, 3]}
-        nodes.append(helper.make_node("Conv", [x, f"{name}.w"], [f"{name}_out"], name, **attributes))
-        return f"{name}_out"
-
-    def op(kind: str, name: str, *inputs: str) -> str:
-        nodes.append(helper.make_node(kind, list(inputs), [f"{name}_out"], name))
-        return f"{name}_out"
-
-    x = op("Relu", "relu0", conv("conv0", "image"))
-    y = conv("conv2", op("Relu", "relu1", conv("conv1", x)))
-    x = op("Relu", "relu2", op("Add", "add", y, x))
-    nodes.append(helper.make_node("Conv", [x, "conv0.w"], ["logits"], "last", pads=[1] * 4, kernel_shape=[3, 3]))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 16, 6, 6]) for name in ("image", "logits")]
-    made = helper.make_model(
-        helper.make_graph(nodes, "block", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 17)]
-    )
-    made.ir_version = 8
-    return made
-
-
-def _scales(model: onnx.ModelProto) -> dict[str, float]:
-    """Some scale for each activation, all different."""
-    return {tensor: 0.02 + 0.003 * place for place, tensor in enumerate(Network(model).activations())}
-
-
-def _run(model: onnx.ModelProto) -> np.ndarray:
-    """What the file says, without a runtime's own rewriting."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(7).standard_normal((2, 16, 6, 6)).astype(np.float32)
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
-
-
-def _graph_faults(found: object, given: onnx.ModelProto, before: bytes, name: str) -> None:
-    """What is wrong with a returned model whatever was asked for.
-
-    Raises:
-        Wrong: it is no model, the given one was changed, or ONNX refuses it.
-    """
-    if not isinstance(found, onnx.ModelProto):
-        raise Wrong(
-            f"{name}() returned {type(found).__name__}.", "A model was asked for.", "End with `return model`, the copy."
-        )
-    if found is given or given.SerializeToString() != before:
-        raise Wrong(
-            f"{name}() changes the model that it is given.",
-            "Steps of an experiment must not spoil each other: the next one starts from this model.",
-            "Work on a copy: onnx.ModelProto.FromString(model.SerializeToString()).",
-        )
-    if [value.name for value in found.graph.output] != [value.name for value in given.graph.output]:
-        raise Wrong(
-            f"The graph's outputs are now {', '.join(value.name for value in found.graph.output)}.",
-            "Whoever runs the model asks for its outputs by name.",
-            "Let the node that makes the float tensor write the output's name.",
-        )
-    try:
-        onnx.checker.check_model(found, full_check=True)
-    except Exception as error:
-        raise _broken(found, str(error)) from None
-
-
-def _broken(model: onnx.ModelProto, words: str) -> Wrong:
-    made = {value.name for value in (*model.graph.input, *model.graph.initializer)}
-    everything = made | {tensor for node in model.graph.node for tensor in node.output}
-    for node in model.graph.node:
-        lost = [tensor for tensor in node.input if tensor and tensor not in made]
-        if lost and lost[0] in everything:
-            return Wrong(
-                f"{node.name} reads {lost[0]}, which is made only after it.",
-                "The nodes of an ONNX graph stand in the order in which they can be computed.",
-                "Insert new nodes in front of the node that reads them, not at the end.",
-            )
-        if lost:
-            return Wrong(
-                f"{node.name} reads {lost[0]}, which nothing makes any more.",
-                "The node that made it is gone, but this reader was not turned to the float tensor.",
-                "Rename the inputs of all nodes that stay.",
-            )
-        made.update(node.output)
-    ends = [value.name for value in model.graph.output if value.name not in made]
-    if ends:
-        return Wrong(
-            f"Nothing makes the graph's output {ends[0]!r} any more.",
-            "It was the DQ's result, and the DQ is gone.",
-            "Let the node that makes the float tensor write the output's name.",
-        )
-    return Wrong(
-        "ONNX refuses the graph.", words.splitlines()[0][:200], "Call onnx.checker.check_model on your result."
-    )
-
-
-def _standing(stripped: Stripped) -> set[str]:
-    """The pairs of a model in words: "conv1[0]" is input 0 of conv1, "output logits" an output."""
-    return {f"{stripped.net.name(edge.index)}[{edge.slot}]" for edge in stripped.pairs} | {
-        f"output {name}" for name in stripped.outputs
-    }
-
-
-def _alone(model: onnx.ModelProto) -> list[str]:
-    """Q nodes without a DQ, and DQ nodes without a Q."""
-    read = {tensor for node in model.graph.node for tensor in node.input if node.op_type == DEQUANTISE}
-    made = {tensor for node in model.graph.node if node.op_type == QUANTISE for tensor in node.output}
-    return [
-        node.name
-        for node in model.graph.node
-        if (node.op_type == QUANTISE and node.output[0] not in read)
-        or (node.op_type == DEQUANTISE and node.input[0] not in made)
-    ]
-
-
-def _unread(model: onnx.ModelProto) -> list[str]:
-    """DQ nodes whose result nobody takes."""
-    read = {tensor for node in model.graph.node for tensor in node.input} | {v.name for v in model.graph.output}
-    return [node.name for node in model.graph.node if node.op_type == DEQUANTISE and node.output[0] not in read]
-
-
 # ---------------------------------------------------------------- 2: pairs off
-
-
-def _without_pairs(model: onnx.ModelProto, tensors) -> onnx.ModelProto:
-    """The lesson's own answer."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    graph, ends = model.graph, {value.name for value in model.graph.output}
-    rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == QUANTISE}
-    renamed, gone = {}, set()
-    for node in graph.node:
-        if node.op_type == DEQUANTISE and rounded.get(node.input[0]) in tensors:
-            tensor, result = rounded[node.input[0]], node.output[0]
-            gone |= {node.input[0], result}
-            renamed.update({tensor: result} if result in ends else {result: tensor})
-    kept = [node for node in graph.node if node.output[0] not in gone]
-    for node in kept:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return model
 
 
 @exercise(
@@ -261,8 +122,8 @@ def _without_pairs(model: onnx.ModelProto, tensors) -> onnx.ModelProto:
 def remove(without_pairs: Callable):
     """Tried on a residual block with a pair behind every operator."""
     float_model = block()
-    given = quantize(float_model, _scales(float_model), "outputs")
-    everything = _standing(strip(Network(given)))
+    given = quantize(float_model, some_scales(float_model), "outputs")
+    everything = standing(strip(Network(given)))
     cases = {
         "the pair between a convolution and its ReLU": (["conv1_out"], {"relu1[0]"}),
         "a pair with two readers": (["relu0_out"], {"conv1[0]", "add[1]"}),
@@ -272,21 +133,21 @@ def remove(without_pairs: Callable):
     for case, (tensors, leaves) in cases.items():
         before = given.SerializeToString()
         found = without_pairs(given, list(tensors))
-        _graph_faults(found, given, before, "without_pairs")
-        if alone := _alone(found):
+        graph_faults(found, given, before, "without_pairs")
+        if lonely := alone(found):
             raise Wrong(
-                f"For {case}, {alone[0]} is left without its other half.",
+                f"For {case}, {lonely[0]} is left without its other half.",
                 "A Q alone hands INT8 to whoever reads it; a DQ alone has nothing to read. Both nodes must go.",
                 "Remove the Q and the DQ, and turn DQ's readers to the float tensor.",
             )
-        if unread := _unread(found):
+        if idle := unread(found):
             raise Wrong(
-                f"For {case}, {unread[0]} is still in the file, though nobody reads it.",
+                f"For {case}, {idle[0]} is still in the file, though nobody reads it.",
                 "A node costs its place in the file, and a parser may keep it.",
                 "Drop the Q and the DQ: del graph.node[:], then graph.node.extend(those that stay).",
                 share=0.5,
             )
-        stands = _standing(strip(Network(found)))
+        stands = standing(strip(Network(found)))
         if stands != everything - leaves:
             left, lost = sorted(stands & leaves), sorted(everything - leaves - stands)
             raise Wrong(
@@ -297,7 +158,7 @@ def remove(without_pairs: Callable):
                 else "Only the pairs of these tensors were to go.",
                 f"tensors was {tensors}. Compare with the inputs of the QuantizeLinear nodes.",
             )
-        wanted, got = _run(_without_pairs(given, tensors)), _run(found)
+        wanted, got = run(pairs_off(given, tensors)), run(found)
         if not np.allclose(wanted, got, atol=1e-5):
             raise Wrong(
                 f"For {case}, the answers are off by {np.abs(wanted - got).max():.2g}.",
@@ -309,7 +170,7 @@ def remove(without_pairs: Callable):
 
 @reference("placement-remove")
 def _reference_remove():
-    return _without_pairs
+    return pairs_off
 
 
 # ---------------------------------------------------------------- 3: a pair in
@@ -354,8 +215,8 @@ def add(with_pair: Callable):
     """Tried on a residual block, with and without pairs."""
     plain = block(1)
     _judge_pair(with_pair, plain, "add", 1, 0.05, {"add[1]"}, "the skip side of an Add that nobody else quantises")
-    given = quantize(plain, _scales(plain), "inputs")
-    stands = _standing(strip(Network(given)))
+    given = quantize(plain, some_scales(plain), "inputs")
+    stands = standing(strip(Network(given)))
     _judge_pair(with_pair, given, "add", 1, 0.023, stands | {"add[1]"}, "a tensor that has a pair already")
     return "A pair where it was asked for, int8 with zero point 0; one that was there is used again."
 
@@ -365,15 +226,15 @@ def _judge_pair(
 ) -> None:
     before = given.SerializeToString()
     found = with_pair(given, name, slot, scale)
-    _graph_faults(found, given, before, "with_pair")
-    if alone := _alone(found):
+    graph_faults(found, given, before, "with_pair")
+    if lonely := alone(found):
         raise Wrong(
-            f"For {case}, {alone[0] or 'a node'} is left without its other half.",
+            f"For {case}, {lonely[0] or 'a node'} is left without its other half.",
             "TensorRT reads Q and DQ together: Q rounds to INT8, DQ says what the integers are worth.",
             "Make both nodes.",
         )
     stripped = strip(Network(found))
-    stands = _standing(stripped)
+    stands = standing(stripped)
     if stands != wanted:
         extra, missing = sorted(stands - wanted), sorted(wanted - stands)
         raise Wrong(
@@ -409,7 +270,7 @@ def _judge_pair(
             "Look for a QuantizeLinear that reads the tensor; if there is one, let the node read that pair's DQ.",
             share=0.5,
         )
-    if not np.allclose(_run(found), _run(_with_pair(given, name, slot, scale)), atol=1e-5):
+    if not np.allclose(run(found), run(_with_pair(given, name, slot, scale)), atol=1e-5):
         raise Wrong(
             f"For {case}, the answers are not those of this pair.",
             "Perhaps Q and DQ have different scales, or read another tensor.",
@@ -443,7 +304,7 @@ def best(best: onnx.ModelProto):
     try:
         onnx.checker.check_model(best)
     except Exception as error:
-        raise _broken(best, str(error)) from None
+        raise broken(best, str(error)) from None
     stripped = strip(Network(best))
     net = stripped.net
     convs = [index for index, node in enumerate(net.nodes) if node.op_type == "Conv"]
