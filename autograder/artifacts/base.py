@@ -10,6 +10,15 @@ from typing import ClassVar
 
 from autograder.sandbox.process import Words
 
+HARNESS = (
+    "autograder/__init__.py",
+    "autograder/artifacts/__init__.py",
+    "autograder/sandbox/__init__.py",
+    "autograder/sandbox/messages.py",
+    "autograder/sandbox/serve.py",
+)
+"""What a module inside a box needs to answer the grader, and no more. Add that module itself."""
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -30,9 +39,12 @@ class Artifact(ABC):
 
     path: below the notebook's folder. max_mb: 10^6 bytes, all files together.
 
+    A kind sets:
     built: the notebook makes it, so it is removed before the notebook runs: one that came along might be anybody's. A
         kind that is written by hand says False, and survives the run.
-    inside: our module that opens it in a box. words: what a learner reads about that box.
+    inside: our module that opens or runs it in a box; without one, no check can ask for a box. Its `main` gets the two
+        pipes' numbers, the limits on memory (bytes) and CPU time (s), and the path of the copy; see `script_inside`.
+    words: what a learner reads about that box.
     harness: what that module needs of this project, from its top folder; the box sees this much of it.
     confined: it is a program, so that box must be bubblewrap's.
     """
@@ -40,9 +52,9 @@ class Artifact(ABC):
     path: str
     max_mb: float = 1.0
     built: ClassVar[bool]
-    inside: ClassVar[str]
-    words: ClassVar[Words]
-    harness: ClassVar[tuple[str, ...]]
+    inside: ClassVar[str] = ""
+    words: ClassVar[Words] = Words("file", slow="Make it smaller.", died="Make it again.")
+    harness: ClassVar[tuple[str, ...]] = ()
     confined: ClassVar[bool] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -52,6 +64,8 @@ class Artifact(ABC):
                 f"The artifact {self.path!r} is no plain path.",
                 "Give a path below the notebook's folder, such as artifacts/model.onnx.",
             )
+        if not isinstance(getattr(type(self), "built", None), bool):
+            yield f"{type(self).__name__} does not say whether the notebook makes it.", "Set `built` to True or False."
         if not self.max_mb > 0:
             yield f"The artifact {self.path!r} has max_mb={self.max_mb}.", "It must be above 0."
 

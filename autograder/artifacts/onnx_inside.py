@@ -70,7 +70,7 @@ class State:
 
         profiles = self._profiles(largest, ranges)
         tuning = {"optimization_level": level} if runtime == "tensorrt" else {}
-        threads = 1 if alone and runtime == "onnxruntime" else None
+        threads = 1 if alone else None
         built = engine.build(
             self.data, engine.BuildConfig(precision, profiles, runtime=runtime, threads=threads, **tuning)
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from autograder.artifacts import file
-from autograder.artifacts.base import Artifact, Taken
+from autograder.artifacts.base import HARNESS, Artifact, Taken
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Words
 
@@ -19,14 +19,7 @@ class Script(Artifact):
     max_mb: float = 0.2
     built: ClassVar[bool] = False
     inside: ClassVar[str] = "autograder.artifacts.script_inside"
-    harness: ClassVar[tuple[str, ...]] = (
-        "autograder/__init__.py",
-        "autograder/artifacts/__init__.py",
-        "autograder/artifacts/script_inside.py",
-        "autograder/sandbox/__init__.py",
-        "autograder/sandbox/messages.py",
-        "autograder/sandbox/serve.py",
-    )
+    harness: ClassVar[tuple[str, ...]] = (*HARNESS, "autograder/artifacts/script_inside.py")
     words: ClassVar[Words] = Words(
         "script",
         slow="Look for a loop without an end, and for work that is done again at every call.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from autograder.checks.base import Bench, Outcome, Ramp
-from autograder.checks.engines import Engines, OnnxMeasure, ShapeRange, engine_words, float16_share
+from autograder.checks.engines import EngineMeasure, Engines, ShapeRange, engine_words, float16_share
 from autograder.checks.rules import float16_words
 from autograder.rejected import Rejected
 from autograder.tasks import classifier
@@ -17,7 +17,7 @@ from autograder.tasks.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Accuracy(OnnxMeasure):
+class Accuracy(EngineMeasure):
     """The engine gives the reference's answers on labelled images that nobody saw before.
 
     The worst of the three ramps decides.

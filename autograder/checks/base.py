@@ -148,6 +148,8 @@ class Bench:
             limits: memory_gb, cpu_s of `Box`, over those of the milestone.
         """
         artifact, taken = self.artifacts[path or self.path], self.taken[path or self.path]
+        if not (inside or artifact.inside):
+            raise TypeError(f"{type(artifact).__name__} has no `inside`: no module of ours opens it in a box")
         gpu = self.lane == "gpu"
         options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, **limits}
         box = Box(

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from autograder.checks.base import Bench, Outcome, Problem, Ramp
-from autograder.checks.engines import Engines, OnnxMeasure, ShapeRange, engine_words, float16_share
+from autograder.checks.engines import EngineMeasure, Engines, ShapeRange, engine_words, float16_share
 from autograder.checks.rules import float16_words, size_problems
 from autograder.rejected import Rejected
 from autograder.tasks import detector_answers
@@ -22,7 +22,7 @@ from course.models.suppression import nms
 
 
 @dataclass(frozen=True)
-class Detection(OnnxMeasure):
+class Detection(EngineMeasure):
     """The engine finds what the reference finds, on scenes that nobody saw before. The worst ramp at the worst
     size decides.
 

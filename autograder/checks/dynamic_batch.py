@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from autograder.checks.base import Bench, Outcome, Problem
-from autograder.checks.engines import Engines, OnnxMeasure, ShapeRange
+from autograder.checks.engines import EngineMeasure, Engines, ShapeRange
 from autograder.checks.rules import batch_problems
 from autograder.rejected import Rejected
 from autograder.tasks import classifier
@@ -16,7 +16,7 @@ from autograder.tasks.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class DynamicBatch(OnnxMeasure):
+class DynamicBatch(EngineMeasure):
     """The graph has one float32 input with an open batch dimension, and runs at several batch sizes.
 
     sample: shape of one sample. batches: sizes that are tried; one more is drawn between 2 and `largest`.

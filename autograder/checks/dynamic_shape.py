@@ -10,7 +10,7 @@ import numpy as np
 
 from autograder.checks.base import Bench, Outcome
 from autograder.checks.detection import why_wrong_detector
-from autograder.checks.engines import Engines, OnnxMeasure, ShapeRange
+from autograder.checks.engines import EngineMeasure, Engines, ShapeRange
 from autograder.rejected import Rejected
 from autograder.tasks import detector_answers
 from autograder.tasks.base import Task
@@ -20,7 +20,7 @@ AXES = ("batch size", "channels", "height", "width")
 
 
 @dataclass(frozen=True)
-class DynamicShape(OnnxMeasure):
+class DynamicShape(EngineMeasure):
     """The graph of a detector has one float32 input [batch, 3, height, width], open but for the channels, and
     runs at several shapes.
 

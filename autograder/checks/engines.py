@@ -29,20 +29,25 @@ class ShapeRange:
 
 
 class OnnxMeasure(Measure):
-    """A check that needs an engine. `precision` and `runtime` say which; "auto" is TensorRT on a GPU, else ONNX
-    Runtime.
-    """
+    """A check of an ONNX file. `Engines.of(at).facts` says what is in it."""
 
     judges: ClassVar[type[Artifact]] = Onnx
+
+    def open(self, at: Bench) -> None:
+        Engines.of(at)
+
+
+class EngineMeasure(OnnxMeasure):
+    """A check that needs an engine: `precision` and `runtime` say which ("auto" is TensorRT on a GPU, else ONNX Runtime),
+    `feeds` for which shapes.
+    """
+
     precision: str
     runtime: str
 
     def feeds(self) -> Iterator[ShapeRange]:
         """What it feeds to the engine."""
         yield from ()
-
-    def open(self, at: Bench) -> None:
-        Engines.of(at)
 
 
 class Engines:
@@ -75,7 +80,7 @@ class Engines:
         another, on one thread.
         """
         runtime = self.runtime(runtime)
-        alone = timed and runtime == "onnxruntime"
+        alone = timed and runtime != "tensorrt"
         key = f"{precision}/{runtime}{' alone' if alone else ''}"
         if key not in self.built:
             words = " on one thread, to be timed" if alone else ""
@@ -151,6 +156,8 @@ class Engines:
     def _needs(self, precision: str, runtime: str) -> Iterator[ShapeRange]:
         """What the checks of this file say that use this engine."""
         for path, measure in self.at.measures:
+            if not isinstance(measure, EngineMeasure):
+                continue  # it looks at the file only
             if path == self.path and (measure.precision, self.runtime(measure.runtime)) == (precision, runtime):
                 yield from measure.feeds()
 

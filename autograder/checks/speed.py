@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autograder.checks.base import Bench, Outcome, Problem, Ramp
-from autograder.checks.engines import Engines, OnnxMeasure, ShapeRange, engine_words
+from autograder.checks.engines import EngineMeasure, Engines, ShapeRange, engine_words
 from autograder.checks.rules import batch_problems, size_problems
 from autograder.rejected import Rejected
 from autograder.tasks import detector_answers
@@ -22,7 +22,7 @@ MOST_ANSWERS = 256 << 20
 
 
 @dataclass(frozen=True)
-class Speed(OnnxMeasure):
+class Speed(EngineMeasure):
     """How many times as fast as the reference in PyTorch eager the engine is; the worst batch size decides.
 
     sizes: sides of the square images in px, for a network that takes any; the worst decides. A detector is

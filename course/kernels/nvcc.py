@@ -249,7 +249,9 @@ def _demangled(names: Sequence[str]) -> dict[str, str]:
     """Kernel names as the source has them, without parameters."""
     if not names or not (program := shutil.which("cu++filt") or shutil.which("c++filt")):
         return {name: name for name in names}
-    done = subprocess.run([program], input="\n".join(names), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program], input="\n".join(names), capture_output=True, encoding="utf-8", errors="replace", timeout=60
+    )
     plain = [re.sub(r"\(.*\)$", "", line).removeprefix("void ") for line in done.stdout.splitlines()]
     return dict(zip(names, plain)) if len(plain) == len(names) else {name: name for name in names}
 

@@ -19,7 +19,7 @@ from autograder.checks.accuracy import Accuracy
 from autograder.checks.base import Ramp
 from autograder.checks.detection import Detection
 from autograder.checks.dynamic_shape import DynamicShape
-from autograder.checks.engines import Engines, float16_share
+from autograder.checks.engines import Engines, OnnxMeasure, float16_share
 from autograder.checks.speed import Speed
 from autograder.measuring.measure import measure
 from autograder.milestones import Milestone
@@ -475,3 +475,27 @@ def test_a_long_step_says_that_it_goes_on(monkeypatch):
     count = len(said)
     time.sleep(0.1)
     assert said[:2] == ["waiting", "  still waiting (0 s)"] and len(said) == count
+
+
+def test_a_check_that_needs_no_engine_stands_beside_those_that_do(tmp_path):
+    """A kind of one's own for ONNX files: it looks at the facts, and the others build their engines as before."""
+
+    @dataclasses.dataclass(frozen=True)
+    class FewNodes(OnnxMeasure):
+        most: int
+
+        def wanted(self):
+            return f"at most {self.most} nodes"
+
+        def measure(self, at):
+            count = Engines.of(at).facts["nodes"]
+            return float(count <= self.most), f"{count} nodes", "Too many nodes.", {}
+
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "yolo.onnx").write_bytes(tiny.detector())
+    first = tiny.milestone().checks[0]
+    more = tuple(
+        dataclasses.replace(first, id=f"nodes-{most}", lanes={"cpu": FewNodes(most)}, needs=()) for most in (10_000, 1)
+    )
+    report = measure(tiny.milestone(checks=(first, *more)), tmp_path, lane="cpu")
+    assert [check.points for check in report.checks] == [4, 4, 0], report.text() + report.problem

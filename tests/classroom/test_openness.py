@@ -16,12 +16,9 @@ from autograder.checks.base import Bench, Measure, Outcome, Problem
 from autograder.measuring import measure
 from autograder.milestones import Check, Milestone
 from autograder.sandbox import bwrap
-from autograder.sandbox.process import Words
 from autograder.tasks.base import Task
 from course.errors import CourseError
 from tests.classroom import box
-
-WORDS = Words("collection", slow="Shorten it.", died="Look at it.")
 
 
 @dataclass(frozen=True)
@@ -29,9 +26,6 @@ class Poems(Artifact):
     """A folder of texts, written by hand."""
 
     built: ClassVar[bool] = False
-    inside: ClassVar[str] = "not.needed"
-    words: ClassVar[Words] = WORDS
-    harness: ClassVar[tuple[str, ...]] = ()
 
     def take(self, workdir: Path, to: Path) -> Taken:
         return file.take_folder(workdir, self.path, to, self.max_mb)
@@ -42,9 +36,6 @@ class Numbers(Artifact):
     """A file of numbers, which the notebook writes."""
 
     built: ClassVar[bool] = True
-    inside: ClassVar[str] = "not.needed"
-    words: ClassVar[Words] = WORDS
-    harness: ClassVar[tuple[str, ...]] = ()
 
     def take(self, workdir: Path, to: Path) -> Taken:
         return file.take(workdir, self.path, to, self.max_mb, refuse=lambda name, data: None)
@@ -52,7 +43,7 @@ class Numbers(Artifact):
 
 @dataclass(frozen=True)
 class Lines(Measure):
-    """How many lines the texts have."""
+    """How many lines the texts have. Counting bytes needs no box; what is parsed is parsed in one (`at.box`)."""
 
     wanted_lines: int
     judges: ClassVar[type[Artifact]] = Poems
@@ -66,7 +57,7 @@ class Lines(Measure):
         return f"{self.wanted_lines} lines"
 
     def measure(self, at: Bench) -> Outcome:
-        count = sum(len(path.read_text().splitlines()) for path in sorted(at.taken[at.path].path.rglob("*.txt")))
+        count = sum(path.read_bytes().count(b"\n") for path in sorted(at.taken[at.path].path.rglob("*.txt")))
         return min(1.0, count / self.wanted_lines), f"{count} lines", "Too few lines.", {"lines": count}
 
 
