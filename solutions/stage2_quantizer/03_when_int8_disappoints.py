@@ -165,8 +165,9 @@ print(trial.table(trials))
 # On a CPU the left columns are TensorRT-RTX's, built just now; the right ones were recorded for the very same pairs.
 # Two things to see. The number of RTX's kernels hardly moves: another compiler, other kernels, so **count layers only in
 # the list of the runtime that you deploy on.** What it must compute does move: activations are rounded half as often.
-# And TensorRT gains a fifth, though all 16 additions are still outside: the first convolution, its ReLU and the
-# pooling are one layer now instead of three, and 48 convolutions no longer round twice.
+# And TensorRT gains: from {{docs/results/h200/int8/summary.json: results.b64.Q/DQ default.times_fp16.0 | .2f}} to
+# {{docs/results/h200/int8/summary.json: results.b64.Q/DQ both sides.times_fp16.0 | .2f}} times FP16. Still all 16 additions are outside; but the first
+# convolution, its ReLU and the pooling are one layer now instead of three, and no convolution is rounded twice.
 #
 # ## 4. And without any pair at the additions?
 #
@@ -270,7 +271,7 @@ plot.block({name: trial.recorded_layers(variant) for name, variant in names.item
 # %% [markdown]
 # ## 7. And at batch 1?
 #
-# The default placement lost 5 % against FP16 at batch 64.
+# At batch 64 the default placement reached {{docs/results/h200/int8/summary.json: results.b64.Q/DQ default.times_fp16.0 | .2f}} times the speed of FP16.
 #
 # **Predict:** at batch 1 it loses
 # - `"less"`: with little data there is less memory to move
@@ -287,7 +288,8 @@ for batch in (1, 64, 256):
             ratio, low, high = trial.recorded(batch)[name]["times_fp16"]
             print(f"batch {batch:3}, {name}: {ratio:.2f} times as fast as FP16 ({low:.2f} to {high:.2f}), "
                   f"top-1 {100 * trial.recorded(batch)[name]['top1']:.1f} %")
-choice(guess, "more", "17 more layers are 17 more kernels to start and wait for, in a third of a millisecond.")
+choice(guess, "more", "Each addition on its own is one more kernel to start and to wait for, and all of FP16 takes a third "
+       "of a millisecond.")
 
 # %% [markdown]
 # ## Decide
@@ -295,21 +297,21 @@ choice(guess, "more", "17 more layers are 17 more kernels to start and wait for,
 # | your case | do |
 # | --- | --- |
 # | your tool wrote a pair after every operator | exclude output quantisation, then take the pair off one side of each residual Add |
-# | large batches, convolutions | INT8 with pairs on inputs and skips: 1.4 to 1.6 times FP16 here |
-# | batch 1 | measure first: 1.17 times FP16 here. Is that worth a calibration and an accuracy test? |
+# | large batches, convolutions | INT8 with pairs on inputs and skips: {{docs/results/h200/int8/summary.json: results.b64.Q/DQ good.times_fp16.0 | .2f}} times FP16 at batch 64, {{docs/results/h200/int8/summary.json: results.b256.Q/DQ good.times_fp16.0 | .2f}} at 256 |
+# | batch 1 | measure first: {{docs/results/h200/int8/summary.json: results.b1.Q/DQ good.times_fp16.0 | .2f}} times FP16 here. Is that worth a calibration and an accuracy test? |
 # | few channels, a last layer of 10 outputs | leave it out |
-# | TensorRT 8.6 or 10 and no need to control precisions | a calibrator: it placed nothing, and reached 1.47 |
+# | TensorRT 8.6 or 10 and no need to control precisions | a calibrator: nobody placed anything, and it reached {{docs/results/h200/int8/summary.json: results.b64.INT8 implicit.times_fp16.0 | .2f}} |
 #
-# These ratios are one network on one GPU with TensorRT 8.6.0. The rule is older and newer than that: the Developer
-# Guides of 8.6, 10 and 11 have it under "Q/DQ Layer-Placement Recommendations".
+# These ratios are those of one network on one GPU with TensorRT 8.6.0. The rule is more general: NVIDIA's Developer Guide
+# has it under "Q/DQ Layer-Placement Recommendations".
 #
 # ## Summary
 #
 # - Q is a demand: this tensor must exist in INT8. A pair inside a fusion ends the fusion.
-# - Pairs belong on the inputs of convolutions and products, and on the skip side of a residual Add: neither on both
-#   sides nor on none.
+# - Pairs belong on the inputs of convolutions and products, and on the skip side of a residual Add: on one side, not on
+#   both, not on none.
 # - The layer list of the engine that you deploy says what happened. Look for additions and activations on their own, and
 #   for layers that only round.
 # - One change, one build, one number.
 #
-# **Next:** lesson [04](04_when_int8_is_wrong.ipynb): the engine is fast, and its answers are wrong.
+# **Next:** lesson [05](05_calibration_set.ipynb): the engine is fast, and calibrated with the wrong images.
