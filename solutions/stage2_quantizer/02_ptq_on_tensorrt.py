@@ -97,8 +97,8 @@ class Calibrator(trt.IInt8EntropyCalibrator2):
 check("ptq-calibrator")
 
 # %% [markdown]
-# If a method raises, TensorRT prints the error and goes on as if there were no more data. An engine comes out all the
-# same, calibrated with what was read so far. So look at the number of batches.
+# If a method raises, TensorRT prints the error and goes on as if there were no more data. After at least one batch an engine
+# comes out all the same, calibrated with what was read so far. So count the batches.
 #
 # ## 2. Build with it
 #
@@ -160,8 +160,8 @@ plan = build(watched(Calibrator)(pixels.numpy(), 8, str(cache)))
 print(cache.read_text()[:120])
 
 # %% [markdown]
-# `watched` writes the calls down. TensorRT asked for a cache, read two batches, met the end, and gave the scales away. A
-# line of the cache is a tensor and its scale, in hexadecimal.
+# `watched` writes the calls down; the first is your own, in `configure`. TensorRT asked for a cache, read two batches, met
+# the end, and gave the scales away. A line of the cache is a tensor and its scale, in hexadecimal.
 #
 # ## 3. The trap
 #
@@ -244,8 +244,9 @@ print(file_table(rows))
 # ## 4. Without a calibrator: Q/DQ
 #
 # Calibrators are deprecated in TensorRT 10 and removed in 11. The way that works everywhere is *explicit*: a
-# `QuantizeLinear` and a `DequantizeLinear` in the ONNX file say which tensor is rounded, and their scale says how. In 8.6 and
-# 10 the flag INT8 must still be set, and a calibrator is ignored if there are pairs. In 11 there is no flag.
+# `QuantizeLinear` and a `DequantizeLinear` in the ONNX file say which tensor is rounded, and their scale says how. In 8.6,
+# and in 10 unless the network is strongly typed, the flag INT8 must still be set; a calibrator is ignored if there are
+# pairs. In 11 there is no flag.
 #
 # An old project left a cache behind: `docs/results/h200/int8/implicit_b64.calibration`, written by TensorRT 8.6.0 on an H200
 # from 256 images. A line is `tensor: digits`; the digits are the bytes of a float32, the most significant first.
