@@ -238,8 +238,8 @@ rows += file_rows({"float": plain, "INT8, right cache": second}, test, labels)[1
 print(file_table(rows))
 
 # %% [markdown]
-# Only the scales differ between the two INT8 rows. (64 images: a difference of one or two between the first and the last row
-# says nothing. The dB are steadier: 6 dB less is twice the error.)
+# Only the scales differ between the two INT8 rows. On 64 images, one or two more or fewer say nothing. The
+# dB are steadier: 6 dB less is twice the error.
 #
 # ## 4. Without a calibrator: Q/DQ
 #
@@ -248,14 +248,18 @@ print(file_table(rows))
 # and in 10 unless the network is strongly typed, the flag INT8 must still be set; a calibrator is ignored if there are
 # pairs. In 11 there is no flag.
 #
-# An old project left a cache behind: `docs/results/h200/int8/implicit_b64.calibration`, written by TensorRT 8.6.0 on an H200
-# from 256 images. A line is `tensor: digits`; the digits are the bytes of a float32, the most significant first.
-#
-# **Exercise 4.** Make `int8`: ResNet-50 with Q/DQ pairs that have these scales. Read the file yourself; `quantize(plain,
+# An old project left a cache behind, written by TensorRT 8.6.0 on an H200 from 256 images. A line is `tensor: digits`; the
+# digits are the bytes of a float32, the most significant first.
+
+# %%
+old = (trial.RECORDED / "implicit_b64.calibration").read_text()
+print(old[:160])
+
+# %% [markdown]
+# **Exercise 4.** Make `int8`: ResNet-50 with Q/DQ pairs that have these scales. Read `old` yourself; `quantize(plain,
 # scales)` writes the pairs for a dict of scales. The check measures your model on other images.
 
 # %% nbgrader={"grade_id": "ptq-pairs", "solution": true}
-old = (trial.RECORDED / "implicit_b64.calibration").read_text()
 int8 = None   # a ModelProto
 ### BEGIN SOLUTION
 scales = {}
@@ -307,9 +311,9 @@ choice(guess, "float weights" if set(weights.values()) == {"FLOAT"} else "compre
 #
 # Both end in the same file: pairs with scales. **PTQ** chooses the scales of a trained network and leaves its weights alone;
 # it takes minutes. **QAT** (quantisation-aware training) goes on training with the rounding switched on, so that the weights
-# get used to it; it takes a training run, labels, and somebody who can train. The names get mixed up because QAT usually
-# *starts* from PTQ's scales, and because a file with pairs is often called "a QAT model", whoever wrote the pairs. TensorRT's
-# own log does so, too: with a calibrator on a network with pairs, 8.6 says "Use quantization aware training".
+# get used to it; it takes a training run, labels, and somebody who can train. The names get mixed up, since
+# a file with pairs is often called "a QAT model", whoever wrote the pairs. TensorRT's log does so, too: for a calibrator on a
+# network with pairs, 8.6 says "Use quantization aware training".
 #
 # ## Decide
 #
