@@ -9,14 +9,16 @@ parses_on("resnet50_int8.onnx")                      # what 8.6, 10, 11 and RTX 
 from course.quantize.arithmetic import Noise, Parameters, Range, dequantize, fake_quantize, parameters, sqnr_db
 from course.quantize.calibration import Calibration, Fingerprint, Histograms, calibrate, collect, fingerprint, scales
 from course.quantize.calibrators import METHODS, entropy, entropy_onnxruntime, method, min_max, mse, percentile
-from course.quantize.compare import Difference, PrecisionRow, paired, precision_table
+from course.quantize.compare import Difference, FileRow, PrecisionRow, file_rows, file_table, paired, precision_table
 from course.quantize.explain import KINDS, Finding, explain_placement
 from course.quantize.histograms import Histogram, histogram
 from course.quantize.layers import LayerNoise, layer_noise
 from course.quantize.network import Network
+from course.quantize.pairs import without_pairs
 from course.quantize.placement import PLACEMENTS
 from course.quantize.portable import Refusal, parses_on
 from course.quantize.qdq import Quantized, ptq, quantize, tensors_to_calibrate
+from course.quantize.recording import tensorrt_here, watched
 from course.quantize.trt_cache import (
     Cache,
     cache_from,
@@ -35,6 +37,7 @@ __all__ = [
     "Cache",
     "Calibration",
     "Difference",
+    "FileRow",
     "Finding",
     "Fingerprint",
     "Histogram",
@@ -57,6 +60,8 @@ __all__ = [
     "entropy_onnxruntime",
     "explain_placement",
     "fake_quantize",
+    "file_rows",
+    "file_table",
     "fingerprint",
     "histogram",
     "layer_noise",
@@ -76,6 +81,9 @@ __all__ = [
     "scales",
     "sqnr_db",
     "stamp",
+    "tensorrt_here",
     "tensors_to_calibrate",
+    "watched",
+    "without_pairs",
     "write_cache",
 ]

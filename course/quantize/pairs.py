@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,30 @@ def strip(net: Network) -> Stripped:
     proto.graph.initializer.extend(kept)
     del proto.graph.value_info[:]
     return Stripped(proto, Network(proto), on_edges, outputs)
+
+
+def without_pairs(model: onnx.ModelProto, tensors: Collection[str]) -> onnx.ModelProto:
+    """A copy in which these tensors have no pair: whoever read the DQ reads the float tensor.
+
+    Args:
+        tensors: float tensors that a QuantizeLinear reads; others are no fault. The graph's outputs keep their names.
+    """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph, ends = model.graph, {value.name for value in model.graph.output}
+    rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == QUANTISE}
+    renamed, gone = {}, set()
+    for node in graph.node:
+        if node.op_type == DEQUANTISE and rounded.get(node.input[0]) in tensors:
+            tensor, result = rounded[node.input[0]], node.output[0]
+            gone |= {node.input[0], result}
+            renamed.update({tensor: result} if result in ends else {result: tensor})
+    kept = [node for node in graph.node if node.output[0] not in gone]
+    for node in kept:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return model
 
 
 def _pair(net: Network, index: int) -> Pair:

@@ -21,6 +21,7 @@ from course.quantize import (
     scales,
     sqnr_db,
     tensors_to_calibrate,
+    without_pairs,
 )
 from course.quantize.arithmetic import Range
 from course.quantize.network import attribute
@@ -306,3 +307,18 @@ def test_pairs_can_be_taken_out_again(calibrations):
             assert got == [(n.name, n.op_type, list(n.input), list(n.output)) for n in net.graph.node]
             x = zoo.images(2)
             assert sqnr_db(zoo.answers(net, x), zoo.answers(stripped.proto, x)) > (30 if placement == "both" else 200)
+
+
+def test_pairs_are_taken_off_and_what_is_left_computes_the_same():
+    model = zoo.residual_net()
+    full = quantize(model, calibrate(model, zoo.images(8), "min-max"), "outputs")
+    rounded = [node.input[0] for node in full.graph.node if node.op_type == "QuantizeLinear"]
+    bare = without_pairs(full, rounded)
+    onnx.checker.check_model(bare, full_check=True)
+    assert not [node for node in bare.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert [value.name for value in bare.graph.output] == [value.name for value in model.graph.output]
+    x = zoo.images(4)
+    np.testing.assert_allclose(zoo.answers(bare, x), zoo.answers(model, x), atol=1e-5)
+    one = without_pairs(full, rounded[:1])
+    assert len(one.graph.node) == len(full.graph.node) - 2
+    assert len(full.graph.node) > len(bare.graph.node), "the given model is left as it was"

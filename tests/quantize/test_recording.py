@@ -437,3 +437,32 @@ def test_it_has_the_names_of_8_6(trt):
 def test_the_folder_holds_no_import_of_the_course():
     for path in (Path(stand_in_for.FOLDER) / "tensorrt").glob("*.py"):
         assert not re.search(r"^\s*(from|import) course", path.read_text(), re.M), path
+
+
+def test_watched_writes_down_what_is_asked_and_what_was_given(trt):
+    mine = stand_in_for.watched(type(calibrator(trt)))()
+    build(trt, mine)
+    assert mine.calls == [
+        ("get_batch_size", 8),
+        ("read_calibration_cache", False),
+        *[("get_batch", True)] * 4,
+        ("get_batch", False),
+        ("write_calibration_cache", len(mine.written)),
+    ]
+    assert mine.cache == mine.written and mine.written.startswith(b"TRT-8600-")
+
+
+def test_watched_keeps_the_error_that_tensorrt_swallows(trt):
+    def fails(self, names):
+        raise ValueError("no more memory")
+
+    mine = stand_in_for.watched(type(calibrator(trt, get_batch=fails)))()
+    build(trt, mine)
+    method, error = mine.calls[-1]
+    assert method == "get_batch" and isinstance(error, ValueError)
+
+
+def test_the_stand_in_comes_where_tensorrt_lacks_a_name(trt, monkeypatch):
+    monkeypatch.setattr(stand_in_for, "available_runtimes", lambda: {"tensorrt": None, "rtx": None})
+    assert stand_in_for.tensorrt_here(tell=False, needs="Builder") is trt
+    assert stand_in_for.tensorrt_here(tell=False, needs="NoSuchName").RECORDING

@@ -17,18 +17,22 @@ import numpy as np
 from course.engine import available_runtimes
 from course.errors import UnsupportedError
 from course.quantize.calibration import collect, scales
+from course.quantize.recording.watch import watched
 from course.quantize.trt_cache import ALGORITHMS, cache_from
+
+__all__ = ["FOLDER", "calibrate", "stand_in", "tensorrt_here", "watched"]
 
 FOLDER = Path(__file__).parent
 """On `sys.path` it gives `import tensorrt` the stand-in; only the folder `tensorrt` in it is needed."""
 _METHODS = {algorithm: method for method, algorithm in ALGORITHMS.items()} | {"EntropyCalibration": "entropy"}
 
 
-def tensorrt_here(tell: bool = True) -> ModuleType:
+def tensorrt_here(tell: bool = True, needs: str = "") -> ModuleType:
     """The module `tensorrt` of this machine: TensorRT if it works, else the stand-in, whose scales the course computes.
 
     Args:
         tell: print which one it is.
+        needs: a name that TensorRT must have, such as one that 11 has no more; without it the stand-in is given.
 
     Raises:
         UnsupportedError: neither works; says why.
@@ -37,9 +41,11 @@ def tensorrt_here(tell: bool = True) -> ModuleType:
     if reasons["tensorrt"] is None:
         import tensorrt
 
-        if tell:
-            print(f"TensorRT {tensorrt.__version__}")
-        return tensorrt
+        if not needs or hasattr(tensorrt, needs):
+            if tell:
+                print(f"TensorRT {tensorrt.__version__}")
+            return tensorrt
+        reasons = reasons | {"tensorrt": f"TensorRT {tensorrt.__version__} has no {needs}."}
     trt = stand_in(reasons["rtx"])
     if tell:
         print(f"{trt.recording.NOTICE}\n  Why: {reasons['tensorrt']}")
