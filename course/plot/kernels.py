@@ -43,9 +43,7 @@ def owners(traces: Mapping[str, Trace], buffer: str, elements: int, size: int = 
                 thread, block = found[index]
                 colour = PALETTE[(1, 0, 2, 3, 4, 5)[block % 6]]
                 axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6))
-                axis.text(
-                    x + 0.5, y + 0.5, thread, color=_ink(colour), ha="center", va="center", fontsize=6.2
-                )
+                axis.text(x + 0.5, y + 0.5, thread, color=_ink(colour), ha="center", va="center", fontsize=6.2)
             axis.set(xlim=(0, 32), ylim=(rows, 0), xticks=[], title=title)
             axis.set_yticks(np.arange(rows) + 0.5, [f"{buffer}[{32 * row}]" for row in range(rows)], fontsize=8)
             axis.tick_params(axis="y", length=0)

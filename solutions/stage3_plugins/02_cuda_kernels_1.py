@@ -1,9 +1,9 @@
 # %% [markdown]
 # # CUDA kernels I: an activation at the speed of a copy
 #
-# TensorRT has no layer for the activation you need, and a plugin must bring its own kernel. An activation does little
-# arithmetic; what decides its speed is how it moves bytes. Here you write one, see which thread touches what, and make
-# it as wide as the hardware allows.
+# Where TensorRT has no layer for an operator, a plugin brings its own kernel. An activation does little arithmetic; its
+# speed is how it moves bytes. Here you write one, see which thread touches what, and make its loads as wide as the
+# hardware allows.
 #
 # **Afterwards you can** write a CUDA kernel that is right for every size, read from recorded accesses whether it is
 # coalesced, load 16 bytes a thread with a correct tail, and check in the machine code what nvcc made of it.
@@ -79,8 +79,8 @@ extern "C" int launchSwish(const float* x, float* y, float beta, int n, cudaStre
 check("kernel-first")
 
 # %% [markdown]
-# While your kernel runs, the checker can write down each access. So the picture below is not drawn from a textbook,
-# but from your kernel. It was given 200 numbers: the last block has threads without work.
+# The checker can write down each access, so this picture is drawn from your own kernel. It was given 200 numbers: in
+# the last block some threads have no work.
 
 # %%
 first = solved("kernel-first", first)
@@ -200,9 +200,9 @@ for name, trace in traces.items():
         print("   ", pattern)
 
 # %% [markdown]
-# A chunk's sectors are not lost: the thread's next seven elements lie in them. If they are still in the L1 cache then,
-# they are not fetched from memory again. But every request occupies the load unit for 32 sectors instead of 4, and
-# stores have no such luck. Coalescing is not about the total of bytes, but about the bytes in each request.
+# A chunk's sectors are not lost: the thread's next elements lie in them, and if they are still in the L1 cache by then,
+# they are not fetched again. But each request needs 32 sectors where 4 would do, so it takes longer to serve, in the
+# cache as well.
 #
 # ## 4. Wider
 #
@@ -317,8 +317,8 @@ choice(guess, "fault" if report.findings else "slower",
 #
 # ## 6. What nvcc made of it
 #
-# Source code only asks for wide loads. nvcc compiles without a GPU, and the machine code says what came out: `LDG` is a
-# load from global memory, its ending the bits; `E` means 64-bit addresses.
+# nvcc compiles without a GPU, and the machine code says what came out: `LDG` is a load from global memory, `STG` a
+# store; `E` means 64-bit addresses, and the number the bits a thread moves (32 without one).
 
 # %%
 for kernel in nvcc.inspect("artifacts/wide.cu", architecture="sm_90"):
@@ -326,8 +326,8 @@ for kernel in nvcc.inspect("artifacts/wide.cu", architecture="sm_90"):
 
 # %% [markdown]
 # Look for `LDG.E.128`. A struct of four `__half2` with `alignas(16)` looks as good as `uint4`, yet is copied member by
-# member: four loads of 4 bytes. Registers are no problem here: a thread may have 255, and up to 32 on each thread still
-# fill an SM of an A100, H100 or H200 with threads.
+# member: four loads of 4 bytes. Registers are no problem here: with up to 32 a thread, an A100, H100 or H200 can still
+# hold as many threads as it ever can.
 #
 # ## 7. Against a copy
 #
@@ -352,7 +352,7 @@ measured = on_gpu.shares(steps, many, kernels.out(many.shape, np.float16), 1.0, 
 #
 # ## 8. Decide
 #
-# In your network each Swish follows a convolution, in FP16. The kernel is at 0.9 of the copy's speed.
+# In your network each Swish follows a convolution, in FP16. Your kernel is at 0.9 of the copy's speed.
 #
 # **Predict:** what can still save the most? `"tune"`: the last tenth, by other block sizes and loads. `"fuse"`: let
 # the convolution apply the activation before it writes.
@@ -366,19 +366,19 @@ moved = 2 * 2 * elements   # read once, written once, 2 bytes each
 print(f"Swish of its own: {moved / 1e6:.0f} MB. Tuned to the copy's speed: still {moved / 1e6:.0f} MB, "
       f"a tenth of its time saved. Fused: 0 MB, all of it saved.")
 choice(guess, "fuse", "The fastest byte is the one that is not moved. TensorRT fuses an activation that it knows "
-       "into the convolution; a plugin is a wall that nothing is fused across.")
+       "into a convolution's kernel; it never fuses anything into a plugin.")
 
 # %% [markdown]
-# So before you write a plugin for an activation, look whether TensorRT's own layers can say it: Swish is a `Sigmoid`
-# and a `Mul`, which TensorRT recognises and fuses. A kernel of your own pays where no such form exists, or where it
-# does the work of several layers at once.
+# So look first whether TensorRT's own layers can say it. With beta = 1, Swish is a `Sigmoid` and a `Mul`; the log of
+# TensorRT 8.6.0 building our detector has single kernels named `…/Conv + PWN(PWN(…/Sigmoid), …/Mul)`. A kernel of your
+# own pays where no such form exists, or where it does the work of several layers.
 #
 # ## Summary
 #
 # - Each thread computes its index; a guard or a grid-stride loop makes the kernel right for every size.
 # - A warp's 32 loads are one request, answered in sectors of 32 bytes. Neighbouring lanes take neighbouring elements.
-# - Coalesced is not yet fast: 16 bytes a thread keep more bytes under way. That needs aligned addresses and a tail.
-# - The machine code tells what became of your loads: look for `LDG.E.128`.
+# - Coalesced is not yet fast: 16 bytes a thread keep more bytes under way. They need aligned addresses, and a tail.
+# - The machine code tells what became of your loads.
 # - A copy of the same bytes is the limit. Fusing moves the limit.
 #
 # **Next:** lesson 03, kernels whose threads must work together.

@@ -26,7 +26,9 @@ def compiled(source: object, name: str, *launchers: str) -> kernels.Module:
     """
     if not isinstance(source, str):
         raise Wrong(
-            f"`{name}` is a {type(source).__name__}.", "The check compiles its text.", 'Keep it as a string: r""" … """.'
+            f"`{name}` is a {type(source).__name__}.",
+            "The check compiles its text.",
+            'Keep it as a string: r""" … """.',
         )
     if "YOUR CODE HERE" in source:
         raise Wrong(
@@ -71,7 +73,9 @@ def outputs(
         other = f" The other: {finding.other}." if finding.other else ""
         cause = (causes or {}).get(finding.kind, "The checker looked at every access to memory.")
         raise Wrong(
-            f"{case}: {place}{finding.message} [{finding.kind}].{who}{other}", cause, finding.advice or "Repair that line."
+            f"{case}: {place}{finding.message} [{finding.kind}].{who}{other}",
+            cause,
+            finding.advice or "Repair that line.",
         )
     if report.result:
         raise Wrong(

@@ -323,6 +323,5 @@ def _right(y: np.ndarray, x: np.ndarray, n: int, beta: float) -> None:
         f"n = {n}: y[{place}] is {y[place]:.6g}, and Swish of x[{place}] = {x[place]:.6g} with beta = {beta} is "
         f"{exact[place]:.6g} ({int(bad.sum())} of {n} are wrong).",
         cause,
-        "Follow element "
-        f"{place} by hand: which thread has it, what does that thread read, and what does it write?",
+        f"Follow element {place} by hand: which thread has it, what does that thread read, and what does it write?",
     )

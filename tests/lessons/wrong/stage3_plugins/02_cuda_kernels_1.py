@@ -27,7 +27,7 @@ first = _first().replace("blockIdx.x * blockDim.x + threadIdx.x", "threadIdx.x")
 from course.exercises.stage3_plugins.cuda_kernels_1 import _first
 first = _first().replace("swish(x[i], beta)", "swish(x[i], 1.0f)")
 
-# %% kernel-first | error: expected ‘;’
+# %% kernel-first | does not compile
 from course.exercises.stage3_plugins.cuda_kernels_1 import _first
 first = _first().replace("beta);\n}", "beta)\n}", 1)
 
