@@ -8,7 +8,6 @@ import pytest
 from course import plot
 from course.kernels import Trace
 from course.plot import kernels as plot_kernels
-from tests.plot.test_plot import texts
 
 
 def trace(offsets: np.ndarray, size: int = 4, threads: int = 32) -> Trace:
@@ -41,8 +40,9 @@ def test_a_cell_holds_the_thread_that_touched_the_element() -> None:
 
 def test_a_request_counts_fetched_and_used_bytes() -> None:
     figure = plot_kernels.requests({"near": trace(4 * np.arange(32)), "far": trace(32 * np.arange(32))}, "x")
-    assert "near: 4 sectors = 128 bytes fetched, 128 used" in texts(figure)
-    assert "far: 32 sectors = 1024 bytes fetched, 128 used" in texts(figure)
+    near, far = (axis.get_title("left") for axis in figure.axes)
+    assert near == "near: 4 sectors = 128 bytes fetched, 128 used"
+    assert far == "far: 32 sectors = 1024 bytes fetched, 128 used"
     assert plot.png(figure).startswith(b"\x89PNG")
 
 
