@@ -2,8 +2,7 @@
 # # CUDA kernels I: an activation at the speed of a copy
 #
 # Where TensorRT has no layer for an operator, a plugin brings its own kernel. An activation does little arithmetic; its
-# speed is how it moves bytes. Here you write one, see which thread touches what, and make its loads as wide as the
-# hardware allows.
+# speed is how it moves bytes. Here you write one, see which thread touches what, and make its loads eight times as wide.
 #
 # **Afterwards you can** write a CUDA kernel that is right for every size, read from recorded accesses whether it is
 # coalesced, load 16 bytes a thread with a correct tail, and check in the machine code what nvcc made of it.
@@ -206,8 +205,8 @@ for name, trace in traces.items():
 #
 # ## 4. Wider
 #
-# In FP16 a warp's request for one `__half` each is 64 bytes: perfectly coalesced, and small. The hardware can load 2, 4,
-# 8 or **16 bytes a thread** in one instruction, if the address is a multiple of that size. C++ gets there through a type
+# In FP16 a warp's request for one `__half` each is 64 bytes: perfectly coalesced, and small. One instruction can load
+# up to **16 bytes a thread** (32 on Blackwell), if the address is a multiple of that size. C++ gets there through a type
 # of that size: `uint4`. Its 16 bytes are eight halves, or four `__half2`, and `__half2` has conversions of its own:
 # `__half22float2(pair)` and `__floats2half2_rn(a, b)`. Compute in float: the exponential in FP16 overflows from 11.1 on.
 #

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +50,17 @@ def compiled(source: object, name: str, *launchers: str) -> kernels.Module:
 
 
 def outputs(
-    module: kernels.Module, launcher: str, *arguments: object, case: str, causes: Mapping[str, str] | None = None
+    module: kernels.Module,
+    launcher: str,
+    *arguments: object,
+    case: str,
+    causes: Mapping[str, str | Callable[[], str]] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Outputs of a launcher in which the checker finds nothing.
 
     Args:
         case: of which input the message speaks, such as "n = 257".
-        causes: kind of a finding -> the misconception that it mostly comes from in this exercise.
+        causes: kind of a finding -> the misconception that it mostly comes from in this exercise, or what finds it out.
 
     Raises:
         Wrong: the checker found something, or the launcher returned an error.
@@ -72,6 +76,8 @@ def outputs(
         )
         other = f" The other: {finding.other}." if finding.other else ""
         cause = (causes or {}).get(finding.kind, "The checker looked at every access to memory.")
+        if callable(cause):
+            cause = cause()
         raise Wrong(
             f"{case}: {place}{finding.message} [{finding.kind}].{who}{other}",
             cause,

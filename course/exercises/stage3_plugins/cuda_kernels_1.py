@@ -35,24 +35,31 @@ def first_kernel(first: str):
     module = _cuda.compiled(first, "first", "launchSwish")
     for n in SIZES:
         x = _numbers(n, np.float32)
+        arguments = (x, kernels.out(n), BETA, n, None)
         (y,) = _cuda.outputs(
             module,
             "launchSwish",
-            x,
-            kernels.out(n),
-            BETA,
-            n,
-            None,
+            *arguments,
             case=f"n = {n}",
             causes={
                 "out-of-bounds": "The last block has more threads than elements are left, and these go on as well.",
-                "unwritten-output": "Some elements have no thread: either there are too few blocks (n / threads cuts the "
-                "rest off), or all blocks work on the same elements (an index without blockIdx.x).",
+                "unwritten-output": lambda arguments=arguments: _why_unwritten(module, arguments),
                 "race": "Two threads have the same element: the index must be unique in the whole grid.",
             },
         )
         _right(y, x, n, BETA)
     return f"Right at n = {', '.join(map(str, SIZES))}, in four thread orders, and no access beside the arrays."
+
+
+def _why_unwritten(module: kernels.Module, arguments: tuple) -> str:
+    """Whether the threads are too few, or do one another's work."""
+    trace = module.record("launchSwish", *arguments)
+    written = trace.offset[trace.of("y")]
+    if not len(written):
+        return "No thread writes to y at all."
+    if len(np.unique(written)) < len(written):
+        return "All blocks work on the same elements: an index without blockIdx.x starts at 0 in each block."
+    return "Some elements have no thread: there are too few blocks. A division of whole numbers, n / threads, cuts the rest off."
 
 
 @reference("kernel-first")

@@ -15,11 +15,11 @@ extern "C" int launchSwish(const float* x, float* y, float beta, int n, cudaStre
 }
 """
 
-# %% kernel-first | n / threads cuts the rest off
+# %% kernel-first | n / threads, cuts the rest off
 from course.exercises.stage3_plugins.cuda_kernels_1 import _first
 first = _first().replace("(n + 63) / 64", "n < 64 ? 1 : n / 64")
 
-# %% kernel-first | an index without blockIdx.x
+# %% kernel-first | All blocks work on the same elements
 from course.exercises.stage3_plugins.cuda_kernels_1 import _first
 first = _first().replace("blockIdx.x * blockDim.x + threadIdx.x", "threadIdx.x")
 
