@@ -124,3 +124,34 @@ def _ink(colour: str) -> str:
     """White or dark, whichever reads better on the colour."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 150 else INK
+
+
+def banks(requests: Mapping[str, np.ndarray], rows: int = 8) -> Figure:
+    """Which bank of shared memory each lane of one request asks, 4 bytes a lane: 32 banks from left to right, a row for
+    128 bytes. Lanes one below the other ask the same bank for different words, and wait for one another.
+
+    Args:
+        requests: title of a panel -> offsets in bytes [lanes].
+    """
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(8.2, 0.5 + len(requests) * (0.55 + 0.2 * rows)), layout="constrained")
+        panels = figure.subplots(len(requests), 1, squeeze=False).ravel()
+        for axis, (title, offsets) in zip(panels, requests.items()):
+            words = offsets // 4
+            busiest = max(len(set(words[words % 32 == bank].tolist())) for bank in range(32))
+            axis.set_title(f"{title}: {busiest} pass{'es' if busiest > 1 else ''}", fontsize=11)
+            for bank in range(32):
+                asked = len(set(words[words % 32 == bank].tolist()))
+                colour = PALETTE[3] if asked > 1 else PALETTE[1]
+                axis.add_patch(Rectangle((bank, 0), 1, rows, facecolor="none", edgecolor=LINE, linewidth=0.6))
+                for lane in np.flatnonzero(words % 32 == bank):
+                    y = words[lane] // 32
+                    axis.add_patch(Rectangle((bank, y), 1, 0.94, facecolor=colour, edgecolor="white", linewidth=0.5))
+                    axis.text(bank + 0.5, y + 0.47, int(lane), color="white", ha="center", va="center", fontsize=6.2)
+            axis.set(xlim=(0, 32), ylim=(rows, 0))
+            axis.set_xticks(np.arange(0, 32, 4) + 0.5, range(0, 32, 4), fontsize=8)
+            axis.set_yticks(np.arange(rows) + 0.5, [f"+{LINE_BYTES * row}" for row in range(rows)], fontsize=8)
+            axis.tick_params(length=0)
+            axis.spines["bottom"].set_visible(False)
+        figure.supxlabel("bank; number: lane; red: a bank with several words to give", fontsize=9.5, color=MUTED)
+    return figure

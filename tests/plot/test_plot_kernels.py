@@ -51,3 +51,12 @@ def test_the_first_request_is_that_of_one_instruction_and_of_warp_0() -> None:
     assert lanes.tolist() == list(range(32)) and offsets.tolist() == [16 * n for n in range(32)] and size == 16
     with pytest.raises(ValueError, match="does not touch x"):
         plot_kernels.first_request(trace(np.arange(0)), "x")
+
+
+def test_the_busiest_bank_gives_the_passes() -> None:
+    lanes = np.arange(32)
+    figure = plot_kernels.banks(
+        {"near": 4 * lanes, "same word": 0 * lanes, "even": 8 * lanes, "column": 128 * lanes}, 32
+    )
+    titles = [axis.get_title("left") for axis in figure.axes]
+    assert titles == ["near: 1 pass", "same word: 1 pass", "even: 2 passes", "column: 32 passes"]
