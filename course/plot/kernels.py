@@ -153,5 +153,5 @@ def banks(requests: Mapping[str, np.ndarray], rows: int = 8) -> Figure:
             axis.set_yticks(np.arange(rows) + 0.5, [f"+{LINE_BYTES * row}" for row in range(rows)], fontsize=8)
             axis.tick_params(length=0)
             axis.spines["bottom"].set_visible(False)
-        figure.supxlabel("bank; number: lane; red: a bank with several words to give", fontsize=9.5, color=MUTED)
+        figure.supxlabel("bank; number: lane; orange: a bank that must give several words", fontsize=9.5, color=MUTED)
     return figure
