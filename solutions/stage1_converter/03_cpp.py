@@ -118,7 +118,7 @@ check("cpp-lifetime")
 # their calls: `void* allocate(std::size_t bytes)` and `void release(void* memory)`. Give the memory back exactly once
 # in every case: at the end of a block, after an exception, and when somebody tries to copy a `Buffer`.
 #
-# The C++ stands in a Python string. Replace the two lines in its middle.
+# The C++ stands in a Python string. Replace the line in its middle.
 
 # %% nbgrader={"grade_id": "cpp-owner", "solution": true}
 owner = r"""

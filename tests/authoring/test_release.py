@@ -101,6 +101,19 @@ def test_helper_files_keep_their_comment_syntax(root):
     )
 
 
+def test_a_region_of_cpp_in_a_cell_becomes_a_cpp_comment_and_others_stay_python():
+    text = (
+        '# %% nbgrader={"grade_id": "mixed", "solution": true}\nsource = r"""\nint one()\n{\n    // BEGIN SOLUTION\n    return 1;\n'
+        '    // END SOLUTION\n}\n"""\n### BEGIN SOLUTION\nn = 1\n### END SOLUTION\ndef two():\n    ### BEGIN SOLUTION\n    return 2\n'
+        "    ### END SOLUTION\n"
+    )
+    (cell,) = student_version(read_lesson(text, "x.py")).cells
+    assert cell.source == (
+        'source = r"""\nint one()\n{\n    // YOUR CODE HERE\n}\n"""\n# YOUR CODE HERE\n...\ndef two():\n    # YOUR CODE HERE\n'
+        "    raise NotImplementedError()"
+    )
+
+
 @pytest.mark.parametrize(
     "begin, end, stub",
     [
