@@ -404,6 +404,7 @@ def test_self_check_measures_nothing_while_nbgrader_grades(tmp_path, capfd, monk
     assert "measures this after" in out and err == ""
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 def test_the_shipped_network_gets_full_marks_and_answers_in_time(tmp_path):
     import torch
