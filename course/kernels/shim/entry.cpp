@@ -157,6 +157,12 @@ const char* cucpu_calls()
 }
 // Whether a kernel runs now, and not host code.
 int cucpu_on_device() { return R.current != nullptr; }
+const char* cucpu_findings()
+{
+    static std::string text;
+    text = findingsJson();
+    return text.c_str();
+}
 const char* cucpu_report()
 {
     static std::string text;

@@ -77,15 +77,19 @@ static void leaked()                                    // memory of the launche
         if (!region->freed && region->name.rfind("cudaMalloc", 0) == 0 && firstTime("leak" + region->name))
             add(Json().str("kind", "memory-leak").str("buffer", region->name).num("bytes", region->bytes).end());
 }
-std::string reportJson()
+std::string findingsJson()                              // until now: what is allocated may still be given back
 {
     if (R.pending.active) settlePending();
-    if (checked && !R.sticky) {                         // after an abort much is unwritten, for that reason
+    if (checked && !R.sticky)                           // after an abort much is unwritten, for that reason
         for (Region* region : regions) unwritten(*region);
-        leaked();
-    }
-    std::string list, names;
+    std::string list;
     for (auto& finding : R.findings) list += (list.empty() ? "" : ",") + finding;
+    return "[" + list + "]";
+}
+std::string reportJson()
+{
+    if (checked && !R.sticky) leaked();
+    std::string list = findingsJson(), names;
     for (Region* region : regions) names += (names.empty() ? "" : ",") + quoted(region->name);
     std::string shared;
     for (SharedVariable* variable : sharedVariables) shared += (shared.empty() ? "" : ",") + quoted(variable->name);
@@ -95,7 +99,7 @@ std::string reportJson()
     for (auto& kernel : kernels) launched += (launched.empty() ? "" : ",") + quoted(kernel.first);
     return Json()
         .raw("launched", "[" + launched + "]")
-        .raw("findings", "[" + list + "]")
+        .raw("findings", list)
         .num("accesses", R.accesses)
         .num("switches", R.switches)
         .num("trace", R.traceCount)

@@ -194,6 +194,7 @@ uint3 blockIndex(u32 linear);
 u32 blockOfStamp(u32 stamp);
 bool firstTime(const std::string& key);         // counts, and says whether this finding is a new one
 void add(const std::string& json);
+std::string findingsJson();
 std::string reportJson();
 void writeReply(const std::string& text);
 
