@@ -136,13 +136,31 @@ class Driver:
             for index in range(step["outputs"])
         ]
 
-    def supports(self, step: dict) -> list:
-        """Whether the plugin takes tensors[position]; asked for each set of tensors."""
-        plugin, inputs = self.plugins[step["of"]], step["inputs"]
-        return [
-            bool(self.host.plug_supports(plugin, position, self._tensors(tensors), inputs, len(tensors) - inputs))
-            for position, tensors in step["asked"]
-        ]
+    def formats(self, step: dict) -> dict:
+        """Every combination, position by position, as the builder asks: what lies behind the position is not settled yet,
+        so it is filled in two ways, and the answer must be the same."""
+        plugin, inputs, tensors = self.plugins[step["of"]], step["inputs"], step["tensors"]
+        accepted, ahead, count = [], [], 0
+        open_ = [[]]
+        while open_:
+            chosen = open_.pop()
+            position = len(chosen)
+            if position == len(tensors):
+                accepted.append(chosen)
+                continue
+            for kind, layout in step["asked"][position]:
+                answers = []
+                for later in ((0, 0), (3, 5)):
+                    row = [*chosen, (kind, layout), *[later] * (len(tensors) - position - 1)]
+                    filled = [{**one, "type": k, "format": f} for one, (k, f) in zip(tensors, row)]
+                    given = self._tensors(filled)
+                    answers.append(bool(self.host.plug_supports(plugin, position, given, inputs, len(tensors) - inputs)))
+                    count += 1
+                if answers[0] != answers[1] and position not in ahead:
+                    ahead.append(position)
+                if any(answers) and len(accepted) + len(open_) < step["most"]:
+                    open_.append([*chosen, (kind, layout)])
+        return {"accepted": accepted, "ahead": ahead, "asked": count}
 
     def configure(self, step: dict) -> None:
         """With tensors, least, best and largest shapes."""
