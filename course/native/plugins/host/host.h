@@ -33,6 +33,13 @@ struct Inside {
     ~Inside() { learnersCode = false; method = ""; }
 };
 
+// Marks work of ours that the learner's code asked for.
+struct Outside {
+    Outside() : before(learnersCode) { learnersCode = false; }
+    ~Outside() { learnersCode = before; }
+    bool before;
+};
+
 // A call that may end in the middle: the simulated GPU ends host code that it cannot let go on. false if it did.
 template <class Function> bool guarded(const char* name, Function&& function)
 {

@@ -33,6 +33,7 @@ static bool known(const IDimensionExpr* expression)
 }
 static const Node& made(const std::string& tree, bool constant, Value value)
 {
+    Outside ours;
     nodes.emplace_back();
     nodes.back().tree = tree;
     nodes.back().constant_ = constant;
@@ -58,13 +59,17 @@ static bool worked(DimensionOperation operation, int64_t a, int64_t b, int64_t& 
 struct Builder final : IExprBuilder, apiv::VExprBuilder {
     Builder() { mImpl = this; }
     IDimensionExpr const* constant(Value value) override
-    { return &made(std::to_string(value), true, value); }
+    {
+        Outside ours;
+        return &made(std::to_string(value), true, value);
+    }
     IDimensionExpr const* operation(DimensionOperation operation, IDimensionExpr const& first,
                                     IDimensionExpr const& second) override
     {
         if (!known(&first) || !known(&second)) return &made("[\"foreign\"]", false, 0);
         auto& a = static_cast<const Node&>(first);
         auto& b = static_cast<const Node&>(second);
+        Outside ours;
         int64_t result = 0;
         if (a.constant_ && b.constant_ && worked(operation, a.value, b.value, result))
             return &made(std::to_string(result), true, Value(result));
