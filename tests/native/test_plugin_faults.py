@@ -36,7 +36,7 @@ def changed(changes: list[Change], folder: Path) -> Path:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_with_its_kind(fault: str, tmp_path: Path) -> None:
     kind, changes = FAULTS[fault]
-    report = plugin.examine(changed(changes, tmp_path), SWISH, headers=headers.stand_in(), seconds=2.0)
+    report = plugin.examine(changed(changes, tmp_path), SWISH, using=headers.stand_in(), seconds=2.0)
     assert kind in report.kinds, str(report)
     assert not report.ok
     assert all(finding.advice and finding.message for finding in report.findings)
