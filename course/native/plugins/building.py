@@ -82,7 +82,9 @@ def build_library(
 
 def cmake_files(folder: str | Path) -> list[Path]:
     """Put CMakeLists.txt, and the file that it adds, beside a learner's sources; returns their paths."""
-    return [atomic_write(Path(folder) / path.name, path.read_bytes()) for path in sorted(CMAKE.iterdir()) if path.is_file()]
+    return [
+        atomic_write(Path(folder) / path.name, path.read_bytes()) for path in sorted(CMAKE.iterdir()) if path.is_file()
+    ]
 
 
 def build_with_cmake(
@@ -133,7 +135,9 @@ def built_for(library: str | Path) -> str:
     """
     path = Path(library)
     if not path.is_file():
-        raise MissingFileError(f"{path.name} is missing.", f"There is no such file in {path.parent}.", "Build the plugin.")
+        raise MissingFileError(
+            f"{path.name} is missing.", f"There is no such file in {path.parent}.", "Build the plugin."
+        )
     found = _MARK.search(path.read_bytes())
     if found is None:
         raise DamagedFileError(

@@ -73,8 +73,11 @@ def compile_for_examination(
 
 
 def sanitizer() -> str:
-    """The path of AddressSanitizer's library, which the examining process loads first."""
-    return str(Path(gcc.run([toolkit.gxx(), "-print-file-name=libasan.so"], "/").stdout.strip()).resolve())
+    """The libraries that the examining process loads first, for LD_PRELOAD: AddressSanitizer's, and libstdc++, whose
+    exceptions it can follow only if it finds them at the start."""
+    names = ("libasan.so", "libstdc++.so.6")
+    paths = [gcc.run([toolkit.gxx(), f"-print-file-name={name}"], "/").stdout.strip() for name in names]
+    return ":".join(str(Path(path).resolve()) for path in paths)
 
 
 def _host(gxx: str, headers: Headers, cuda: list[str]) -> Path:
@@ -141,7 +144,10 @@ def _does_not_compile(sources: Sources, headers: Headers, said: str) -> BuildErr
 
 
 def _still_pure(said: str) -> Iterable[str]:
-    if "because the following virtual functions are pure" not in said and "invalid new-expression of abstract" not in said:
+    if (
+        "because the following virtual functions are pure" not in said
+        and "invalid new-expression of abstract" not in said
+    ):
         return []
     return sorted(set(re.findall(r"note:\s+'virtual [^']*?(\w+)\([^']*\)[^']*'$", said, re.M)))
 

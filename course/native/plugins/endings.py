@@ -32,7 +32,6 @@ _METHODS = {
     "serialize": "serialize",
 }
 """Step of the loader -> the method that it calls."""
-_LENT = {"deserializePlugin": "the serialised data"}
 
 
 def of_end(answers: Answers, steps: Sequence[Mapping], sources: Sources, notes: Notes) -> Finding | None:
@@ -55,14 +54,18 @@ def of_end(answers: Answers, steps: Sequence[Mapping], sources: Sources, notes: 
     for found in answers.crash.get("findings", [])[-1:]:
         finding = explained(found, notes, 0, {})
         if finding.kernel:
-            return Finding("kernel", method, f"in kernel {finding.kernel}: {finding.message}", finding.file, finding.line)
+            return Finding(
+                "kernel", method, f"in kernel {finding.kernel}: {finding.message}", finding.file, finding.line
+            )
         if finding.kind == "timeout":
             return Finding("timeout", method, "it did not come back in time")
         return Finding("crash", method, f"it crashed: {finding.message}")
     if answers.status is None:
         return Finding("timeout", method, "it did not come back in time")
     said = answers.printed.strip().splitlines()
-    return Finding("crash", method, f"the process ended with status {answers.status}. {said[-1] if said else ''}".strip())
+    return Finding(
+        "crash", method, f"the process ended with status {answers.status}. {said[-1] if said else ''}".strip()
+    )
 
 
 def of_kernel(found: Mapping, notes: Notes, sizes: Mapping[str, int]) -> Finding:
@@ -88,9 +91,15 @@ def _memory(ended: Mapping, method: str, sources: Sources) -> Finding:
     access = re.search(r"^(READ|WRITE) of size (\d+)", report, re.M)
     what = f"a {access[1].lower()} of {access[2]} bytes" if access else "an access"
     file, line = _place(re.findall(r"#\d+ 0x\w+ in .*? (\S+:\d+)(?::\d+)?$", report.split("\n\n")[0], re.M), sources)
-    lent = f" in {memory}" if memory else ""
+    lent = f" {memory}" if memory else ""
     gone = "use-after" in name and "poison" not in name
-    if "double-free" in name or "bad-free" in name or "bad-malloc" in name or "mismatch" in name or "not-malloc" in name:
+    if (
+        "double-free" in name
+        or "bad-free" in name
+        or "bad-malloc" in name
+        or "mismatch" in name
+        or "not-malloc" in name
+    ):
         kind, message = "double-free", f"memory is given back that is not to be given back ({name})"
     elif "poison" in name:
         kind, message = "host-access", f"host code makes {what} in memory of the device"
@@ -113,9 +122,7 @@ def _place(places: Sequence[str], sources: Sources) -> tuple[str, int]:
     """The first of a stack's places that lies in the learner's files. "function|file|line" or "file:line"."""
     own = {path.name for path in (sources.plugin, sources.kernels, *sources.headers)}
     for place in places:
-        file, _, line = (
-            place.rpartition(":") if "|" not in place else (place.split("|")[1], "", place.split("|")[2])
-        )
+        file, _, line = place.rpartition(":") if "|" not in place else (place.split("|")[1], "", place.split("|")[2])
         if Path(file).name in own and line.isdigit():
             return Path(file).name, int(line)
     return "", 0

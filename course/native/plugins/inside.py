@@ -154,7 +154,9 @@ class Driver:
                     row = [*chosen, (kind, layout), *[later] * (len(tensors) - position - 1)]
                     filled = [{**one, "type": k, "format": f} for one, (k, f) in zip(tensors, row)]
                     given = self._tensors(filled)
-                    answers.append(bool(self.host.plug_supports(plugin, position, given, inputs, len(tensors) - inputs)))
+                    answers.append(
+                        bool(self.host.plug_supports(plugin, position, given, inputs, len(tensors) - inputs))
+                    )
                     count += 1
                 if answers[0] != answers[1] and position not in ahead:
                     ahead.append(position)

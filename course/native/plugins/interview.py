@@ -71,7 +71,12 @@ def steps(contract: Contract, outputs: int) -> list[dict]:
 def tensor(shape: Sequence[int], known: bool = True, kind: int = 0, layout: int = 0) -> dict:
     """As the loader takes it. known=False: all sides are -1."""
     dims = [int(side) if known else -1 for side in shape]
-    return {"type": kind, "format": layout, "scale": layouts.SCALE if kind == layouts.TYPES["int8"] else 1.0, "dims": dims}
+    return {
+        "type": kind,
+        "format": layout,
+        "scale": layouts.SCALE if kind == layouts.TYPES["int8"] else 1.0,
+        "dims": dims,
+    }
 
 
 class Judge:
@@ -102,7 +107,9 @@ class Judge:
             yield Finding("not-registered", "", f"{what}, so TensorRT does not find the plugin")
             return
         if chosen["name"] != contract.name:
-            yield Finding("wrong-name", "getPluginName", f"it says {chosen['name']!r}, and {contract.name!r} is looked for")
+            yield Finding(
+                "wrong-name", "getPluginName", f"it says {chosen['name']!r}, and {contract.name!r} is looked for"
+            )
         if chosen["version"] != contract.version:
             message = f"it says {chosen['version']!r}, and {contract.version!r} is looked for"
             yield Finding("wrong-version", "getPluginVersion", message)
@@ -168,7 +175,9 @@ class Judge:
             return
         first, second = (bytes.fromhex(plan) for plan in own["plans"])
         if missing := [at for at, (a, b) in enumerate(zip(first, second)) if a != b]:
-            message = f"of {own['size']} bytes that getSerializationSize asks for, {len(missing)} are not written, the first "
+            message = (
+                f"of {own['size']} bytes that getSerializationSize asks for, {len(missing)} are not written, the first "
+            )
             yield Finding("serialize-short", "serialize", f"{message}at byte {missing[0]}")
         for name, kind, method, what in (
             ("b", "clone-loses", "clone", "the copy writes another plan than the original"),
@@ -195,7 +204,9 @@ class Judge:
                 message = f"the answer for position {position} changes with what lies behind it in inOut"
                 yield Finding("format-looks-ahead", "supportsFormatCombination", message)
             accepted = {tuple(map(tuple, combination)) for combination in one["accepted"]}
-            for name, types in zip(self.contract.types, self.all("output_type", "a") or [[]] * len(self.contract.types)):
+            for name, types in zip(
+                self.contract.types, self.all("output_type", "a") or [[]] * len(self.contract.types)
+            ):
                 wanted = self.required(name)
                 if wanted not in accepted and not one["ahead"]:
                     message = f"it does not take {layouts.words(wanted)}, which the contract asks for"

@@ -76,7 +76,9 @@ class Program:
             if building:
                 tensors = [{**one, "dims": [-1] * len(one["dims"])} for one in tensors]
             names = ("min", "opt", "max")
-            many = [{n: [*part[i], *[0] * (8 - len(part[i]))] for n, part in zip(names, parts)} for i in range(len(tensors))]
+            many = [
+                {n: [*part[i], *[0] * (8 - len(part[i]))] for n, part in zip(names, parts)} for i in range(len(tensors))
+            ]
             sides.append([{**one, **more} for one, more in zip(tensors, many)])
         self.add("configure", of=who, inputs=sides[0], outputs=sides[1])
 
@@ -87,12 +89,16 @@ class Program:
     def workspace(self, who: str, case: Sequence[Shape]) -> None:
         """Asked for these shapes."""
         outs = self.shapes_of(case)
-        self.add(
-            "workspace", of=who, inputs=self.tensors(case, 0), outputs=self.tensors(outs, self.contract.inputs)
-        )
+        self.add("workspace", of=who, inputs=self.tensors(case, 0), outputs=self.tensors(outs, self.contract.inputs))
 
     def enqueue(
-        self, who: str, case: Sequence[Shape], seed: int, attributes: Mapping[str, object], *, failing: bool = False,
+        self,
+        who: str,
+        case: Sequence[Shape],
+        seed: int,
+        attributes: Mapping[str, object],
+        *,
+        failing: bool = False,
         label: str = "",
     ) -> None:
         """With fresh inputs."""
@@ -120,7 +126,9 @@ class Program:
 def program(contract: Contract, combination: Combination, whole: bool) -> Program:
     """A plugin's life with one combination. whole: with copies, a plan, a second plugin, and a launch that fails."""
     made, cases, own = Program(contract, combination), [tuple(case) for case in contract.shapes], contract.attributes
-    cases = [case for case in cases if all(layout == 0 or len(shape) >= 3 for shape in case for _, layout in combination)]
+    cases = [
+        case for case in cases if all(layout == 0 or len(shape) >= 3 for shape in case for _, layout in combination)
+    ]
     large = [tuple(2 * side for side in shape) for shape in cases[0]]
     made.add("creators", name=contract.name, version=contract.version)
 
@@ -177,6 +185,7 @@ def judge(made: Program, answers: Answers, notes: Notes, required: bool) -> Iter
     """Findings of one combination. required: the contract asks for it; else the plugin took it by itself."""
     at = layouts.words(made.combination)
     wrong: dict[str, str] = {}
+    kernels: list[Finding] = []
     for run in made.runs:
         answer = answers.steps.get(run.step)
         if answer is None:
@@ -186,20 +195,24 @@ def judge(made: Program, answers: Answers, notes: Notes, required: bool) -> Iter
                 yield Finding("error-hidden", "enqueue", "a launch failed, and enqueue returned 0")
             continue
         yield from _calls(answer)
-        if answer["status"] != 0 and answer["came_back"]:
+        found = [of_kernel(one, notes, _sizes(made)) for one in answer["findings"] if one["kind"] != "unwritten-output"]
+        if answer["status"] != 0 and answer["came_back"] and not found:
             message = f"it returned {answer['status']} for {at}, shapes {run.case}"
             yield Finding("enqueue-status" if required else "format-too-wide", "enqueue", message)
             continue
-        sizes = _sizes(made)
-        found = [of_kernel(one, notes, sizes) for one in answer["findings"] if one["kind"] != "unwritten-output"]
-        said = _wrong(made, run, answers)
-        yield from (found if required else ())
-        if said or (found and not required):
-            wrong.setdefault(run.who, said or found[0].message)
-    for status in (answers.steps[n] for n, step in enumerate(made.steps) if step["do"] == "initialize" and n in answers.steps):
-        if status:
-            yield Finding("initialize-status", "initialize", f"it returned {status}")
-    yield from _values(made, wrong, at, required)
+        kernels += found
+        if said := found[0].message if found else _wrong(made, run, answers):
+            wrong.setdefault(run.who, said)
+        if found:
+            break  # the GPU has an error now, which all later launches return
+    for number, step in enumerate(made.steps):
+        if step["do"] == "initialize" and answers.steps.get(number):
+            yield Finding("initialize-status", "initialize", f"it returned {answers.steps[number]}")
+    values = [*_values(made, wrong, at, required)]
+    stale = any(finding.kind == "stale-shape" for finding in values)
+    yield from values
+    if required:
+        yield from (finding for finding in kernels if not (stale and finding.kind == "kernel"))
 
 
 def _values(made: Program, wrong: Mapping[str, str], at: str, required: bool) -> Iterator[Finding]:
@@ -239,7 +252,9 @@ def _calls(answer: Mapping) -> Iterator[Finding]:
         elif call["name"] != "cudaEventRecord" and call["stream"] != answer["stream"]:
             which = "the default stream" if not call["stream"] else "another stream"
             what = f"kernel {call['kernel']}" if call["kernel"] else call["name"]
-            yield Finding("stream-ignored", "enqueue", f"{what} goes to {which}, not to the one that enqueue got", *where)
+            yield Finding(
+                "stream-ignored", "enqueue", f"{what} goes to {which}, not to the one that enqueue got", *where
+            )
 
 
 def _sizes(made: Program) -> dict[str, int]:

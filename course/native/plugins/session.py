@@ -77,7 +77,13 @@ class Answers:
 
 
 def run(
-    folder: Path, steps: Sequence[dict], arrays: Arrays, *, seconds: float = 10.0, order: int = 0, wrap: Wrap | None = None
+    folder: Path,
+    steps: Sequence[dict],
+    arrays: Arrays,
+    *,
+    seconds: float = 10.0,
+    order: int = 0,
+    wrap: Wrap | None = None,
 ) -> Answers:
     """Drive the plugin in `folder` through the steps.
 

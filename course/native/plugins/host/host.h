@@ -26,6 +26,7 @@ using namespace nvinfer1;
 extern const char* method;                      // of the plugin or its creator that runs now; "" if none does
 extern bool learnersCode;                       // it runs now: memory that is taken is its own
 void remember(const void* begin, size_t bytes, const char* what);   // ours; a report of its use says what it was
+void forget(const void* begin);                 // it has been given back
 
 // Marks a call of the learner's code.
 struct Inside {
@@ -57,7 +58,11 @@ public:
         remember(memory, count * sizeof(T), what);
         for (size_t i = 0; i < count; ++i) new (memory + i) T();
     }
-    ~Given() { ::operator delete(memory); }
+    ~Given()
+    {
+        forget(memory);
+        ::operator delete(memory);
+    }
     Given(const Given&) = delete;
     Given& operator=(const Given&) = delete;
     T& operator[](size_t i) { return memory[i]; }

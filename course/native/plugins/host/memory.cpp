@@ -22,19 +22,22 @@ const char* method = "";
 bool learnersCode = false;
 
 // ---------------------------------------------------------------- whose memory it was
-struct Piece { uintptr_t begin, end; const char* what; };
+struct Piece { uintptr_t begin, end; const char* what; bool gone; };
 static std::vector<Piece> pieces;
 void remember(const void* begin, size_t bytes, const char* what)
-{ pieces.push_back({uintptr_t(begin), uintptr_t(begin) + bytes, what}); }
-static const char* whatWas(uintptr_t address)
+{ pieces.push_back({uintptr_t(begin), uintptr_t(begin) + bytes, what, false}); }
+void forget(const void* begin)
 {
-    constexpr uintptr_t near = 64;              // an overflow hits what lies behind
-    const char* best = "";
-    for (auto& piece : pieces) {                // the last one counts: memory is used again
-        if (address >= piece.begin && address < piece.end) best = piece.what;
-        else if (!*best && address + near >= piece.begin && address < piece.end + near) best = piece.what;
-    }
-    return best;
+    for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece)
+        if (piece->begin == uintptr_t(begin)) { piece->gone = true; return; }
+}
+// gone: whether the memory has been given back. The last piece counts: memory is used again.
+[[maybe_unused]] static const char* whatWas(uintptr_t address, bool gone)
+{
+    for (uintptr_t near : {0, 64})              // an overflow hits what lies beside the piece
+        for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece)
+            if (piece->gone == gone && address + near >= piece->begin && address < piece->end + near) return piece->what;
+    return "";
 }
 
 // ---------------------------------------------------------------- where: addresses of this library as lines
@@ -108,7 +111,7 @@ static void onError(const char* report)
 {
     lastWords(ended("memory")
                   .str("report", std::string(report).substr(0, 6000))
-                  .str("memory", whatWas(uintptr_t(__asan_get_report_address())))
+                  .str("memory", whatWas(uintptr_t(__asan_get_report_address()), std::strstr(report, "use-after-free")))
                   .end());
 }
 #endif
