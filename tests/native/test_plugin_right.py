@@ -138,7 +138,7 @@ def include(tmp_path: Path) -> Path:
     """Headers that stand for real ones: the build has no other way to be tried where TensorRT's are missing."""
     folder = tmp_path / "include"
     folder.mkdir()
-    for path in headers.STAND_IN.iterdir():
+    for path in headers.STAND_IN.glob("*.h"):
         (folder / path.name).write_text(path.read_text())
     (folder / "NvInferVersion.h").write_text("#pragma once\n" + FAKE_VERSION)
     return folder

@@ -82,9 +82,8 @@ def build_library(
 
 def cmake_files(folder: str | Path) -> list[Path]:
     """Put CMakeLists.txt, and the file that it adds, beside a learner's sources; returns their paths."""
-    return [
-        atomic_write(Path(folder) / path.name, path.read_bytes()) for path in sorted(CMAKE.iterdir()) if path.is_file()
-    ]
+    names = ("CMakeLists.txt", "tensorrt_version.cpp")
+    return [atomic_write(Path(folder) / name, (CMAKE / name).read_bytes()) for name in names]
 
 
 def build_with_cmake(

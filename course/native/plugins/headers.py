@@ -10,7 +10,7 @@ from pathlib import Path
 from course.errors import MissingFileError
 from course.native import toolchain
 
-STAND_IN = Path(__file__).resolve().parent / "headers"
+STAND_IN = Path(__file__).resolve().parent / "stand_in"
 GENERATIONS = (8, 10, 11)
 """Major versions whose API the stand-in shows."""
 

@@ -1,16 +1,18 @@
 """Compile the right plugins with TensorRT's real headers, and compare what the examination says with the stand-in's answer.
 
-    python -m tests.native.plugins.compile_results INCLUDE_8 INCLUDE_10 INCLUDE_11
+    python -m tests.native.plugins.compile_results "where the headers are from" INCLUDE_8 INCLUDE_10 INCLUDE_11
 
-Writes docs/results/plugin_compile.json. Compiled and examined on a CPU: no plugin runs in TensorRT here.
+Writes docs/results/plugin_compile.json. Nothing is taken from the course's cache. Compiled and examined on a CPU: no plugin runs in TensorRT here.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from course.paths import ROOT
 from tests.native.plugins.right_plugins import RIGHT
 
 
-def results(includes: list[str]) -> dict:
+def results(origin: str, includes: list[str]) -> dict:
     """One row for each plugin and each folder of headers."""
     rows = []
     for include in includes:
@@ -39,7 +41,7 @@ def results(includes: list[str]) -> dict:
                     "plugin": name,
                     "tensorrt": real.version,
                     "compiled": plugin.built_for(library) == real.version,
-                    "seconds": round(seconds, 2),
+                    "seconds_to_build": round(seconds, 2),
                     "findings_with_real_headers": sorted(with_real.kinds),
                     "findings_with_stand_in": sorted(stand_in.kinds),
                     "same_combinations": with_real.combinations == stand_in.combinations,
@@ -49,19 +51,21 @@ def results(includes: list[str]) -> dict:
         "what": "V2 plugins, one source for three generations: compiled by g++ (class) and nvcc (kernels), examined on a CPU; "
         "not run in TensorRT",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": "python -m tests.native.plugins.compile_results INCLUDE_8.6 INCLUDE_10.16 INCLUDE_11.1",
-        "headers": "include/ of github.com/NVIDIA/TensorRT at the tags v8.6.1, v10.16, v11.1",
+        "command": "python -m tests.native.plugins.compile_results ORIGIN INCLUDE...",
+        "headers": origin,
         "architecture": nvcc.ARCHITECTURE,
         "compiler": subprocess.run(
-            ["g++", "--version"], capture_output=True, text=True, check=True
+            ["g++", "--version"], capture_output=True, encoding="utf-8", check=True
         ).stdout.splitlines()[0],
-        "nvcc": subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[
-            -1
-        ],
+        "nvcc": subprocess.run(
+            ["nvcc", "--version"], capture_output=True, encoding="utf-8", check=True
+        ).stdout.splitlines()[-1],
         "rows": rows,
     }
 
 
 if __name__ == "__main__":
-    text = json.dumps(results(sys.argv[1:]), indent=1)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["COURSE_CACHE"] = cache
+        text = json.dumps(results(sys.argv[1], sys.argv[2:]), indent=1)
     print(atomic_write(Path(ROOT / "docs" / "results" / "plugin_compile.json"), text.encode() + b"\n"))
