@@ -28,8 +28,9 @@ _ASAN = (
     "detect_stack_use_after_return=1:alloc_dealloc_mismatch=1:allocator_may_return_null=1"
 )
 Wrap = Callable[[list[str]], list[str]]
-"""Puts the command into a sandbox: gets its words, returns others. The sandbox must show the folder, AddressSanitizer's
-library and inside.py, keep the environment variables LD_PRELOAD and ASAN_OPTIONS, and pass file descriptors on."""
+"""Puts the command into a sandbox: gets its words (with /usr/bin/env in front, which sets LD_PRELOAD for what follows only),
+returns others. The sandbox must show the folder, inside.py and the libraries of `compiler.sanitizer`, and pass file
+descriptors on."""
 
 
 class Arrays:
@@ -102,7 +103,8 @@ def run(
             view[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
         program = {"steps": list(steps), "seconds": seconds, "order": order, "shared_bytes": 99 << 10}
         numbers = [file.fileno() for file in (data, reply, crash)]
-        command = [sys.executable, "-I", "-S", str(LOADER), str(folder.resolve()), *map(str, numbers)]
+        environment = ["/usr/bin/env", f"LD_PRELOAD={sanitizer()}", f"ASAN_OPTIONS={_ASAN}"]
+        command = [*environment, sys.executable, "-I", "-S", str(LOADER), str(folder.resolve()), *map(str, numbers)]
         status = _run(
             wrap(command) if wrap else command, json.dumps(program).encode(), numbers, printed, seconds + GRACE
         )
@@ -141,7 +143,6 @@ def _memory(name: str) -> io.FileIO:
 
 
 def _run(command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float) -> int | None:
-    environment = {**os.environ, "LD_PRELOAD": sanitizer(), "ASAN_OPTIONS": _ASAN}
     try:
         process = subprocess.Popen(
             command,
@@ -150,7 +151,6 @@ def _run(command: list[str], request: bytes, files: Sequence[int], printed: obje
             stderr=subprocess.STDOUT,
             pass_fds=files,
             start_new_session=True,
-            env=environment,
         )
     except OSError as error:
         raise CourseError(
