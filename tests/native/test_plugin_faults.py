@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from course.native import plugin
 from course.native.plugins import headers
-from tests.native.plugins.faults import FAULTS, Change
+from tests.native.plugins.faults import FAULTS, VARIANTS, Change
+from tests.native.plugins.right_plugins import SWISH
 
 RIGHT = Path(__file__).parent / "plugins"
-SWISH = plugin.Contract(
-    "CourseSwish",
-    lambda x, beta: x / (1 + np.exp(-beta * x)),
-    shapes=[((3, 5),), ((1,),), ((2, 3, 4, 5),)],
-    attributes={"beta": 1.5},
-)
 
 
 def changed(changes: list[Change], folder: Path) -> Path:
@@ -40,3 +34,10 @@ def test_a_fault_is_found_with_its_kind(fault: str, tmp_path: Path) -> None:
     assert kind in report.kinds, str(report)
     assert not report.ok
     assert all(finding.advice and finding.message for finding in report.findings)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_another_right_plugin_has_no_finding(variant: str, tmp_path: Path) -> None:
+    report = plugin.examine(changed(VARIANTS[variant], tmp_path), SWISH, using=headers.stand_in())
+    assert report.ok, str(report)
+    assert len(report.combinations) == (8 if variant == "vectors of channels" else 2), report.combinations

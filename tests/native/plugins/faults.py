@@ -352,3 +352,44 @@ FAULTS: dict[str, tuple[str, list[Change]]] = {
     ),
     "endless": ("timeout", [(COUNT, COUNT + "\n        for (volatile int i = 1; i;) {}")]),
 }
+
+VARIANTS: dict[str, list[Change]] = {
+    "peeks at the error": [("cu:cudaGetLastError", "cudaPeekAtLastError")],
+    "copied by its copy constructor": [(NEW, "auto* copy = new (std::nothrow) Swish(*this);")],
+    "shape kept from configurePlugin": [
+        (
+            CONFIGURE,
+            CONFIGURED
+            % "now = 1;\n        for (int32_t d = 0; d < in[0].desc.dims.nbDims; ++d) now *= size_t(in[0].desc.dims.d[d]);",
+        ),
+        (COUNT, "count = now;"),
+        ("    float beta;\n    std::string space;", "    float beta;\n    size_t now = 0;\n    std::string space;"),
+    ],
+    "vectors of channels": [
+        (
+            "if (tensor.format != TensorFormat::kLINEAR) return false;",
+            "if (position > 0 && tensor.format != tensors[0].format) return false;",
+        ),
+        (
+            COUNT,
+            "const size_t vectors[] = {1, 2, 8, 4, 16, 32};\n"
+            "        size_t vector = vectors[int32_t(in[0].format)];\n"
+            "        for (int32_t d = 0; d < in[0].dims.nbDims; ++d) {\n"
+            "            size_t side = size_t(in[0].dims.d[d]);\n"
+            "            count *= d == in[0].dims.nbDims - 3 ? (side + vector - 1) / vector * vector : side;\n"
+            "        }",
+        ),
+    ],
+    "takes memory in initialize": [
+        (INITIALIZE, "int32_t initialize() noexcept override { return cudaMalloc(&table, 64); }"),
+        (
+            TERMINATE,
+            "void terminate() noexcept override\n    {\n        cudaFree(table);\n        table = nullptr;\n    }",
+        ),
+        (
+            "    float beta;\n    std::string space;",
+            "    float beta;\n    void* table = nullptr;\n    std::string space;",
+        ),
+    ],
+}
+"""Changes of the right plugin that leave it right."""
