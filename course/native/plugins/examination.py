@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from course.kernels.compiler import read_notes
+from course.kernels.compiler import Notes, read_notes
 from course.native.plugins import interview, layouts, performance
 from course.native.plugins.contract import Contract
 from course.native.plugins.endings import of_end, place_of
@@ -36,65 +36,59 @@ def examine_compiled(
     Raises:
         CourseError: the library cannot be loaded.
     """
-    began = time.monotonic()
-    notes = read_notes(folder / "kernels.so")
+    began, notes = time.monotonic(), read_notes(folder / "kernels.so")
     outputs = len(contract.answers(contract.like(contract.shapes[0]), contract.attributes))
     steps = interview.steps(contract, outputs)
     answers = run(folder, steps, Arrays(), seconds=seconds, wrap=wrap)
     judge = interview.Judge(contract, steps, answers)
-    findings = [*judge.creator()]
-    finished = answers.done
-    printed = answers.printed
-    combinations: list[performance.Combination] = []
-    if not any(finding.kind == "not-registered" for finding in findings):
-        findings += [
-            *judge.identity(),
-            *judge.shapes(),
-            *judge.formats(),
-            *judge.plan(),
-            *_kept(judge.all("kept"), sources),
-        ]
-        if ending := of_end(answers, steps, sources, notes):
-            findings.append(ending)
-        required = [judge.required(name) for name in contract.types]
-        accepted = judge.spoken().accepted
-        asked = [one for one in required if one in accepted or not accepted]
-        more = sorted((one for one in accepted if one not in required), key=_plainness)[:MOST]
-        combinations = [*asked, *more]
-        programs = [performance.program(contract, one, whole=one in required) for one in combinations]
+    ending = of_end(answers, steps, sources, notes)
+    found = [*judge.creator()]
+    programs: list[tuple[performance.Program, bool]] = []
+    said: list[Answers] = []
+    if not any(finding.kind == "not-registered" for finding in found):
+        found += [*judge.identity(), *judge.shapes(), *judge.formats(), *judge.plan()]
+        found += _kept(judge.all("kept"), sources)
+        programs = _programs(contract, judge)
 
-        def perform(made: performance.Program) -> Answers:
-            return run(folder, made.steps, made.arrays, seconds=seconds, wrap=wrap)
+        def perform(one: tuple[performance.Program, bool]) -> Answers:
+            return run(folder, one[0].steps, one[0].arrays, seconds=seconds, wrap=wrap)
 
         with ThreadPoolExecutor(2) as pool:
-            for made, said in zip(programs, pool.map(perform, programs)):
-                wanted = made.combination in required
-                ending = of_end(said, made.steps, sources, notes)
-                found = [*performance.judge(made, said, notes, wanted)]
-                if wanted:
-                    found += [ending] if ending else []
-                    found += _kept(
-                        [said.steps[n] for n, s in enumerate(made.steps) if s["do"] == "kept" and said.done], sources
-                    )
-                elif ending and not found:
-                    message = (
-                        f"it takes {layouts.words(made.combination)}, and enqueue cannot do that: {ending.message}"
-                    )
-                    found = [Finding("format-too-wide", "supportsFormatCombination", message, ending.file, ending.line)]
-                findings += found
-                finished = finished and (said.done or not wanted)
-                printed += said.printed
-    elif ending := of_end(answers, steps, sources, notes):
-        findings = [ending]
+            said = list(pool.map(perform, programs))
+    found += [ending] if ending else []
+    for (made, required), one in zip(programs, said):
+        found += _of_performance(made, required, one, sources, notes)
     return Report(
         f"{contract.name}, version {contract.version}",
-        once(_sorted_out(findings)),
+        once(_sorted_out(found)),
         headers,
-        tuple(map(layouts.words, combinations)),
+        tuple(layouts.words(made.combination) for made, _ in programs),
         time.monotonic() - began,
-        finished,
-        printed,
+        answers.done and all(one.done for (_, required), one in zip(programs, said) if required),
+        answers.printed + "".join(one.printed for one in said),
     )
+
+
+def _programs(contract: Contract, judge: interview.Judge) -> list[tuple[performance.Program, bool]]:
+    """For each combination that is run; and whether the contract asks for it."""
+    required, accepted = [judge.required(name) for name in contract.types], judge.spoken().accepted
+    asked = [one for one in required if one in accepted or not accepted]
+    more = sorted((one for one in accepted if one not in required), key=_plainness)[:MOST]
+    return [(performance.program(contract, one, whole=one in required), one in required) for one in [*asked, *more]]
+
+
+def _of_performance(
+    made: performance.Program, required: bool, said: Answers, sources: Sources, notes: Notes
+) -> list[Finding]:
+    """Findings of one combination. One that the contract does not ask for must not have been taken if it fails."""
+    found, ending = [*performance.judge(made, said, notes, required)], of_end(said, made.steps, sources, notes)
+    if required:
+        left = [said.steps[n] for n, step in enumerate(made.steps) if step["do"] == "kept" and said.done]
+        return [*found, *([ending] if ending else []), *_kept(left, sources)]
+    if ending and not found:
+        message = f"it takes {layouts.words(made.combination)}, and enqueue cannot do that: {ending.message}"
+        return [Finding("format-too-wide", "supportsFormatCombination", message, ending.file, ending.line)]
+    return found
 
 
 def _plainness(combination: performance.Combination) -> tuple[int, int, performance.Combination]:
