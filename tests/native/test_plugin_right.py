@@ -7,12 +7,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from course.errors import BuildError, CourseError, DamagedFileError, EngineMismatchError, MissingFileError
 from course.kernels import KernelError, compile_cu
 from course.native import plugin
-from course.native.plugins import headers, layouts, session
+from course.native.plugins import building, headers, layouts, session
 from course.paths import ROOT
 from tests.native.plugins.right_plugins import RIGHT, SWISH
 
@@ -160,10 +161,8 @@ def test_a_wrong_major_version_is_refused_before_it_is_loaded(include: Path, tmp
 
 
 def test_the_stand_in_makes_no_library_for_tensorrt() -> None:
-    from course.native.plugins.building import build_library
-
     with pytest.raises(BuildError, match="stand-in"):
-        build_library(plugin.find(AFFINE), headers.stand_in())
+        building.build_library(plugin.find(AFFINE), headers.stand_in())
 
 
 @pytest.mark.slow
@@ -184,8 +183,6 @@ def test_cmake_builds_the_same(include: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the parts
 @pytest.mark.parametrize("layout", layouts.FORMATS)
 def test_layouts_there_and_back(layout: int) -> None:
-    import numpy as np
-
     array = np.arange(2 * 5 * 3 * 4, dtype=np.float16).reshape(2, 5, 3, 4)
     packed = layouts.pack(array, layout)
     assert packed.shape == layouts.packed_shape(array.shape, layout)

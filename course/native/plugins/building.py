@@ -119,8 +119,8 @@ def build_with_cmake(
         done = gcc.run(command, build)
         if done.returncode:
             said = done.stdout + done.stderr
-            found = re.search(r"CMake Error.*?\n\n(.*?)\n\n", said + "\n\n", re.S)
-            cause = found[1].strip() if found and "error:" not in said else gcc.first_error(said)
+            found = re.search(r"^CMake Error[^\n]*\n(.*?)\n\n", said + "\n\n", re.S | re.M)
+            cause = " ".join(found[1].split()) if found and "error:" not in said else gcc.first_error(said)
             raise BuildError(f"CMake could not build {sources.name}.", cause, "Repair what the cause names.")
     return build / f"lib{sources.name}.so"
 
