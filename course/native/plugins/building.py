@@ -54,7 +54,9 @@ def build_library(
     mark = CMAKE / "tensorrt_version.cpp"
     texts = [path.read_text(errors="replace") for path in (sources.plugin, *sources.headers, mark)]
     texts += [path.read_text(errors="replace") for path in sorted(headers.folder.glob("NvInfer*.h"))]
-    key = hashlib.sha256("\0".join([*texts, kernels.name, *_FLAGS, gcc.version(gxx)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        "\0".join([*texts, kernels.name, "static runtime", *_FLAGS, gcc.version(gxx)]).encode()
+    ).hexdigest()[:16]
     out = cache_dir() / "plugins" / f"{sources.name}-tensorrt{headers.major}-{key}.so"
     if not out.is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +72,8 @@ def build_library(
                         "Repair the first error first: later ones often follow from it.",
                     )
             objects = [str(kernels), f"{sources.plugin.stem}.o", f"{mark.stem}.o"]
-            link = [str(toolkit.nvcc(tell)), "-shared", "--cudart", "shared", *objects, "-o", "plugin.so"]
-            done = gcc.run(link, work)
+            runtime = [str(_runtime(toolkit.nvcc(tell)) / "libcudart_static.a"), "-lrt", "-lpthread", "-ldl"]
+            done = gcc.run([gxx, "-shared", *objects, *runtime, "-o", "plugin.so"], work)
             if done.returncode:
                 raise BuildError(
                     f"{sources.name} cannot be linked.", gcc.first_error(done.stderr), "Define what the cause names."
@@ -111,6 +113,7 @@ def build_with_cmake(
         f"-DTENSORRT_INCLUDE_DIR={headers.folder}",
         f"-DTENSORRT_MAJOR={headers.major}",
         f"-DCMAKE_CUDA_COMPILER={toolkit.nvcc()}",
+        f"-DCMAKE_CUDA_FLAGS=-L{_runtime(toolkit.nvcc())}",
         f"-DCMAKE_CUDA_ARCHITECTURES={architecture.removeprefix('sm_')}",
         f"-DCMAKE_CXX_COMPILER={toolkit.gxx()}",
     ]
@@ -167,8 +170,21 @@ def load(library: str | Path, running: str) -> ctypes.CDLL:
         raise BuildError(
             f"{Path(library).name} cannot be loaded.",
             str(error),
-            "Import tensorrt first; for libcudart, install the CUDA runtime of the version that nvcc has.",
+            "Import tensorrt first: it brings getPluginRegistry, which the macro REGISTER_TENSORRT_PLUGIN calls.",
         ) from error
+
+
+def _runtime(compiler: Path) -> Path:
+    """The folder of the CUDA runtime that belongs to nvcc. NVIDIA's wheels have it where nvcc itself does not look."""
+    root = compiler.parents[1]
+    for folder in (root / "lib64", root / "lib", *sorted(root.glob("targets/*/lib"))):
+        if (folder / "libcudart_static.a").is_file():
+            return folder
+    raise MissingFileError(
+        "The CUDA runtime (libcudart_static.a) is not here.",
+        f"nvcc is {compiler}, and {root} has none.",
+        "Install the package nvidia-cuda-runtime of nvcc's version, or the CUDA toolkit.",
+    )
 
 
 def _mismatch(what: str, has: str, running: str) -> EngineMismatchError:
