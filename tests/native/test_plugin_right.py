@@ -14,6 +14,7 @@ from course.errors import BuildError, CourseError, DamagedFileError, EngineMisma
 from course.kernels import KernelError, compile_cu
 from course.native import plugin
 from course.native.plugins import building, headers, layouts, session
+from course.native.plugins.contract import encoded
 from course.paths import ROOT
 from tests.native.plugins.right_plugins import RIGHT, SWISH
 
@@ -203,3 +204,19 @@ def test_compile_results_are_there() -> None:
     assert {row["tensorrt"].split(".")[0] for row in result["rows"]} == {"8", "10", "11"}
     for row in result["rows"]:
         assert row["compiled"] and row["findings_with_real_headers"] == row["findings_with_stand_in"] == []
+
+
+def test_attributes_become_fields() -> None:
+    fields = encoded({"a": 1.5, "b": 3, "c": "mean", "d": np.float16([1, 2]), "e": np.float64(2), "f": np.int8(-1)})
+    assert [(field["name"], field["type"], field["length"]) for field in fields] == [
+        ("a", 1, 1),
+        ("b", 5, 1),
+        ("c", 6, 4),
+        ("d", 0, 2),
+        ("e", 2, 1),
+        ("f", 3, 1),
+    ]
+    assert bytes.fromhex(fields[0]["data"]) == np.float32(1.5).tobytes()
+    assert bytes.fromhex(fields[2]["data"]) == b"mean"
+    with pytest.raises(CourseError, match="complex64"):
+        encoded({"a": np.complex64(1)})
