@@ -99,7 +99,7 @@ def _field(name: str, value: object) -> dict:
         return {"type": _CHAR, "length": len(value.encode()), "data": value.encode().hex()}
     if isinstance(value, (bool, int)):
         value = np.int32(value)
-    elif isinstance(value, float):
+    elif isinstance(value, float) and not isinstance(value, np.float64):  # which is a float, too
         value = np.float32(value)
     array = np.ascontiguousarray(value)
     if array.dtype.name not in _FIELD_TYPES:
