@@ -50,7 +50,7 @@ def results(origin: str, includes: list[str]) -> dict:
     return {
         "what": "V2 plugins, one source for three generations: compiled by g++ (class) and nvcc (kernels), examined on a CPU; "
         "not run in TensorRT",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": "python -m tests.native.plugins.compile_results ORIGIN INCLUDE...",
         "headers": origin,
         "architecture": nvcc.ARCHITECTURE,
