@@ -220,3 +220,10 @@ def test_attributes_become_fields() -> None:
     assert bytes.fromhex(fields[2]["data"]) == b"mean"
     with pytest.raises(CourseError, match="complex64"):
         encoded({"a": np.complex64(1)})
+
+
+def test_the_second_plugin_has_attributes_of_the_same_types() -> None:
+    attributes = {"a": 1.5, "b": 3, "c": "mean", "d": np.float16([1, 2]), "e": np.float64(2)}
+    changed = plugin.Contract("X", lambda x: x, shapes=[((1,),)], attributes=attributes).changed()
+    assert [field["type"] for field in encoded(changed)] == [field["type"] for field in encoded(attributes)]
+    assert (changed["a"], changed["b"], changed["e"]) == (2.25, 3, 2.75)

@@ -63,10 +63,7 @@ class Contract:
 
     def changed(self) -> dict[str, object]:
         """Attributes of the second plugin."""
-        return dict(self.other) or {
-            name: value + np.asarray(0.75, np.asarray(value).dtype) if _is_float(value) else value
-            for name, value in self.attributes.items()
-        }
+        return dict(self.other) or {name: _more(value) for name, value in self.attributes.items()}
 
     def answers(self, inputs: Sequence[np.ndarray], attributes: Mapping[str, object]) -> list[np.ndarray]:
         """The reference's outputs for these inputs."""
@@ -111,5 +108,10 @@ def _field(name: str, value: object) -> dict:
     return {"type": _FIELD_TYPES[array.dtype.name], "length": array.size, "data": array.tobytes().hex()}
 
 
-def _is_float(value: object) -> bool:
-    return not isinstance(value, str) and np.asarray(value).dtype.kind == "f"
+def _more(value: object) -> object:
+    """Another value of the same type, if it is a floating-point one."""
+    if type(value) is float:
+        return value + 0.75
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f":
+        return value + value.dtype.type(0.75)
+    return value
