@@ -41,7 +41,6 @@ _COMMON = [
     "-fno-finite-loops",
     "-fstack-clash-protection",
     "-fno-semantic-interposition",
-    "-fvisibility=hidden",
     "-Wuninitialized",
     "-Wmaybe-uninitialized",
 ]
@@ -301,6 +300,9 @@ def _build(
             # The second variant keeps its functions to itself: they have the names of the first one's.
             gcc.must(gcc.run(["ld", "-r", "--force-group-allocation", "zero.o", "-o", "alone.o"], work), "ld")
             gcc.must(gcc.run(["objcopy", "--wildcard", "--localize-symbol=*", "alone.o", "zero.o"], work), "objcopy")
+        # Seen from outside: the loader's functions, and for a plugin's class the launchers and CUDA's runtime.
+        seen = "".join(f"{name}; " for name in ("cucpu_*", "cuda*", *notes.exports))
+        (work / "exported.map").write_text(f"{{ global: {seen}local: *; }};\n")
         renames = [word for pair in _REDEFINED.items() for word in ("--redefine-sym", "=".join(pair))]
         for variant in variants:
             gcc.must(gcc.run(["objcopy", *renames, f"{variant}.o"], work), "objcopy")
@@ -310,6 +312,7 @@ def _build(
                 "-shared",
                 "-Wl,-z,defs",
                 "-Wl,-Bsymbolic",
+                "-Wl,--version-script=exported.map",
                 *map(str, _runtime(gxx, system)),
                 *(f"{variant}.o" for variant in variants),
                 "-o",

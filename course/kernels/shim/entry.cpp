@@ -125,6 +125,44 @@ int cucpu_call(const char* name, int variant, const u64* slots, int64_t* result,
     }
     return 2;
 }
+// For code around the launchers, which calls them itself (course/native/plugins/host).
+// Call it; 1 if a finding in the launcher's host code ended it.
+int cucpu_guarded(void (*call)(void*), void* context)
+{
+    if (setjmp(hostExit)) { R.sticky = cudaErrorUnknown; return 1; }
+    call(context);
+    return 0;
+}
+// Is called with every new piece of device memory.
+void cucpu_on_allocation(void (*allocated)(void*, size_t)) { R.allocated = allocated; }
+// From now on every launch is refused, as by a GPU that cannot run it.
+void cucpu_fail_launches(int on) { R.failing = on; }
+// Record launches and calls of the runtime from now on; those so far are forgotten.
+void cucpu_note_calls() { R.noting = true; R.calls.clear(); }
+const char* cucpu_calls()
+{
+    static std::string text;
+    text.clear();
+    for (auto& call : R.calls)
+        text += (text.empty() ? "" : ",")
+                + Json()
+                      .str("name", call.name)
+                      .num("stream", (long long)uptr(call.stream))
+                      .str("kernel", call.kernel)
+                      .str("file", call.file)
+                      .num("line", call.line)
+                      .end();
+    text = "[" + text + "]";
+    return text.c_str();
+}
+// Whether a kernel runs now, and not host code.
+int cucpu_on_device() { return R.current != nullptr; }
+const char* cucpu_findings()
+{
+    static std::string text;
+    text = findingsJson();
+    return text.c_str();
+}
 const char* cucpu_report()
 {
     static std::string text;

@@ -18,6 +18,7 @@ static cudaError_t failed(cudaError_t error) { R.error = error; return error; }
 static int allocations = 0;
 } // namespace cucpu
 
+#pragma GCC visibility push(default)                    // a plugin's class calls them, too
 extern "C" {
 cudaError_t cudaGetLastError() { cudaError_t error = R.error; R.error = R.sticky; return error; }
 cudaError_t cudaPeekAtLastError() { return R.error; }
@@ -54,6 +55,7 @@ const char* cudaGetErrorString(cudaError_t error)
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes)
 {
+    note("cudaMalloc");
     if (bytes > (size_t(2) << 30)) return failed(cudaErrorMemoryAllocation);
     Region* region = allocate(("cudaMalloc number " + std::to_string(++allocations)).c_str(), bytes);
     if (!region) return failed(cudaErrorMemoryAllocation);
@@ -63,6 +65,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes)
 }
 cudaError_t cudaFree(void* pointer)
 {
+    note("cudaFree");
     if (!pointer) return R.sticky;
     Region* region = uptr(pointer) - arena < kArenaBytes ? findGlobal(uptr(pointer)) : nullptr;
     if (!region || region->base != uptr(pointer) || region->freed) {
@@ -79,19 +82,21 @@ cudaError_t cudaFree(void* pointer)
 }
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) { return cudaMalloc(pointer, bytes); }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
-cudaError_t cudaMallocHost(void** pointer, size_t bytes) { *pointer = std::malloc(bytes); return R.sticky; }
+cudaError_t cudaMallocHost(void** pointer, size_t bytes) { note("cudaMallocHost"); *pointer = std::malloc(bytes); return R.sticky; }
 cudaError_t cudaFreeHost(void* pointer) { std::free(pointer); return R.sticky; }
 
-cudaError_t cudaMemset(void* pointer, int value, size_t bytes)
+static cudaError_t set(void* pointer, int value, size_t bytes)
 {
     if (!hostRange(pointer, bytes, "cudaMemset", true)) return failed(cudaErrorInvalidValue);
     std::memset(pointer, value, bytes);
     hostWrote(uptr(pointer), bytes);
     return R.sticky;
 }
-cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t)
-{ return cudaMemset(pointer, value, bytes); }
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind)
+cudaError_t cudaMemset(void* pointer, int value, size_t bytes)
+{ note("cudaMemset"); return set(pointer, value, bytes); }
+cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t stream)
+{ note("cudaMemsetAsync", stream); return set(pointer, value, bytes); }
+static cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind)
 {
     bool toDevice = isDevice(uptr(to)), fromDevice = isDevice(uptr(from));
     bool wrong = kind != cudaMemcpyDefault
@@ -105,20 +110,25 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
     if (toDevice) hostWrote(uptr(to), bytes);
     return R.sticky;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
-{ return cudaMemcpy(to, from, bytes, kind); }
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind)
+{ note("cudaMemcpy"); return copy(to, from, bytes, kind); }
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+{ note("cudaMemcpyAsync", stream); return copy(to, from, bytes, kind); }
 cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size_t bytes, size_t offset, cudaMemcpyKind kind)
 {
-    return cudaMemcpy(const_cast<char*>(static_cast<const char*>(symbol)) + offset, from, bytes, kind);
+    note("cudaMemcpyToSymbol");
+    return copy(const_cast<char*>(static_cast<const char*>(symbol)) + offset, from, bytes, kind);
 }
 cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, size_t bytes, size_t offset,
-                                    cudaMemcpyKind kind, cudaStream_t)
+                                    cudaMemcpyKind kind, cudaStream_t stream)
 {
-    return cudaMemcpyToSymbol(symbol, from, bytes, offset, kind);
+    note("cudaMemcpyToSymbolAsync", stream);
+    return copy(const_cast<char*>(static_cast<const char*>(symbol)) + offset, from, bytes, kind);
 }
 cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, size_t bytes, size_t offset, cudaMemcpyKind kind)
 {
-    return cudaMemcpy(to, static_cast<const char*>(symbol) + offset, bytes, kind);
+    note("cudaMemcpyFromSymbol");
+    return copy(to, static_cast<const char*>(symbol) + offset, bytes, kind);
 }
 cudaError_t cudaGetSymbolAddress(void** pointer, const void* symbol)
 {
@@ -177,3 +187,4 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int)
     return R.sticky;
 }
 }
+#pragma GCC visibility pop

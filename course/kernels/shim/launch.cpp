@@ -105,7 +105,9 @@ void launch(const LaunchSpec& spec, void (*run)(void*), void* context)
         abortLaunch(cudaErrorNotSupported);
     }
     R.kernel = spec.kernel; R.launchFile = spec.file; R.launchLine = spec.line;
+    if (R.noting) R.calls.push_back({"launch", spec.stream, spec.kernel, spec.file, spec.line});
     if (!valid(spec)) return;
+    if (R.failing) { R.error = cudaErrorInvalidConfiguration; return; }
     if (R.sticky) { R.error = R.sticky; return; }
     R.run = run; R.context = context; R.aborted = false;
     gridDim = spec.grid; blockDim = spec.block;

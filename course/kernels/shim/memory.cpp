@@ -75,6 +75,7 @@ Region* allocate(const char* name, size_t bytes)
     regions.push_back(region);
     for (u64 step = (begin - arena) / kArenaStep, end = step + all / kArenaStep - 1; step < end; ++step)
         regionOfStep[step] = u32(region->id + 1);
+    if (R.allocated) R.allocated(reinterpret_cast<void*>(region->base), bytes);
     return region;
 }
 Region* findGlobal(uptr address)

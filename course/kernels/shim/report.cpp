@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 namespace cucpu {
-constexpr size_t kMostFindings = 40;
+constexpr size_t kMostFindings = 40, kMostCalls = 1000;
 
 std::string quoted(const std::string& text)
 {
@@ -47,6 +47,8 @@ u32 blockOfStamp(u32 stamp)
     return after == R.blocks.begin() ? 0 : (after - 1)->block;
 }
 
+void note(const char* name, cudaStream_t stream)
+{ if (R.noting && R.calls.size() < kMostCalls) R.calls.push_back({name, stream, "", "", 0}); }
 bool firstTime(const std::string& key) { return R.seen[key]++ == 0; }
 void add(const std::string& json) { if (R.findings.size() < kMostFindings) R.findings.push_back(json); }
 
@@ -75,15 +77,19 @@ static void leaked()                                    // memory of the launche
         if (!region->freed && region->name.rfind("cudaMalloc", 0) == 0 && firstTime("leak" + region->name))
             add(Json().str("kind", "memory-leak").str("buffer", region->name).num("bytes", region->bytes).end());
 }
-std::string reportJson()
+std::string findingsJson()                              // until now: what is allocated may still be given back
 {
     if (R.pending.active) settlePending();
-    if (checked && !R.sticky) {                         // after an abort much is unwritten, for that reason
+    if (checked && !R.sticky)                           // after an abort much is unwritten, for that reason
         for (Region* region : regions) unwritten(*region);
-        leaked();
-    }
-    std::string list, names;
+    std::string list;
     for (auto& finding : R.findings) list += (list.empty() ? "" : ",") + finding;
+    return "[" + list + "]";
+}
+std::string reportJson()
+{
+    if (checked && !R.sticky) leaked();
+    std::string list = findingsJson(), names;
     for (Region* region : regions) names += (names.empty() ? "" : ",") + quoted(region->name);
     std::string shared;
     for (SharedVariable* variable : sharedVariables) shared += (shared.empty() ? "" : ",") + quoted(variable->name);
@@ -93,7 +99,7 @@ std::string reportJson()
     for (auto& kernel : kernels) launched += (launched.empty() ? "" : ",") + quoted(kernel.first);
     return Json()
         .raw("launched", "[" + launched + "]")
-        .raw("findings", "[" + list + "]")
+        .raw("findings", list)
         .num("accesses", R.accesses)
         .num("switches", R.switches)
         .num("trace", R.traceCount)

@@ -76,6 +76,8 @@ struct Warp { u32 waiting, done; bool asking; };
 struct LaunchRecord { u32 first, index; int stream; std::map<int, u32> before; std::string kernel; };
 struct BlockStart { u32 stamp, block; };
 
+struct ApiCall { const char* name; cudaStream_t stream; std::string kernel; const char* file; int line; };
+
 struct Pending {                                // a write after an unordered write: a race unless the value is the same
     bool active = false;
     uptr address; u32 bytes; char old[64];
@@ -120,6 +122,11 @@ struct Runtime {
     u64 accesses = 0, switches = 0;
     u32 lastPc = 0; const Where* lastWhere = nullptr;
     int replyFile = -1, undefined = 0xff;
+
+    // for the code around the launchers (a plugin's class)
+    bool noting = false, failing = false;       // record calls of the runtime; refuse every launch
+    std::vector<ApiCall> calls;
+    void (*allocated)(void*, size_t) = nullptr;
     uptr imageBase = 0;
 
     // record of accesses
@@ -135,6 +142,9 @@ enum AccessFlags : u32 { kRead = 0, kWrite = 1, kAtomic = 2, kVolatile = 4, kUna
 [[noreturn]] void abortHost();
 int laneOf(const Thread& thread);
 inline u32 idOf(const Thread& thread) { return u32(&thread - R.threads.data()); }
+
+// report.cpp
+void note(const char* name, cudaStream_t stream = nullptr);  // a call of the runtime, if somebody records them
 
 // streams.cpp
 void orderLaunch(cudaStream_t stream);
@@ -184,6 +194,7 @@ uint3 blockIndex(u32 linear);
 u32 blockOfStamp(u32 stamp);
 bool firstTime(const std::string& key);         // counts, and says whether this finding is a new one
 void add(const std::string& json);
+std::string findingsJson();
 std::string reportJson();
 void writeReply(const std::string& text);
 

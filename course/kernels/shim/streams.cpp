@@ -79,6 +79,7 @@ bool launchesOrdered(u32 stamp)                         // the launch of this st
 
 using namespace cucpu;
 static cudaError_t answer() { return R.sticky; }
+#pragma GCC visibility push(default)                    // a plugin's class calls them, too
 extern "C" {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags)
 {
@@ -92,10 +93,12 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
 { return cudaStreamCreateWithFlags(stream, flags); }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return answer(); }
 cudaError_t cudaStreamQuery(cudaStream_t) { return answer(); }
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { join(host, before(streamOf(stream))); return answer(); }
-cudaError_t cudaDeviceSynchronize() { join(host, all()); return answer(); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{ note("cudaStreamSynchronize", stream); join(host, before(streamOf(stream))); return answer(); }
+cudaError_t cudaDeviceSynchronize() { note("cudaDeviceSynchronize"); join(host, all()); return answer(); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
+    note("cudaStreamWaitEvent", stream);
     join(streamOf(stream).before, reinterpret_cast<Event*>(event)->before);
     return answer();
 }
@@ -116,6 +119,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream)
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    note("cudaEventSynchronize");
     join(host, reinterpret_cast<Event*>(event)->before);
     return answer();
 }
@@ -129,3 +133,4 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     return answer();
 }
 }
+#pragma GCC visibility pop

@@ -1,0 +1,1 @@
+"""What lies beside a learner's sources for CMake."""
