@@ -25,5 +25,7 @@ def serve_until_stopped(repository: Path, config: str = "") -> None:
             time.sleep(0.2)
         lines = [line for line in server.log.splitlines() if line.strip()]
         raise ServingError(
-            "The server ended.", f"Its log ends with: {lines[-1] if lines else ''}", "Start it again; look at the models."
+            "The server ended.",
+            f"Its log ends with: {lines[-1] if lines else ''}",
+            "Start it again; look at the models.",
         )

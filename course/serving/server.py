@@ -22,7 +22,9 @@ from course.serving.environment import Environment, find
 from course.serving.words import ServingError
 
 TRIES = 3  # with new ports, if another program takes one between our look and Triton's
-_TAKEN = re.compile(r"Address already in use|Socket '.*' already in use|failed to start (HTTP|GRPC|Metrics) service", re.I)
+_TAKEN = re.compile(
+    r"Address already in use|Socket '.*' already in use|failed to start (HTTP|GRPC|Metrics) service", re.I
+)
 
 
 class Server:
@@ -266,7 +268,9 @@ def _reason(log: str) -> str:
 
 def _last(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if re.match(r"E\d{4} |.*error", line)), lines[-1] if lines else "nothing")
+    return next(
+        (line for line in reversed(lines) if re.match(r"E\d{4} |.*error", line)), lines[-1] if lines else "nothing"
+    )
 
 
 def _log_from_start(file: IO[bytes]) -> None:
