@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from course.serving import protocol
-from course.serving.words import ServingError
+from course.serving.words import RefusedError, ServingError
 
 
 class Client:
@@ -33,7 +33,8 @@ class Client:
             inputs: name -> array, with the batch dimension if the model has one.
 
         Raises:
-            ServingError: Triton refused the request, and why; or the server is gone.
+            RefusedError: Triton refused the request, and why.
+            ServingError: the server is gone, or too slow.
         """
         body, length = protocol.encode(inputs, outputs)
         path = f"/v2/models/{model}{f'/versions/{version}' if version else ''}/infer"
@@ -99,10 +100,11 @@ class Client:
                         "Start it, or look at its log for why it ended.",
                     ) from error
         if answer.status >= 400:
-            raise ServingError(
+            raise RefusedError(
                 f"Triton refused {method} {path} with status {answer.status}.",
                 said(data) or answer.reason,
                 "Compare the request with the model's config.pbtxt, and look at the server's log.",
+                answer.status,
             )
         return answer, data
 

@@ -20,7 +20,7 @@ from course.serving.connection import request
 from course.serving.loop import Progress, closed_loop, in_a_thread, open_loop
 from course.serving.metrics import Statistics
 from course.serving.result import Load
-from course.serving.words import ServingError
+from course.serving.words import RefusedError, ServingError
 
 Feeds = Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]]
 """The inputs of one request, or of several that are sent in turns."""
@@ -50,7 +50,7 @@ def closed(
         tell: is called twice a second while the load runs.
 
     Raises:
-        ServingError: no server, no such model, or the first request is refused already.
+        ServingError: no server, no such model, or inputs that do not fit it.
     """
     if clients < 1:
         raise ServingError(f"clients={clients}", "A closed loop has at least one client.", "Give 1 or more.")
@@ -142,7 +142,11 @@ def _requests(address: str, model: str, feeds: Feeds) -> list[bytes]:
         raise ServingError("There is nothing to send.", "feeds is empty.", "Give the inputs of at least one request.")
     if model:
         with Client(address, 30.0) as client:
-            client.infer(model, several[0])  # wrong names or shapes show here, with Triton's reason
+            try:
+                client.infer(model, several[0])  # wrong names or shapes show here, with Triton's reason
+            except RefusedError as error:
+                if error.status < 500:  # what fails on the server is for the load to count
+                    raise
     return [request(address, f"/v2/models/{model}/infer", *protocol.encode(each)) for each in several]
 
 

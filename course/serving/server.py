@@ -35,7 +35,8 @@ class Server:
         config: name of the configuration in `configs/` that models use instead of config.pbtxt, such as "gpu".
         arguments: more arguments for tritonserver.
         log: file for the server's log; without it the log lives as long as this object (`log`).
-        start_seconds, stop_seconds: how long it may take to load the models, and to end.
+        start_seconds, stop_seconds: how long it may take to load the models, and to end. (When a model's
+            process died or a model could not be loaded anew, Triton 2.51 takes the whole `stop_seconds`.)
         environment: where Triton lies; `environment.find()` if not given.
         variables: more environment variables, for the models.
 
@@ -51,7 +52,7 @@ class Server:
         arguments: Sequence[str] = (),
         log: str | Path | None = None,
         start_seconds: float = 60.0,
-        stop_seconds: float = 15.0,
+        stop_seconds: float = 5.0,
         environment: Environment | None = None,
         variables: Mapping[str, str] | None = None,
     ):
@@ -93,7 +94,7 @@ class Server:
             return
         self._keeper.stdin.close()  # the lifeline
         try:
-            self._keeper.wait(self.stop_seconds + 10)
+            self._keeper.wait(self.stop_seconds + 15)
         except subprocess.TimeoutExpired:
             self._keeper.kill()
             self._keeper.wait()
@@ -136,11 +137,15 @@ class Server:
             return metrics.Statistics.of(client.get(f"/v2/models/{model}/stats"))
 
     def reload(self, model: str) -> None:
-        """Load a model again, with the files that are there now. Requests meanwhile are answered by the old one.
+        """Load a model again, with the files that are there now, which get a new time. Meanwhile the old one answers.
+
+        It also brings back a model whose process died: Triton 2.51 does not start it anew, and refuses each request.
 
         Raises:
             ServingError: it could not be loaded; the old one goes on.
         """
+        for file in (self.repository / model).glob("[0-9]*/*"):
+            os.utime(file)  # Triton takes what has the old times for unchanged, and does nothing
         with self.client(self.start_seconds) as client:
             client.post(f"/v2/repository/models/{model}/load")
 
@@ -171,7 +176,7 @@ class Server:
             "log": self._log_file.fileno(),
             "prefix": self._prefix,
             "temporary": self._temporary,
-            "stop_seconds": self.stop_seconds,
+            "stop_seconds": self.stop_seconds + 5,  # Triton's own limit comes first
         }
         spec.write_text(json.dumps(content))
         self._keeper = subprocess.Popen(
@@ -204,7 +209,7 @@ class Server:
             "--model-control-mode=explicit",  # so that `reload` works
             "--load-model=*",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
-            "--exit-timeout-secs=10",
+            f"--exit-timeout-secs={max(1, round(self.stop_seconds))}",
             *([f"--model-config-name={self.config}"] if self.config else []),
             *self.arguments,
         ]

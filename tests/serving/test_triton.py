@@ -222,15 +222,16 @@ def test_everything_goes_when_the_client_is_killed(triton, small, tmp_path):
     assert soon_nothing_left(server) == []
 
 
-def test_a_models_process_that_is_killed_does_not_leave_a_queue_for_ever(triton, small):
-    """Triton starts the process anew with the next request; what was on its way fails."""
+def test_a_models_process_that_is_killed_fails_requests_until_a_reload(triton, small):
+    feed = {"x": np.zeros((1, 16), np.float32)}
     with Server(small, environment=triton) as server:
         (model,) = set(server.processes()) - {server.pid}
         os.kill(model, signal.SIGKILL)
-        load = closed(server.address, "net", {"x": np.zeros((1, 16), np.float32)}, 2, 2.0, warmup=0, timeout=5)
-        assert load.sent - load.failed > load.failed, load.reasons
-        with server.client() as client:
-            client.infer("net", {"x": np.zeros((1, 16), np.float32)})
+        load = closed(server.address, "net", feed, 2, 1.5, warmup=0, timeout=5)
+        assert load.failed == load.sent and "not healthy" in next(iter(load.reasons))
+        server.reload("net")
+        load = closed(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
+        assert load.sent > load.failed == 0
     assert left_behind(server) == []
 
 
