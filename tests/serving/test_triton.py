@@ -227,7 +227,7 @@ def test_a_models_process_that_is_killed_fails_requests_until_a_reload(triton, s
     with Server(small, environment=triton) as server:
         (model,) = set(server.processes()) - {server.pid}
         os.kill(model, signal.SIGKILL)
-        load = closed(server.address, "net", feed, 2, 1.5, warmup=0, timeout=5)
+        load = closed(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
         assert load.failed == load.sent and "not healthy" in next(iter(load.reasons))
         server.reload("net")
         load = closed(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
