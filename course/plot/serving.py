@@ -77,6 +77,7 @@ def batches(loads: Sequence[Load], title: str = "Batches that formed") -> Figure
             axis.locator_params(axis="y", nbins=3)
         axes[-1].set_xlabel("batch size (dashed: mean)")
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        figure.supylabel("share of the requests", fontsize=11)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return figure
 

@@ -1,14 +1,13 @@
 """Serving with the real Triton on this machine: `environment.make`, `repository.write`, `Server`, and loads on it.
 
-from course.serving import Model, Server, closed, open_loop, write
+from course.serving import Model, Server, closed_loop, write
 
 with Server(write("service", [Model("classifier", "classifier.onnx", max_batch=8)])) as server:
-    print(closed(server.address, "classifier", {"x": images}, clients=4))
+    print(closed_loop(server.address, "classifier", {"x": images}, clients=4))
 """
 
 from course.serving.client import Client
-from course.serving.load import closed, overhead, sweep
-from course.serving.load import open_ as open_loop
+from course.serving.load import closed_loop, open_loop, overhead, sweep
 from course.serving.repository import Batching, Decode, Model, write
 from course.serving.result import Load, save
 from course.serving.server import Server
@@ -22,7 +21,7 @@ __all__ = [
     "Model",
     "Server",
     "ServingError",
-    "closed",
+    "closed_loop",
     "open_loop",
     "overhead",
     "save",

@@ -17,7 +17,7 @@ from course.serving import arrivals as plans
 from course.serving import null_server, protocol
 from course.serving.client import Client
 from course.serving.connection import request
-from course.serving.loop import Progress, closed_loop, in_a_thread, open_loop
+from course.serving.loop import Progress, in_a_thread, run_closed, run_open
 from course.serving.metrics import Statistics
 from course.serving.result import Load
 from course.serving.words import RefusedError, ServingError
@@ -26,7 +26,7 @@ Feeds = Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]]
 """The inputs of one request, or of several that are sent in turns."""
 
 
-def closed(
+def closed_loop(
     address: str,
     model: str,
     feeds: Feeds,
@@ -56,15 +56,15 @@ def closed(
         raise ServingError(f"clients={clients}", "A closed loop has at least one client.", "Give 1 or more.")
     sent = _requests(address, model, feeds)
     if warmup > 0:
-        in_a_thread(closed_loop(address, sent, clients, warmup, timeout, False, None))
+        in_a_thread(run_closed(address, sent, clients, warmup, timeout, False, None))
     before = _statistics(address, model)
-    raw = in_a_thread(closed_loop(address, sent, clients, seconds, timeout, keep_answers, tell))
+    raw = in_a_thread(run_closed(address, sent, clients, seconds, timeout, keep_answers, tell))
     return Load.of(
         raw, label or f"{clients} clients", model, seconds, before, _statistics(address, model), clients=clients
     )
 
 
-def open_(
+def open_loop(
     address: str,
     model: str,
     feeds: Feeds,
@@ -86,7 +86,7 @@ def open_(
             where they end at the latest.
         connections: how many are open at most. A request that finds none free waits, and its latency goes on.
 
-    The other arguments and the error are those of `closed`.
+    The other arguments and the error are those of `closed_loop`.
     """
     if isinstance(arrivals, np.ndarray):
         due = np.asarray(arrivals, np.float64)
@@ -99,9 +99,9 @@ def open_(
         due, warm = (plans.poisson(arrivals, length, seed + 1) for length in (seconds, max(warmup, 1e-6)))
     sent = _requests(address, model, feeds)
     if warmup > 0 and len(warm):
-        in_a_thread(open_loop(address, sent, warm, timeout, connections, False, None))
+        in_a_thread(run_open(address, sent, warm, timeout, connections, False, None))
     before = _statistics(address, model)
-    raw = in_a_thread(open_loop(address, sent, due, timeout, connections, keep_answers, tell))
+    raw = in_a_thread(run_open(address, sent, due, timeout, connections, keep_answers, tell))
     rate = len(due) / seconds
     return Load.of(raw, label or f"{rate:,.0f}/s", model, seconds, before, _statistics(address, model), offered=rate)
 
@@ -109,8 +109,8 @@ def open_(
 def sweep(
     address: str, model: str, feeds: Feeds, rates: Sequence[float], seconds: float = 5.0, **options: object
 ) -> list[Load]:
-    """One `open_` load for each rate, in requests/s, one after the other."""
-    return [open_(address, model, feeds, rate, seconds, **options) for rate in rates]
+    """One `open_loop` load for each rate, in requests/s, one after the other."""
+    return [open_loop(address, model, feeds, rate, seconds, **options) for rate in rates]
 
 
 def overhead(
@@ -124,8 +124,8 @@ def overhead(
     """
     with _null_server(answer_bytes) as address:
         if rate:
-            return open_(address, "", feeds, rate, seconds, label="a server that does nothing")
-        return closed(address, "", feeds, max(clients, 1), seconds, label="a server that does nothing")
+            return open_loop(address, "", feeds, rate, seconds, label="a server that does nothing")
+        return closed_loop(address, "", feeds, max(clients, 1), seconds, label="a server that does nothing")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ from course.serving.words import ServingError
 RECORD = np.dtype([("due", "f8"), ("sent", "f8"), ("done", "f8"), ("status", "u2"), ("feed", "u4")])
 """A request: seconds from the start when it was due, sent and answered; HTTP status, 0 if lost; which input it had."""
 TELL_SECONDS = 0.5
+OPENED = 32
+"""Connections that an open loop opens before its clock starts; others follow when they are needed."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class _Recorder:
         return Raw(records, self.answers, self.reasons, share)
 
 
-async def closed_loop(
+async def run_closed(
     address: str,
     requests: Sequence[bytes],
     clients: int,
@@ -153,7 +155,7 @@ async def closed_loop(
             connection.transport.abort()
 
 
-async def open_loop(
+async def run_open(
     address: str,
     requests: Sequence[bytes],
     due: np.ndarray,
@@ -164,7 +166,7 @@ async def open_loop(
 ) -> Raw:
     """Each request goes out when it is due, over a connection that is free or new; then all answers are awaited."""
     recorder = _Recorder(address, requests, timeout, keep)
-    free = [await recorder.connect()]
+    free = [await recorder.connect() for _ in range(min(most, OPENED))]
     everyone, waiting, connecting = list(free), deque(), set()
     recorder.start = time.perf_counter()
     teller = asyncio.create_task(recorder.report(float(due[-1]), tell))

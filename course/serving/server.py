@@ -72,6 +72,8 @@ class Server:
         Raises:
             ServingError: a model could not be loaded, with its reason; or the server ended or was too slow.
         """
+        if self.alive:
+            raise ServingError("This server runs already.", f"It answers at {self.address}.", "Stop it first.")
         if not self.repository.is_dir():
             raise ServingError(
                 f"There is no model repository at {self.repository}.", "It must be a folder.", "Write it first."
@@ -99,7 +101,8 @@ class Server:
             self._keeper.kill()
             self._keeper.wait()
         if self._keeper.returncode == -signal.SIGKILL:  # killed before it could clear up, so it is done here
-            keeper.kill_group(self.pid)
+            if self.pid:  # 0 would mean our own processes
+                keeper.kill_group(self.pid)
             keeper.remove_shared_memory(self._prefix)
             shutil.rmtree(self._temporary, ignore_errors=True)
         self._keeper.stdout.close()

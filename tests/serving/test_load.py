@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from course.serving import ServingError, closed, open_loop, overhead, result, save
+from course.serving import ServingError, closed_loop, open_loop, overhead, result, save
 from course.serving.loop import RECORD
 from course.serving.metrics import Statistics
 
@@ -81,7 +81,7 @@ def test_the_open_loop_sees_a_pause_that_the_closed_loop_leaves_out():
     with server(pausing()) as address:
         of_users = open_loop(address, "", FEED, 200.0, 2.0, warmup=0)
     with server(pausing()) as address:
-        of_one = closed(address, "", FEED, 1, 2.0, warmup=0)
+        of_one = closed_loop(address, "", FEED, 1, 2.0, warmup=0)
     assert of_users.percentile(90) > 200 and of_users.failed == 0
     assert of_one.percentile(90) < 50  # one request of thousands was slow
 
@@ -125,7 +125,7 @@ def test_refusals_silence_and_hung_up_connections_are_failures_with_reasons():
 
     with server(behave) as address:
         load = open_loop(address, "", FEED, np.arange(20) * 0.02, 0.5, warmup=0, timeout=0.3)
-        again = closed(address, "", FEED, 2, 0.5, warmup=0, timeout=0.2)
+        again = closed_loop(address, "", FEED, 2, 0.5, warmup=0, timeout=0.2)
     assert load.sent == 20 and load.failed == 15 and load.reasons["queue is full"] == 5
     assert sum(load.reasons.values()) == 15 and load.latencies.total_count == 5
     assert again.failed and again.failed < again.sent
@@ -143,13 +143,13 @@ def test_a_request_without_a_connection_waits_and_its_latency_goes_on():
 
 
 def test_without_a_server_it_says_so():
-    for call in (lambda: closed("127.0.0.1:9", "", FEED), lambda: open_loop("127.0.0.1:9", "m", FEED, 10.0)):
+    for call in (lambda: closed_loop("127.0.0.1:9", "", FEED), lambda: open_loop("127.0.0.1:9", "m", FEED, 10.0)):
         with pytest.raises(ServingError, match="No server answers"):
             call()
     with pytest.raises(ServingError, match="at least one client"):
-        closed("127.0.0.1:9", "", FEED, 0)
+        closed_loop("127.0.0.1:9", "", FEED, 0)
     with pytest.raises(ServingError, match="nothing to send"):
-        closed("127.0.0.1:9", "", [])
+        closed_loop("127.0.0.1:9", "", [])
 
 
 @pytest.mark.serial

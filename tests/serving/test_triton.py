@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from course.paths import ROOT
-from course.serving import Batching, Decode, Model, Server, ServingError, closed, environment, open_loop, write
+from course.serving import Batching, Decode, Model, Server, ServingError, closed_loop, environment, open_loop, write
 from tests.serving import networks
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_answers_equal_the_reference_one_by_one_and_as_a_batch(served, feeds, ri
 
 
 def test_batches_form_under_load_and_every_answer_is_its_own(served, feeds, right):
-    load = closed(served.address, "batched", feeds, 16, 1.5, warmup=0.2, keep_answers=True)
+    load = closed_loop(served.address, "batched", feeds, 16, 1.5, warmup=0.2, keep_answers=True)
     assert load.failed == 0 and load.server.requests == load.sent
     assert load.server.executions < load.server.requests / 2 and max(load.server.batches) > 4, load
     assert sum(size * count for size, count in load.server.batches.items()) == load.sent
@@ -85,7 +85,7 @@ def test_batches_form_under_load_and_every_answer_is_its_own(served, feeds, righ
 
 
 def test_without_dynamic_batching_each_request_is_a_call(served, feeds):
-    load = closed(served.address, "plain", feeds, 8, 0.7, warmup=0.1)
+    load = closed_loop(served.address, "plain", feeds, 8, 0.7, warmup=0.1)
     assert load.server.batches == {1: load.sent} and load.server.executions == load.server.requests == load.sent
 
 
@@ -102,7 +102,7 @@ def test_the_page_of_metrics_agrees_with_the_statistics(served, feeds):
 
 
 def test_a_queue_delay_is_paid_by_a_single_client(served, feeds):
-    load = closed(served.address, "patient", feeds, 1, 0.8, warmup=0.1)
+    load = closed_loop(served.address, "patient", feeds, 1, 0.8, warmup=0.1)
     assert load.p50 > 20 and load.server.ms_per_request()["queue"] > 18
 
 
@@ -137,7 +137,7 @@ def jpeg(width: int, height: int, grey: int) -> np.ndarray:
 def test_image_files_are_decoded_and_a_broken_one_fails_alone(served):
     files = [jpeg(40 + 7 * n, 50, 20 + 20 * n) for n in range(8)]
     broken = files[0][:, :100]
-    load = closed(served.address, "mean", [{"file": file} for file in [*files, broken]], 9, 1.0, keep_answers=True)
+    load = closed_loop(served.address, "mean", [{"file": file} for file in [*files, broken]], 9, 1.0, keep_answers=True)
     for number, outputs in load.answers():
         assert number < 8
         wanted = (20 + 20 * number - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
@@ -227,10 +227,10 @@ def test_a_models_process_that_is_killed_fails_requests_until_a_reload(triton, s
     with Server(small, environment=triton) as server:
         (model,) = set(server.processes()) - {server.pid}
         os.kill(model, signal.SIGKILL)
-        load = closed(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
+        load = closed_loop(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
         assert load.failed == load.sent and "not healthy" in next(iter(load.reasons))
         server.reload("net")
-        load = closed(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
+        load = closed_loop(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
         assert load.sent > load.failed == 0
     assert left_behind(server) == []
 
