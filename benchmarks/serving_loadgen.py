@@ -3,8 +3,8 @@
     pip install --no-deps --target build/loadgen mlcommons-loadgen==6.0.17
     PYTHONPATH=build/loadgen python benchmarks/serving_loadgen.py --out docs/results/cpu/serving/loadgen.json
 
-LoadGen (Server scenario, performance only) decides when a query is due and takes its latency from there. It calls back in a
-thread of its own; threads with a kept connection each answer it, with the client of `course.serving`.
+LoadGen (Server scenario, performance only) decides when a query is due and takes its latency from there. It calls back
+in a thread of its own; threads with a kept connection each answer it, with the client of `course.serving`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         time.sleep({seconds} * len(requests))
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(each, "x").as_numpy())])
-                for each in requests]
+        given = [pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", array)]) for array in given]
 """
 CONFIG = """
 backend: "python"

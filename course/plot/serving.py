@@ -83,7 +83,7 @@ def batches(loads: Sequence[Load], title: str = "Batches that formed") -> Figure
 
 
 def latencies(load: Load, title: str = "Each request") -> Figure:
-    """Every request as a dot: when it was due, and how long its answer took. Failures are crosses at the top. Log axis."""
+    """Every request as a dot: when it was due, how long its answer took. Failures are crosses at the top. Log axis."""
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "y"}):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axis = figure.subplots()

@@ -21,8 +21,8 @@ def poisson(rate: float, seconds: float, seed: int = 0) -> np.ndarray:
 def ramp(first: float, last: float, seconds: float, seed: int = 0) -> np.ndarray:
     """Poisson arrivals whose rate goes evenly from `first` to `last` requests a second.
 
-    Unit-rate arrivals are mapped through the inverse of the expected count Λ(t) = first·t + (last - first)·t²/(2·seconds)
-    (Çinlar, Introduction to Stochastic Processes, 1975, ch. 4.7: the inversion method).
+    Unit-rate arrivals are mapped through the inverse of the expected count Λ(t) = first·t + (last -
+    first)·t²/(2·seconds) (Çinlar, Introduction to Stochastic Processes, 1975, ch. 4.7: the inversion method).
     """
     _must_be_positive(last=last, seconds=seconds)
     if first < 0:

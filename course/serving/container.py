@@ -1,4 +1,4 @@
-"""What only NVIDIA's container needs: DALI's decoder and a docker-compose.yml. Written and checked, but never run here."""
+"""What only NVIDIA's container needs: DALI's decoder and docker-compose.yml. Written and checked, never run here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RELEASE = "26.09"
 """Release of the containers. An engine belongs to one TensorRT: the same release builds it and serves it."""
 
 _COMPOSE = """\
-# The repository beside this file, in NVIDIA's container: loopback only. It needs an NVIDIA GPU and its container toolkit.
+# The repository beside this file, in NVIDIA's container: loopback only. Needs an NVIDIA GPU and its container toolkit.
 #   docker compose run --rm engines   # once, and after each change of a model: builds the engines on this GPU
 #   docker compose up triton
 services:

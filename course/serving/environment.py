@@ -1,8 +1,8 @@
 """Triton's own environment: a virtual environment in the course's cache that holds the server of a pip package.
 
-NVIDIA publishes Triton as a container. The one pip package that holds a whole server is nvidia-pytriton 0.7.0: Triton 2.51
-with the Python backend and no other. It needs an environment of its own: its Python backend was compiled against NumPy 1,
-and with NumPy 2 it hands out wrong arrays without an error.
+NVIDIA publishes Triton as a container. The one pip package that holds a whole server is nvidia-pytriton 0.7.0: Triton
+2.51 with the Python backend and no other. It needs an environment of its own: its Python backend was compiled against
+NumPy 1, and with NumPy 2 it hands out wrong arrays without an error.
 """
 
 from __future__ import annotations

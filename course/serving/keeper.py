@@ -2,9 +2,10 @@
 
 Runs as a program of its own, with the standard library only: `python -I -S keeper.py SPEC`, SPEC a JSON file with the
 server's command and environment, the number of the open file for its log, the prefix of its shared memory, a temporary
-folder and the seconds that it may take to stop. It writes the server's process id, and ends with its exit status. Its standard
-input is a lifeline: when the other end closes, because the client said so or because it died, the server is stopped. The
-server's processes form a group, which is killed at the end, and every piece of shared memory with the server's prefix goes.
+folder and the seconds that it may take to stop. It writes the server's process id, and ends with its exit status. Its
+standard input is a lifeline: when the other end closes, because the client said so or because it died, the server is
+stopped. The server's processes form a group, which is killed at the end, and every piece of shared memory with the
+server's prefix goes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A load generator for Triton: closed loop, where clients wait for their answer, and open loop, where users do not.
 
-In the open loop a latency counts from the moment when the request was *due*. A generator that waits for a slow server before
-it sends the next request would leave out the very requests that hurt ("coordinated omission", Tene 2013).
+In the open loop a latency counts from the moment when the request was *due*. A generator that waits for a slow server
+before it sends the next request would leave out the very requests that hurt ("coordinated omission", Tene 2013).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two loops that send requests. Both run in a thread with an event loop of its own, so that notebooks can call them."""
+"""The two loops that send requests. Both run in a thread with its own event loop, so that notebooks can call them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPENED = 32
 
 @dataclass(frozen=True)
 class Progress:
-    """A load that runs: seconds so far and in all, requests sent, answered and failed so far, and p99 of the last ones."""
+    """A load that runs: seconds so far and in all, requests sent, answered and failed, and p99 of the last ones."""
 
     elapsed: float
     seconds: float
@@ -223,8 +223,8 @@ async def run_open(
 def in_a_thread(work: Coroutine[object, object, Raw]) -> Raw:
     """Run a loop in a thread of its own and wait for it; Ctrl-C ends it.
 
-    The loop waits with `select`, which takes microseconds; with epoll it would wake up to 1 ms late, and each request would
-    be sent that much after it was due.
+    The loop waits with `select`, which takes microseconds; with epoll it would wake up to 1 ms late, and each request
+    would be sent that much after it was due.
     """
     result: list[Raw] = []
     failure: list[BaseException] = []

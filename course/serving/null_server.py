@@ -1,7 +1,7 @@
 """A server that answers every request at once with the same bytes: what is left is the load generator's own time.
 
-A program of its own, so that the two do not share an interpreter: `python -I -S null_server.py BYTES` writes its port, and
-ends when its standard input closes.
+A program of its own, so that the two do not share an interpreter: `python -I -S null_server.py BYTES` writes its port,
+and ends when its standard input closes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Requests and answers of the KServe v2 protocol, which Triton speaks over HTTP, with tensors as bytes.
 
-A body is a piece of JSON that names the tensors, followed by their bytes in that order; a header says how long the JSON is.
-Source: the "binary tensor data" extension in triton-inference-server/server, docs/protocol/extension_binary_data.md.
+A body is a piece of JSON that names the tensors, followed by their bytes in that order; a header says how long the JSON
+is. Source: the "binary tensor data" extension in triton-inference-server/server,
+docs/protocol/extension_binary_data.md.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def decode(body: bytes, length: int | None) -> dict[str, np.ndarray]:
             raise ServingError(
                 f"Output {name} is not whole.",
                 f"It has {values.size} values, which do not make the shape {shape}.",
-                "Look at what the model's execute() puts into this tensor. (With NumPy 2 beside Triton 2.51 it is empty.)",
+                "Look at what the model's execute() puts into this tensor. (Beside NumPy 2 Triton 2.51 leaves it empty.)",
             )
         outputs[name] = values.reshape(shape)
     return outputs

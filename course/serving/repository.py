@@ -38,7 +38,7 @@ class Batching:
 
     Attributes:
         preferred: batch sizes that are sent off at once when they are full.
-        delay_us: how long a request may wait for others, in microseconds; 0 takes what has gathered while the model ran.
+        delay_us: how long a request may wait for others, in microseconds; 0 takes what gathered while the model ran.
         queue: how many requests may wait; more are refused at once. 0: no limit.
         timeout_ms: how long a request may wait before it is refused. 0: no limit.
     """

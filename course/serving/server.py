@@ -40,8 +40,8 @@ class Server:
         environment: where Triton lies; `environment.find()` if not given.
         variables: more environment variables, for the models.
 
-    A process of its own keeps the server (`keeper`): if this process dies, however, the server is stopped; if the server
-    dies, its models' processes and its shared memory go too.
+    A process of its own keeps the server (`keeper`): however this process ends, the server is stopped; if the
+    server dies, its models' processes and its shared memory go too.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ class ServingError(CourseError):
 
 
 class RefusedError(ServingError):
-    """A server answered a request with an error; `status` is HTTP's: 400 to 499 for a wrong request, 500 on for a failure."""
+    """A server answered a request with an error; `status` is HTTP's: from 400 a wrong request, from 500 a failure."""
 
     def __init__(self, what: str, cause: str, next_step: str, status: int):
         super().__init__(what, cause, next_step)

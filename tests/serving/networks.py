@@ -16,7 +16,7 @@ def _save(path: Path, nodes, inputs, outputs, weights=()) -> Path:
 
 
 def mlp(path: Path, width: int = 256, hidden: int = 1024, batch: int | str = "n") -> Path:
-    """x [n, width] -> y [n, 10], two hidden layers: bound by reading its weights, so a batch costs little more than one."""
+    """x [n, width] -> y [n, 10], two hidden layers: bound by reading weights, so a batch costs little more than one."""
     random, sizes = np.random.default_rng(0), (width, hidden, hidden, 10)
     weights, nodes, last = [], [], "x"
     for number, shape in enumerate(zip(sizes, sizes[1:])):

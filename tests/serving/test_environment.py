@@ -1,4 +1,4 @@
-"""Triton's environment: found, or refused with the reason and the next step. And the keeper, with programs in Triton's place."""
+"""Triton's environment: found, or refused with the reason and the next step. And the keeper."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_when_the_keeper_is_killed_the_server_ends_too(tmp_path):
 
 
 LOG = """I0101 server.cc:1] "loading: m:1"
-E0101 00:00:00.1 7 model_lifecycle.cc:654] "failed to load 'm' version 1: Internal: ModuleNotFoundError: No module named 'nothing'
+E0101 00:00:00.1 7 model_lifecycle.cc:654] "failed to load 'm' version 1: Internal: ImportError: no 'nothing'
 
 At:
   /x/model.py(1): <module>
@@ -212,7 +212,7 @@ I0101 server.cc:2] "more"
 
 def test_the_reason_of_a_failed_start_is_taken_from_the_log():
     error = server.not_started(LOG)
-    assert "model m" in error.what and "ModuleNotFoundError: No module named 'nothing'" in error.cause
+    assert "model m" in error.what and "ImportError: no 'nothing'" in error.cause
     assert "ends with: E0101 it broke" in server.not_started("I0101 x\nE0101 it broke\nI0101 bye\n").cause
     assert server.not_started("").cause == "Its log ends with: nothing"
 

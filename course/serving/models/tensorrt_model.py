@@ -1,10 +1,10 @@
 """A TensorRT engine on a GPU, with CUDA graphs: one batch, one copy to the GPU, one replay, one copy back.
 
-Parameters in config.pbtxt: `graphs`, batch sizes with commas between them. A batch of another size goes into the next larger
-graph, and its last rows are computed and thrown away; one that is larger than every graph runs without.
+Parameters in config.pbtxt: `graphs`, batch sizes with commas between them. A batch of another size goes into the next
+larger graph, and its last rows are computed and thrown away; one that is larger than every graph runs without.
 
 PyTorch gives memory, streams and graphs. It and TensorRT must be importable in Triton's environment
-(`course serve setup --see-system-packages`).
+(`course serve setup --see-system-packages`). It is written for TensorRT 8.6 to 11 and has not run on a GPU yet.
 """
 
 import json
@@ -35,8 +35,9 @@ class TritonPythonModel:
         path = os.path.join(args["model_repository"], args["model_version"], "model.plan")
         logger = trt.Logger(trt.Logger.WARNING)
         trt.init_libnvinfer_plugins(logger, "")
+        self.runtime = trt.Runtime(logger)
         with open(path, "rb") as file:
-            self.engine = trt.Runtime(logger).deserialize_cuda_engine(file.read())
+            self.engine = self.runtime.deserialize_cuda_engine(file.read())
         if self.engine is None:
             raise RuntimeError(f"{path} was built for another GPU or another TensorRT than {trt.__version__}")
         self.stream = torch.cuda.Stream()  # capture is not allowed on the default stream
@@ -47,7 +48,7 @@ class TritonPythonModel:
         self.graphs = {size: self.capture(size) for size in sizes}
 
     def buffers(self, tensor):
-        """The largest batch's memory, pinned on the host and on the GPU. Its addresses never change: graphs hold them."""
+        """The largest batch's memory, pinned on the host and on the GPU. Addresses never change: graphs hold them."""
         shape = (self.max_batch, *(int(dim) for dim in tensor["dims"]))
         dtype = DTYPES[tensor["data_type"]]
         return torch.zeros(shape, dtype=dtype, pin_memory=True), torch.zeros(shape, dtype=dtype, device="cuda")
