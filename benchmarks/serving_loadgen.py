@@ -1,7 +1,7 @@
 """Our load generator beside MLPerf LoadGen: the same Triton, the same model, the same Poisson rate, in turns.
 
     pip install --no-deps --target build/loadgen mlcommons-loadgen==6.0.17
-    PYTHONPATH=build/loadgen python benchmarks/serving_loadgen.py --out docs/results/cpu/serving/loadgen.json
+    PYTHONPATH=build/loadgen:. python benchmarks/serving_loadgen.py --out docs/results/cpu/serving/loadgen.json
 
 LoadGen (Server scenario, performance only) decides when a query is due and takes its latency from there. It calls back
 in a thread of its own; threads with a kept connection each answer it, with the client of `course.serving`.
