@@ -174,7 +174,14 @@ def pick_python() -> tuple[str, tuple[str, ...], str]:
     refused = []
     for python in [own, *filter(None, (shutil.which(f"python{version}") for version in PYTHONS))]:
         try:
-            done = subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run(
+                [python, "-I", "-c", _PROBE],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=60,
+                check=True,
+            )
             said = json.loads(done.stdout)
         except (OSError, ValueError, subprocess.SubprocessError):
             continue  # a shim of a Python that is not installed
@@ -234,7 +241,7 @@ def _must_load(environment: Environment) -> None:
         program.chmod(program.stat().st_mode | 0o111)
         words = [str(program), *(["--help"] if program.name == "tritonserver" else [])]
         done = subprocess.run(
-            words, env=environment.variables(), capture_output=True, text=True, errors="replace", timeout=60
+            words, env=environment.variables(), capture_output=True, encoding="utf-8", errors="replace", timeout=60
         )
         if "error while loading shared libraries" in done.stderr or "version `GLIBC" in done.stderr:
             raise ServingError(
