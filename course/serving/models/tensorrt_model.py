@@ -37,13 +37,13 @@ class TritonPythonModel:
         trt.init_libnvinfer_plugins(logger, "")
         self.runtime = trt.Runtime(logger)
         with open(path, "rb") as file:
-            self.engine = self.runtime.deserialize_cuda_engine(file.read())
-        if self.engine is None:
+            self.loaded = self.runtime.deserialize_cuda_engine(file.read())
+        if self.loaded is None:
             raise RuntimeError(f"{path} was built for another GPU or another TensorRT than {trt.__version__}")
         self.stream = torch.cuda.Stream()  # capture is not allowed on the default stream
         self.inputs = {tensor["name"]: self.buffers(tensor) for tensor in config["input"]}
         self.outputs = {tensor["name"]: self.buffers(tensor) for tensor in config["output"]}
-        self.plain = self.engine.create_execution_context()
+        self.plain = self.loaded.create_execution_context()
         sizes = sorted(int(size) for size in parameters.get("graphs", "").split(",") if size)
         self.graphs = {size: self.capture(size) for size in sizes}
 
@@ -67,7 +67,7 @@ class TritonPythonModel:
 
     def capture(self, size):
         """A graph for one batch size, and the context whose memory it uses: one context for each graph."""
-        context = self.ready(self.engine.create_execution_context(), size)
+        context = self.ready(self.loaded.create_execution_context(), size)
         self.enqueue(context)  # the first run after a change of shape does work that must not be captured
         self.stream.synchronize()
         graph = torch.cuda.CUDAGraph()
