@@ -113,6 +113,7 @@ def test_a_plan_of_arrivals_is_kept():
                 open_loop(address, "", FEED, wrong, 0.3)
 
 
+@pytest.mark.serial
 def test_refusals_silence_and_hung_up_connections_are_failures_with_reasons():
     async def behave(number):
         if number % 4 == 1:
@@ -131,6 +132,7 @@ def test_refusals_silence_and_hung_up_connections_are_failures_with_reasons():
     assert again.failed and again.failed < again.sent
 
 
+@pytest.mark.serial
 def test_a_request_without_a_connection_waits_and_its_latency_goes_on():
     async def slow(number):
         await asyncio.sleep(0.05)
@@ -165,7 +167,7 @@ def test_progress_is_told_and_a_file_holds_every_request(tmp_path):
     said = []
     with server(quick) as address:
         load = open_loop(address, "", FEED, 100.0, 1.2, warmup=0, tell=said.append)
-    assert [round(each.elapsed, 1) for each in said][0] == pytest.approx(0.5, abs=0.2) and "p99" in str(said[0])
+    assert said[0].elapsed >= 0.5 and "p99" in str(said[0])
     written = json.loads(save([load], tmp_path / "load.json", note="a note").read_text())
     assert written["note"] == "a note" and len(written["loads"][0]["latency_ms"]) == load.sent
     assert written["loads"][0]["p99_ms"] == load.p99 and written["machine"]

@@ -50,7 +50,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(triton, models):
-    with Server(models, environment=triton) as server:
+    with Server(models, environment=triton, stop_seconds=1) as server:
         yield server
 
 
@@ -224,7 +224,7 @@ def test_everything_goes_when_the_client_is_killed(triton, small, tmp_path):
 
 def test_a_models_process_that_is_killed_fails_requests_until_a_reload(triton, small):
     feed = {"x": np.zeros((1, 16), np.float32)}
-    with Server(small, environment=triton) as server:
+    with Server(small, environment=triton, stop_seconds=1) as server:
         (model,) = set(server.processes()) - {server.pid}
         os.kill(model, signal.SIGKILL)
         load = closed_loop(server.address, "net", feed, 2, 0.5, warmup=0, timeout=5)
