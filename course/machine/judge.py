@@ -407,10 +407,8 @@ def _triton(facts: Facts) -> Component:
         None,
         unlocks,
         None,
-        (
-            f'python3 -m venv {facts.triton_venv} && {facts.triton_venv}/bin/pip install "nvidia-pytriton==0.7.0" "numpy<2"\n'
-            "with a Python from 3.10 to 3.12. NVIDIA's Triton container serves as well."
-        ),
+        f"course serve setup\nputs it into {facts.triton_venv}. It needs a Python from 3.10 to 3.12. NVIDIA's Triton container "
+        "serves as well.",
     )
 
 

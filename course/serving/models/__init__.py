@@ -1,0 +1,1 @@
+"""Programs for Triton's Python backend. They are copied into model repositories and run there, never imported here."""
