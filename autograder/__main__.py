@@ -17,6 +17,7 @@ COMMANDS = {
     "release": ("autograder.authoring.release", "Generate the stage folders from solutions/, or check them."),
     "measure": ("autograder.measuring.measure", "Measure one submission against a milestone."),
     "grade": ("autograder.classroom.grade", "Grade a class: release, collect, autograde, feedback."),
+    "feedback": ("autograder.classroom.feedback", "Make the feedback pages of a class, those that changed."),
     "export": ("autograder.classroom.export", "Export the grades: CSV, Canvas, Gradescope."),
     "milestones": ("autograder.milestones", "List the milestones, their checks and points."),
 }

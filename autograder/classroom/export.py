@@ -7,10 +7,7 @@ python -m autograder export run_autograder STAGE [--to FOLDER] [--i-accept-runni
 
 The formats, as published:
 
-Canvas gradebook import (community.canvaslms.com, "How do I import grades in the Gradebook?"): UTF-8 CSV; the columns
-Student, ID, SIS User ID, SIS Login ID, Section, in this order, then one per assignment, named "Title" for a new one or
-"Title (ID)" for one that Canvas knows; an optional second row whose first cell is "    Points Possible". Canvas finds
-a student by ID, else by SIS User ID, else by SIS Login ID. An empty cell leaves a grade as it is.
+Canvas: see `autograder.classroom.canvas`.
 
 Gradescope results.json (gradescope-autograders.readthedocs.io, "Autograder Specifications"): an object with `score` or
 `tests`; optional `execution_time` (s), `output`, `output_format`, `visibility`, `stdout_visibility`, `extra_data`; in
@@ -23,102 +20,16 @@ html, simple_format, md or ansi. An autograder is a zip with `setup.sh` and `run
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
+from autograder.classroom.canvas import canvas_csv
 from autograder.classroom.gradebook import Place, open_place
-from course.errors import CourseError, MissingFileError
+from autograder.classroom.marks import Row, rows, write_csv
 from course.files import atomic_write
 from course.paths import ROOT
-
-CANVAS_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One graded cell of one student."""
-
-    notebook: str
-    name: str
-    score: float
-    max_score: float
-    needs_manual: bool
-    comment: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One student in one stage. `score` is after the late penalty; None if nothing was handed in."""
-
-    student: str
-    first_name: str
-    last_name: str
-    lms_id: str
-    score: float | None
-    max_score: float
-    penalty: float
-    needs_manual: bool
-    cells: tuple[Cell, ...]
-
-
-def rows(place: Place, stage: str) -> Iterator[Row]:
-    """All students of the gradebook, in the order of their names.
-
-    Raises:
-        MissingFileError: the stage was never graded.
-    """
-    from nbgrader.api import MissingEntry
-
-    if not (place.grading / "gradebook.db").is_file():
-        raise MissingFileError(
-            "There is no gradebook.",
-            "Nothing was graded in this folder.",
-            f"Run `python -m autograder grade {stage}` first.",
-        )
-    with place.gradebook() as gradebook:
-        try:
-            assignment = gradebook.find_assignment(stage)
-        except MissingEntry as error:
-            raise MissingFileError(
-                f"The gradebook has no stage {stage!r}.",
-                f"It has {', '.join(a.name for a in gradebook.assignments) or 'none'}.",
-                f"Run `python -m autograder grade {stage}` first.",
-            ) from error
-        for student in sorted(gradebook.students, key=lambda s: (s.last_name or s.id, s.first_name or "", s.id)):
-            names = (student.id, student.first_name or "", student.last_name or "", student.lms_user_id or "")
-            try:
-                submission = gradebook.find_submission(stage, student.id)
-            except MissingEntry:
-                yield Row(*names, None, assignment.max_score, 0.0, False, ())
-                continue
-            penalty = submission.late_submission_penalty or 0.0
-            yield Row(
-                *names,
-                round(max(0.0, submission.score - penalty), 4),
-                submission.max_score,
-                penalty,
-                bool(submission.needs_manual_grade),
-                tuple(_cells(submission)),
-            )
-
-
-def _cells(submission) -> Iterator[Cell]:
-    for notebook in sorted(submission.notebooks, key=lambda notebook: notebook.name):
-        remarks = {remark.cell.name: remark.comment or "" for remark in notebook.comments}
-        for grade in sorted(notebook.grades, key=lambda grade: grade.cell.name):
-            yield Cell(
-                notebook.name,
-                grade.cell.name,
-                float(grade.score),
-                float(grade.max_score),
-                bool(grade.needs_manual_grade),
-                remarks.get(grade.cell.name, ""),
-            )
 
 
 def plain_csv(place: Place, stage: str) -> str:
@@ -155,64 +66,7 @@ def plain_csv(place: Place, stage: str) -> str:
         table.append(
             [*head, "", "total", total, f"{row.max_score:g}", f"{row.penalty:g}", str(row.needs_manual).lower()]
         )
-    return _csv(table)
-
-
-def canvas_csv(place: Place, stages: Sequence[str], roster: str | None = None) -> str:
-    """Canvas's gradebook import.
-
-    Args:
-        roster: text of a gradebook export from Canvas. With it, names, ids and sections are Canvas's own, students that
-            it lacks are left out, and a stage gets the column "stage (ID)" if Canvas has one. Without it, the student's
-            name here is the SIS Login ID.
-
-    Raises:
-        CourseError: the roster is no gradebook export.
-    """
-    graded = {stage: {row.student: row for row in rows(place, stage)} for stage in stages}
-    titles = {stage: stage for stage in stages}
-    people = {
-        row.student: [
-            ", ".join(filter(None, (row.last_name, row.first_name))) or row.student,
-            row.lms_id,
-            "",
-            row.student,
-            "",
-        ]
-        for found in graded.values()
-        for row in found.values()
-    }
-    if roster is not None:
-        lines = list(csv.reader(io.StringIO(roster.removeprefix("\ufeff"))))
-        if not lines or any(name not in lines[0] for name in CANVAS_COLUMNS if name != "SIS User ID"):
-            raise CourseError(
-                "The roster is no gradebook export of Canvas.",
-                f"Its first row is {lines[:1]}.",
-                "In Canvas: Grades, Export, Export Entire Gradebook.",
-            )
-        header = lines[0]
-        titles |= {stage: title for stage in stages for title in header if title.startswith(f"{stage} (")}
-        known = [dict(zip(header, line)) for line in lines[1:]]
-        people = {
-            line["SIS Login ID"]: [line.get(name, "") for name in CANVAS_COLUMNS]
-            for line in known
-            if line.get("SIS Login ID") in people
-        }
-    table = [
-        [*CANVAS_COLUMNS, *(titles[stage] for stage in stages)],
-        [
-            "    Points Possible",
-            "",
-            "",
-            "",
-            "",
-            *(f"{max((row.max_score for row in graded[stage].values()), default=0):g}" for stage in stages),
-        ],
-    ]
-    for student, person in people.items():
-        found = [graded[stage].get(student) for stage in stages]
-        table.append([*person, *("" if row is None or row.score is None else f"{row.score:g}" for row in found)])
-    return _csv(table)
+    return write_csv(table)
 
 
 def gradescope(row: Row) -> dict:
@@ -283,15 +137,6 @@ def run_autograder(stage: str, unprotected: bool = False) -> dict[str, str]:
     return {"run_autograder": RUN_AUTOGRADER.format(stage=stage, options=options), "setup.sh": SETUP}
 
 
-def _csv(table: Sequence[Sequence[str]]) -> str:
-    """A cell that a spreadsheet would take for a formula gets a leading apostrophe; a learner chooses some of them."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for line in table:
-        writer.writerow([f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r") else cell for cell in line])
-    return out.getvalue()
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m autograder export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -325,7 +170,12 @@ def main(argv: list[str] | None = None) -> int:
                 folder = (args.to or Path("gradescope")) / stage / row.student
                 print(atomic_write(folder / "results.json", json.dumps(gradescope(row), indent=1).encode()))
         return 0
-    roster = args.roster.read_text(encoding="utf-8-sig") if args.roster else None
-    text = plain_csv(place, stage) if args.form == "csv" else canvas_csv(place, args.stages, roster)
-    print(atomic_write(args.to or Path(f"{'canvas' if args.form == 'canvas' else 'grades'}.csv"), text.encode()))
+    if args.form == "csv":
+        print(atomic_write(args.to or Path("grades.csv"), plain_csv(place, stage).encode()))
+        return 0
+    made = canvas_csv(place, args.stages, args.roster.read_text(encoding="utf-8-sig") if args.roster else None)
+    print(atomic_write(args.to or Path("canvas.csv"), made.text.encode()))
+    if made.unmatched():
+        print(made.unmatched(), file=sys.stderr)
+        return 1
     return 0

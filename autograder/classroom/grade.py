@@ -11,28 +11,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
+from nbgrader.api import MissingEntry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from autograder.authoring import release
-from autograder.classroom import gradebook, submission
+from autograder.classroom import gradebook, submission, tempfolders
 from autograder.classroom.gradebook import Place
+from autograder.classroom.guard import ends_with_us, guard, only_one, stop_if_all
 from autograder.classroom.kernel import PRINTED
 from autograder.classroom.student import grade_one, read_state, write_state
+from autograder.classroom.untrusted import folder_name, shown, shown_lines, student_id
 from autograder.measuring.report import Report
 from autograder.milestones import Milestone, all_milestones
 from autograder.sandbox import bwrap
@@ -85,21 +89,26 @@ def grade(
         measure_command: what measures; gets the arguments of `python -m autograder measure`.
 
     Raises:
-        CourseError: there is no such stage or student, no sandbox, or another grader is at work on this stage.
+        CourseError: there is no such stage or student, no sandbox, another grader is at work on this stage, the disk
+            is full, or the gradebook cannot be written. Nothing else stops the batch: what goes wrong with one
+            submission is that submission's outcome.
     """
     root = Path(root).resolve()
     place = gradebook.open_place(root)
     if execute and not unprotected:
         bwrap.require()
     wanted = [m for m in (all_milestones() if milestones is None else milestones) if m.stage == stage]
-    with _only_one(place.grading / f"grade-{stage}.lock", f"the grader of {stage}"):
+    with only_one(place.grading / f"grade-{stage}.lock", f"the grader of {stage}"):
+        tempfolders.sweep(place.grading, Path(tempfile.gettempdir()), Path("/tmp"))
         master = _prepare(place, stage)
-        marks = {
-            student: submission.fingerprint(place.folder("submitted", student, stage), master)
-            for student in _students(place, stage, students)
-        }
+        marks: dict[str, str] = {}
+        outcomes: dict[str, Outcome] = {}
+        for student in _students(place, stage, students):
+            marks[student] = ""
+            with guard(_failed(outcomes, student), "its files could not be read"):
+                marks[student] = submission.fingerprint(place.folder("submitted", student, stage), master)
+                outcomes[student] = _known(place, stage, student, marks[student])
         screen = console or Console(stderr=True)
-        outcomes = {student: _known(place, stage, student, mark) for student, mark in marks.items()}
         if execute:
             todo = [s for s, known in outcomes.items() if force or known.status not in ("executed", "measured")]
             changes = {"SandboxedExecute": {"i_accept_running_student_code_unprotected": True}} if unprotected else {}
@@ -107,7 +116,7 @@ def grade(
                 task = bar.add_task("running notebooks", total=len(todo))
                 for outcome in _execute(place, stage, {s: marks[s] for s in todo}, jobs, limit_s, changes):
                     outcomes[outcome.student] = outcome
-                    bar.update(task, advance=1, description=f"ran {outcome.student}")
+                    bar.update(task, advance=1, description=f"ran {shown(outcome.student, 40)}")
         if measure:
             again = ("measured", "new") if force and not execute else ()  # new: nbgrader's own button ran it
             todo = [
@@ -116,16 +125,24 @@ def grade(
                 if o.status == "executed"
                 or (o.status in again and place.folder("autograded", o.student, stage).is_dir())
             ]
-            with _progress(screen) as bar, _only_one(place.grading / "measure.lock", "a measurement", patient=True):
+            with (
+                _progress(screen) as bar,
+                only_one(place.grading / "measure.lock", "a measurement", patient=True) as lock,
+            ):
                 task = bar.add_task("measuring", total=len(todo))
                 for outcome in todo:
-                    bar.update(task, description=f"measuring {outcome.student}")
-                    _measure(place, wanted, outcome, measure_command, lane, mode)
-                    state = read_state(_state(place, stage, outcome.student))
-                    write_state(_state(place, stage, outcome.student), **{**state, "status": "measured"})
-                    outcome.status, outcome.skipped = "measured", False
+                    bar.update(task, description=f"measuring {shown(outcome.student, 40)}")
+                    with guard(_failed(outcomes, outcome.student), "it could not be measured"):
+                        _measure(place, wanted, outcome, measure_command, lane, mode, lock)
+                        state = read_state(_state(place, stage, outcome.student))
+                        write_state(_state(place, stage, outcome.student), **{**state, "status": "measured"})
+                        outcome.status, outcome.skipped = "measured", False
                     bar.update(task, advance=1)
     return list(outcomes.values())
+
+
+def _failed(outcomes: dict[str, Outcome], student: str) -> Callable[[str], None]:
+    return lambda reason: outcomes.update({student: Outcome(student, "failed", reason)})
 
 
 def _prepare(place: Place, stage: str) -> bytes:
@@ -141,12 +158,12 @@ def _prepare(place: Place, stage: str) -> bytes:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=_environment(),
+            env=environment(),
         )
         if done.returncode:
             raise CourseError(
                 f"nbgrader could not release {stage}.",
-                _last_words(done.stderr),
+                last_words(done.stderr),
                 f"Run `nbgrader generate_assignment {stage} --force` in {place.root} and read its log.",
             )
         stamp.parent.mkdir(parents=True, exist_ok=True)
@@ -159,18 +176,20 @@ def _prepare(place: Place, stage: str) -> bytes:
 def _students(place: Place, stage: str, wanted: Sequence[str]) -> list[str]:
     base = place.folder("submitted", "", stage).parent
     found = sorted(
-        path.name
+        student_id(path.name)
         for path in base.glob("*")
         if not path.is_symlink() and (path / stage).is_dir() and not (path / stage).is_symlink()
     )
-    for student in wanted:
+    named = {student if student in found else student_id(student) for student in wanted}
+    for student in sorted(named):
         if student not in found:
+            name = shown(folder_name(student))
             raise MissingFileError(
-                f"{student} has handed in nothing for {stage}.",
-                f"There is no folder {base.relative_to(place.root)}/{student}/{stage}.",
+                f"{name} has handed in nothing for {stage}.",
+                f"There is no folder {base.relative_to(place.root)}/{name}/{stage}.",
                 f"Collect first (`nbgrader collect {stage}`), or correct the name.",
             )
-    return [student for student in found if not wanted or student in wanted]
+    return [student for student in found if not named or student in named]
 
 
 def _state(place: Place, stage: str, student: str) -> Path:
@@ -181,7 +200,10 @@ def _known(place: Place, stage: str, student: str, mark: str) -> Outcome:
     state = read_state(_state(place, stage, student))
     if state.get("fingerprint") != mark or not place.folder("autograded", student, stage).is_dir():
         return Outcome(student, "new")
-    return Outcome(student, state["status"], state["reason"], state["notes"], state["seconds"], skipped=True)
+    try:
+        return Outcome(student, state["status"], state["reason"], state["notes"], state["seconds"], skipped=True)
+    except KeyError:  # of another version of the grader
+        return Outcome(student, "new")
 
 
 def _execute(
@@ -222,14 +244,11 @@ def _execute(
                     _end(process.pid)
                 process.join()
                 del running[student]
-                yield _settle(
-                    place,
-                    stage,
-                    student,
-                    marks[student],
-                    time.monotonic() - begin,
-                    f"it took longer than {limit_s:.0f} s" if late else "",
-                )
+                seconds, reason = time.monotonic() - begin, f"it took longer than {limit_s:.0f} s" if late else ""
+                settled: dict[str, Outcome] = {}
+                with guard(_failed(settled, student), "its grading failed, and that could not be written down"):
+                    settled[student] = _settle(place, stage, student, marks[student], seconds, reason)
+                yield settled[student]
     finally:
         for process, _ in running.values():
             _end(process.pid)
@@ -239,7 +258,8 @@ def _settle(place: Place, stage: str, student: str, mark: str, seconds: float, r
     state = read_state(_state(place, stage, student))
     if state.get("status") == "executed" and not reason:
         return Outcome(student, "executed", "", state["notes"], state["seconds"])
-    reason = reason or _last_words((place.grading / "logs" / stage / f"{student}.log").read_text(errors="replace"))
+    log = place.grading / "logs" / stage / f"{student}.log"
+    reason = reason or last_words(log.read_text(errors="replace") if log.is_file() else "")
     comment = f"Grading failed: {reason}. There are no points for now; a person will look at it."
     gradebook.zero(place, stage, student, comment)
     gradebook.write_failed(place, stage, student, comment)
@@ -255,34 +275,44 @@ def _settle(place: Place, stage: str, student: str, mark: str, seconds: float, r
 
 
 def _measure(
-    place: Place, milestones: Sequence[Milestone], outcome: Outcome, command: Sequence[str], lane: str | None, mode: str
+    place: Place,
+    milestones: Sequence[Milestone],
+    outcome: Outcome,
+    command: Sequence[str],
+    lane: str | None,
+    mode: str,
+    lock: int,
 ) -> None:
+    """`lock`: descriptor of the lock that says that something is being measured. The measuring process inherits it, so
+    that it holds for as long as that process lives, even if this one is killed."""
     for milestone in milestones:
         student, stage = outcome.student, milestone.stage
         path = place.grading / "reports" / stage / student / f"{milestone.id}.json"
         path.unlink(missing_ok=True)
         argv = [
+            *ends_with_us(),
             *command,
             milestone.id,
             "--workdir",
             str(place.folder("autograded", student, stage)),
             "--mode",
             mode,
-            "--who",
-            student,
+            f"--who={student}",
             "--json",
             str(path),
             "--quiet",
             *(["--lane", lane] if lane else []),
         ]
+        done = None
         try:
             done = subprocess.run(
                 argv,
                 cwd=ROOT,
+                pass_fds=(lock,),
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                env=_environment(),
+                env=environment(),
                 timeout=milestone.limits_s["all"],
                 stdin=subprocess.DEVNULL,
             )
@@ -290,29 +320,17 @@ def _measure(
             gradebook.save_milestone(
                 place, milestone, student, report.points, report.text(), report._repr_html_(), report.needs_manual
             )
-        except (subprocess.TimeoutExpired, OSError, CourseError) as error:
-            words = (
-                f"took longer than {milestone.limits_s['all']:.0f} s"
-                if isinstance(error, subprocess.TimeoutExpired)
-                else f"ended without a report: {_last_words(done.stderr or done.stdout)}"
-            )
+        except Exception as error:
+            stop_if_all(error)
+            if isinstance(error, subprocess.TimeoutExpired):
+                words = f"took longer than {milestone.limits_s['all']:.0f} s"
+            elif done is None:
+                words = f"did not start: {shown(str(error))}"
+            else:
+                words = f"ended without a report: {last_words(done.stderr or done.stdout)}"
             text = f"{milestone.title}: the measurement {words}. No points for now; a person will look at it."
             gradebook.save_milestone(place, milestone, student, 0.0, text, needs_manual=True)
             outcome.notes.append(text)
-
-
-@contextlib.contextmanager
-def _only_one(path: Path, what: str, patient: bool = False) -> Iterator[None]:
-    """Hold a lock that ends with this process. Timings must not share the machine: a `patient` one waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise CourseError(
-                f"There is {what} at work already.", f"It holds {path.name}.", "Wait until it is done, or end it."
-            ) from error
-        yield
 
 
 def _end(pid: int) -> None:
@@ -324,13 +342,13 @@ def _end(pid: int) -> None:
                 process.kill()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     programs = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])  # nbgrader calls alembic
     return {**os.environ, "PYTHONPATH": path, "PATH": programs, "PYTHONIOENCODING": "utf-8"}
 
 
-def _last_words(log: str) -> str:
+def last_words(log: str) -> str:
     """The line of a log that most likely says why."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines() if line.strip()]
     lines = [
@@ -341,12 +359,12 @@ def _last_words(log: str) -> str:
         for line in lines
         if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line) and "NbGraderException" not in line
     ]
-    return (named or lines or ["its log is empty"])[-1][:300]
+    return shown((named or lines or ["its log is empty"])[-1])
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -359,18 +377,24 @@ def _table(place: Place, stage: str, outcomes: Sequence[Outcome]) -> Table:
     table = Table("student", "state", "points", "of", "late", "notes", title=stage)
     with place.gradebook() as book:
         for outcome in outcomes:
+            words = "\n".join([outcome.reason, *outcome.notes]).strip()
+            student, notes = Text(shown(outcome.student, 60)), Text(shown_lines(words))  # no markup of anybody's
             if outcome.status == "new":
-                table.add_row(outcome.student, "not run yet", "", "", "", "")
+                table.add_row(student, "not run yet", "", "", "", "")
                 continue
-            submission = book.find_submission(stage, outcome.student)
+            try:
+                submission = book.find_submission(stage, outcome.student)
+            except MissingEntry:
+                table.add_row(student, outcome.status, "", "", "", notes)
+                continue
             manual = " (a person must look)" if submission.needs_manual_grade else ""
             table.add_row(
-                outcome.student,
+                student,
                 outcome.status,
                 f"{submission.score:g}{manual}",
                 f"{submission.max_score:g}",
                 f"-{submission.late_submission_penalty:g}" if submission.late_submission_penalty else "",
-                "\n".join([outcome.reason, *outcome.notes]).strip(),
+                notes,
             )
     return table
 

@@ -13,7 +13,9 @@ from nbgrader.api import Gradebook
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets.config import Config, PyFileConfigLoader
 
+from autograder.classroom.pages import clean_outputs
 from autograder.classroom.preprocessors import set_score
+from autograder.classroom.untrusted import folder_name
 from autograder.milestones import Milestone
 from course.errors import CourseError
 from course.files import atomic_write
@@ -31,8 +33,9 @@ class Place:
         return self.root / ".grading"
 
     def folder(self, step: str, student: str, stage: str) -> Path:
-        """`step`: submitted, autograded or feedback."""
-        return self.root / self.config.CourseDirectory[f"{step}_directory"] / student / stage
+        """`step`: submitted, autograded or feedback. `student`: an id; what was handed in lies under the name it had."""
+        name = folder_name(student) if step == "submitted" and student else student
+        return self.root / self.config.CourseDirectory[f"{step}_directory"] / name / stage
 
     def release(self, stage: str) -> Path:
         return self.root / self.config.CourseDirectory.release_directory / stage
@@ -106,6 +109,7 @@ def save_milestone(
         for cell in notebook.cells:
             if cell.metadata.get("nbgrader", {}).get("grade_id") == milestone.grade_id:
                 set_score(cell, text, points, page)
+        clean_outputs(notebook)
         atomic_write(path, nbformat.writes(notebook).encode())
         os.chmod(path, 0o444)
     with place.gradebook() as gradebook:

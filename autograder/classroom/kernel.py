@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,26 +16,34 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Float, Integer
 
+from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
+from autograder.classroom.untrusted import shown
 from autograder.sandbox import bwrap
 from course.paths import ROOT
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
 MOST_LOG = 64 << 10
+MOST_MESSAGE = 4 << 20
+"""Characters of one output: a page with larger ones does not open in a browser."""
+LEAST_FREE = 100 << 20
+"""Bytes that the disk keeps free: the gradebook may lie on it."""
 PRINTED = "kernel|"
 
 
 class _Watch(threading.Thread):
     """Ends a kernel that takes too much, with all that it started; `reason` says why it did."""
 
-    def __init__(self, pid: int, mem_gb: float, processes: int, total_s: float):
+    def __init__(self, pid: int, mem_gb: float, processes: int, total_s: float, disk_gb: float, folder: str):
         super().__init__(daemon=True)
         self.pid, self.mem_gb, self.processes, self.total_s = pid, mem_gb, processes, total_s
+        self.disk_gb, self.folder = disk_gb, folder
         self.reason, self._over = "", threading.Event()
 
     def run(self) -> None:
         deadline = time.monotonic() + self.total_s
+        before = _free(self.folder)
         while not self._over.wait(_POLL_S):
             try:
                 family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
@@ -48,14 +55,43 @@ class _Watch(threading.Thread):
                 self.reason = f"the notebook ran longer than {self.total_s:.0f} s"
             elif _bytes(family, shared=True) > self.mem_gb * 2**30 and _bytes(family) > self.mem_gb * 2**30:
                 self.reason = f"it used more than {self.mem_gb:g} GB of memory"
+            else:
+                self.reason = self._disk(before)
             if self.reason:
                 for process in family:  # the first is bubblewrap: what is inside ends with it
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
                 return
 
+    def _disk(self, before: int) -> str:
+        """Why it has taken too much of the disk, or nothing. Its folder is added up only where free space has shrunk."""
+        free, limit = _free(self.folder), self.disk_gb * 2**30
+        short = free < LEAST_FREE
+        if not short and before - free < limit:
+            return ""
+        taken = _on_disk(self.folder)
+        if taken > limit:
+            return f"it wrote more than {self.disk_gb:g} GB to the disk"
+        if short and taken > LEAST_FREE / 4:  # else others have filled it
+            return f"it wrote {taken / 1e6:.0f} MB to a disk that has {free / 1e6:.0f} MB left"
+        return ""
+
     def stop(self) -> None:
         self._over.set()
+
+
+def _free(folder: str) -> int:
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize
+
+
+def _on_disk(folder: str) -> int:
+    total = 0
+    for base, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(base, name)).st_blocks * 512
+    return total
 
 
 class _Log(threading.Thread):
@@ -77,7 +113,7 @@ class _Log(threading.Thread):
         while chunk := os.read(self._read_end, 1 << 16):
             if room > 0:
                 for line in chunk[:room].decode(errors="replace").splitlines():
-                    print(PRINTED, "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+                    print(PRINTED, shown(line, MOST_LOG), file=sys.stderr)
             room -= len(chunk)
         os.close(self._read_end)
 
@@ -102,10 +138,10 @@ class BoxedKernelManager(AsyncKernelManager):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        folder = tempfile.mkdtemp(prefix="kernel-")
+        folder = tempfolders.make("kernel")
         if len(folder) > 80:  # the name of a unix socket has 107 bytes at most
-            shutil.rmtree(folder)
-            folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")
+            tempfolders.remove(folder)
+            folder = tempfolders.make("kernel", "/tmp")
         self._sockets = folder
         self.transport, self.ip = "ipc", folder + "/k"
         self.connection_file = folder + "/c.json"
@@ -131,7 +167,7 @@ class BoxedKernelManager(AsyncKernelManager):
         command = super().format_kernel_cmd(extra_arguments)
         if not self.protected:
             return command
-        limits = {name: value for name, value in self.limits.items() if name != "total_s"}
+        limits = {name: value for name, value in self.limits.items() if name not in ("total_s", "disk_gb")}
         return bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
@@ -148,7 +184,9 @@ class BoxedKernelManager(AsyncKernelManager):
         if self._printed:
             self._printed.begin()
         self.watch = _Watch(
-            self.provisioner.pid, self.limits["mem_gb"], self.limits["processes"], self.limits["total_s"]
+            self.provisioner.pid,
+            *(self.limits[name] for name in ("mem_gb", "processes", "total_s", "disk_gb")),
+            self._folder,
         )
         self.watch.start()
 
@@ -157,7 +195,7 @@ class BoxedKernelManager(AsyncKernelManager):
         if self.watch:
             self.watch.stop()
         if not restart:
-            shutil.rmtree(self._sockets, ignore_errors=True)
+            tempfolders.remove(self._sockets)
 
 
 class SandboxedExecute(Execute):
@@ -170,6 +208,7 @@ class SandboxedExecute(Execute):
     mem_gb = Float(8.0, help="GiB that the kernel and all that it starts may use").tag(config=True)
     cpu_s = Integer(3600, help="CPU seconds per process").tag(config=True)
     total_s = Float(1200.0, help="seconds for one notebook").tag(config=True)
+    disk_gb = Float(4.0, help="GiB that a notebook may write to its folder").tag(config=True)
     processes = Integer(256, help="processes that may run in the sandbox").tag(config=True)
     max_output_mb = Float(8.0, help="MB of output of one notebook that are kept").tag(config=True)
     i_accept_running_student_code_unprotected = Bool(False, help="run without a sandbox").tag(config=True)
@@ -183,7 +222,7 @@ class SandboxedExecute(Execute):
 
     def create_kernel_manager(self):
         manager = super().create_kernel_manager()
-        manager.limits = {name: getattr(self, name) for name in ("mem_gb", "cpu_s", "processes", "total_s")}
+        manager.limits = {name: getattr(self, name) for name in ("mem_gb", "cpu_s", "processes", "total_s", "disk_gb")}
         manager.protected = not getattr(self, UNPROTECTED)
         exchange = self.config.get("Exchange", {}).get("root")
         manager.hide = (str(exchange),) if exchange else ()
@@ -193,8 +232,8 @@ class SandboxedExecute(Execute):
     def preprocess(self, nb, resources, km=None):
         folder = Path(resources["metadata"]["path"]).resolve()
         self._begun, self._room = -1, self.max_output_mb * 1e6
-        with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as parent:
-            work = Path(parent) / folder.name
+        with tempfolders.temporary("box") as parent:
+            work = parent / folder.name
             work.mkdir()
             copy_plain(folder, work, skip_notebooks=True)
             resources["metadata"]["path"] = str(work)
@@ -214,11 +253,22 @@ class SandboxedExecute(Execute):
         return super().preprocess_cell(cell, resources, index)
 
     def process_message(self, msg, cell, cell_index):
-        """Drop what a notebook prints beyond the limit: it would fill the grader's memory."""
-        if msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
-            self._room -= len(str(msg["content"].get("text") or msg["content"].get("data")))
-            if self._room < 0 and msg["msg_type"] != "execute_result":
-                return None
+        """Drop what a notebook prints beyond the limit: it would fill the grader's memory. Widgets are not kept."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind.startswith("comm_"):
+            return None
+        if kind in ("stream", "display_data", "execute_result", "update_display_data", "error"):
+            size = len(str(content))
+            self._room -= size
+            if self._room < 0 or size > MOST_MESSAGE:
+                if kind in ("stream", "display_data", "update_display_data"):
+                    return None
+                # An error decides a mark, and so may a result: they stay, cut short. No number is as long as that.
+                cut = "(cut: too much output)"
+                if kind == "error":
+                    content |= {"evalue": cut, "traceback": [shown(str(content.get("ename")), 100) + ": " + cut]}
+                else:
+                    content |= {"data": {"text/plain": cut}, "metadata": {}}
         return super().process_message(msg, cell, cell_index)
 
     def _give_up(self, nb, error: Exception) -> None:
@@ -234,6 +284,7 @@ class SandboxedExecute(Execute):
         for path in folder.iterdir():
             if path.suffix != ".ipynb" and path.name != TIMESTAMP:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        (work / TIMESTAMP).unlink(missing_ok=True)
+        forged = work / TIMESTAMP
+        shutil.rmtree(forged) if forged.is_dir() and not forged.is_symlink() else forged.unlink(missing_ok=True)
         for note in copy_plain(work, folder, skip_notebooks=True):
             self.log.warning(note)

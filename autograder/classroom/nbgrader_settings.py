@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
 
     from autograder.classroom.kernel import SandboxedExecute
     from autograder.classroom.late import PerDay
+    from autograder.classroom.pages import SAFE_EXPORT, CleanOutputs, OnlyErrorsCount, guard_formgrader
     from autograder.classroom.preprocessors import FreshArtifacts, PendingMilestones, RestoreMaster, drop_links
 
     root = Path(root).resolve()
@@ -55,10 +57,15 @@ def configure(c: Config, root: Path, milestones: Iterable[Milestone] | None = No
         ClearMetadataPreprocessor,
         LimitOutput,
         PendingMilestones,
+        OnlyErrorsCount,
         SaveAutoGrades,
         AssignLatePenalties,
         CheckCellMetadata,
+        CleanOutputs,
     ]
+    c.HTMLExporter.update(SAFE_EXPORT)
+    if "nbgrader.server_extensions.formgrader.handlers" in sys.modules:  # this is the server that shows submissions
+        guard_formgrader()
     c.GenerateAssignment.preprocessors = release_steps()
     c.SandboxedExecute.timeout = 300
     c.AssignLatePenalties.plugin_class = PerDay

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 
-from autograder.classroom import submission
+from autograder.classroom import submission, tempfolders
 from autograder.classroom.gradebook import open_place, zero
 from course.files import atomic_write
 
@@ -40,12 +39,12 @@ def grade_one(root: str, stage: str, student: str, mark: str, changes: dict, log
     begin = time.monotonic()
     place = open_place(Path(root))
     zero(place, stage, student, BEGUN)
-    with tempfile.TemporaryDirectory(prefix="intake-", dir=place.grading) as folder:
+    with tempfolders.temporary("intake", place.grading) as folder:
         submitted = place.folder("submitted", student, stage)
-        taken = submission.take(submitted, Path(folder) / student / stage, place.release(stage))
+        taken = submission.take(submitted, folder / student / stage, place.release(stage))
         config = Config(place.config)
         config.merge(Config(changes))
-        config.CourseDirectory.submitted_directory = folder
+        config.CourseDirectory.submitted_directory = str(folder)
         courses = CourseDirectory(config=config, assignment_id=stage, student_id=student)
         converter = Autograde(coursedir=courses, config=config)
         converter.force = True

@@ -17,7 +17,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from autograder.classroom.untrusted import shown
+
 MOST_MB, MOST_FILES, MOST_NOTEBOOK_MB = 1000.0, 3000, 100.0
+MOST_DEPTH, MOST_PATH, MOST_NOTES = 20, 1000, 20
 TIMESTAMP = "timestamp.txt"
 
 
@@ -32,23 +35,32 @@ class Intake:
 def plain_files(
     folder: Path, notes: list[str], *, max_mb: float = MOST_MB, max_files: int = MOST_FILES
 ) -> dict[str, Path]:
-    """Path inside `folder` -> file, for all regular files. Links and devices are left out and noted."""
+    """Path inside `folder` -> file, for all regular files. Links, devices and what cannot be read are left out and noted."""
     found, room, queue = {}, max_mb * 1e6, [folder]
     while queue:
-        for entry in sorted(os.scandir(queue.pop()), key=lambda entry: entry.name):
+        here = queue.pop()
+        try:
+            with os.scandir(here) as listing:
+                entries = [(entry, entry.stat(follow_symlinks=False)) for entry in listing]
+        except OSError as error:
+            notes.append(f"{shown(here.relative_to(folder).as_posix(), 120)} was left out: {error.strerror}.")
+            continue
+        for entry, info in sorted(entries, key=lambda pair: pair[0].name):
             name = Path(entry.path).relative_to(folder).as_posix()
-            info = entry.stat(follow_symlinks=False)
+            if len(os.fsencode(name)) > MOST_PATH or name.count("/") >= MOST_DEPTH:
+                notes.append(f"{shown(name, 120)} was left out: its path is too long or too deep.")
+                continue
             if stat.S_ISDIR(info.st_mode):
                 if entry.name not in ("__pycache__", ".ipynb_checkpoints"):
                     queue.append(Path(entry.path))
                 continue
             if not stat.S_ISREG(info.st_mode):
-                notes.append(f"{_printable(name)} was left out: it is a link or no plain file.")
+                notes.append(f"{shown(name, 120)} was left out: it is a link or no plain file.")
                 continue
             room -= info.st_size
             if room < 0 or len(found) >= max_files:
                 notes.append(
-                    f"{_printable(name)} and what follows was left out: more than {max_mb:.0f} MB or {max_files} files."
+                    f"{shown(name, 120)} and what follows was left out: more than {max_mb:.0f} MB or {max_files} files."
                 )
                 return found
             found[name] = Path(entry.path)
@@ -61,14 +73,17 @@ def copy_plain(source: Path, target: Path, *, skip_notebooks: bool = False) -> l
     for name, path in plain_files(source, notes).items():
         if skip_notebooks and name.endswith(".ipynb"):
             continue
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            notes.append(f"{_printable(name)} was left out: {error.strerror}.")
+            notes.append(f"{shown(name, 120)} was left out: {error.strerror}.")
             continue
-        with open(descriptor, "rb") as reader, open(target / name, "wb") as writer:
-            shutil.copyfileobj(reader, writer)
+        with open(descriptor, "rb") as reader:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(target / name, "wb") as writer:
+                shutil.copyfileobj(reader, writer)
+    if len(notes) > MOST_NOTES:
+        notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more were left out."]
     return notes
 
 
@@ -76,8 +91,13 @@ def fingerprint(folder: Path, *more: bytes) -> str:
     """SHA-256 over names and contents of a submission, and of what else decides its score."""
     digest = hashlib.sha256()
     for name, path in sorted(plain_files(folder, []).items()):
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
-        digest.update(path.read_bytes())
+        digest.update(os.fsencode(name) + b"\0")
+        try:
+            with open(path, "rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError:  # taking it notes that it cannot be read
+            digest.update(b"unreadable")
     for part in more:
         digest.update(part)
     return digest.hexdigest()
@@ -87,7 +107,8 @@ def take(submitted: Path, target: Path, release: Path) -> Intake:
     """Copy a submission to `target` so that nbgrader can grade it, whatever it holds.
 
     A notebook that is missing or cannot be read is replaced by the released one, which earns nothing, with a note on
-    top. A renamed one is found by its cells.
+    top. A renamed one, or one a folder deeper, is found by its cells; so is a copy with answers beside the untouched
+    notebook. A package that would be imported in place of a released module is left out.
 
     Args:
         release: nbgrader's released folder of this stage; it says which notebooks there must be.
@@ -96,24 +117,42 @@ def take(submitted: Path, target: Path, release: Path) -> Intake:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     taken.notes += copy_plain(submitted, target)
+    for module in release.glob("*.py"):
+        if (target / module.stem).is_dir():
+            shutil.rmtree(target / module.stem)
+            taken.notes.append(f"{module.stem}/ was left out: it would be imported in place of {module.name}.")
     expected = sorted(path.stem for path in release.glob("*.ipynb"))
     read: dict[str, NotebookNode] = {}
-    for path in sorted(target.glob("*.ipynb")):
+    others: dict[str, NotebookNode] = {}
+    for path in sorted((*target.glob("*.ipynb"), *target.glob("*/*.ipynb"))):
+        if not path.is_file():
+            continue
+        name = path.relative_to(target).with_suffix("").as_posix()
         try:
-            read[path.stem] = clean_notebook(path.read_bytes())
+            (read if name in expected else others)[name] = clean_notebook(path.read_bytes())
         except ValueError as error:
-            if path.stem in expected:
-                taken.notebooks[path.stem] = f"The notebook could not be read: {error}. The released one was graded."
+            if name in expected:
+                taken.notebooks[name] = f"The notebook could not be read: {error}. The released one was graded."
         path.unlink()
     for name in expected:
-        if name not in read and name not in taken.notebooks:
-            other = _renamed(release / f"{name}.ipynb", {k: v for k, v in read.items() if k not in expected})
-            if other is None:
+        released = nbformat.read(release / f"{name}.ipynb", 4)
+        notebook = read.get(name)
+        if (notebook is None and name not in taken.notebooks) or (
+            notebook and _answers(notebook) == _answers(released)
+        ):
+            copies = _copies(released, others)
+            if copies:
+                used = copies[0]
+                taken.notebooks[name] = (
+                    f"The notebook {'was untouched' if notebook else 'was not there'}; {shown(used, 120)}.ipynb was graded."
+                )
+                if copies[1:]:
+                    left = ", ".join(f"{shown(copy, 120)}.ipynb" for copy in copies[1:])
+                    taken.notebooks[name] += f" Left out, for only one can count: {left}."
+                notebook = others.pop(used)
+            elif notebook is None:
                 taken.notebooks[name] = "The notebook was not handed in. The released one was graded."
-            else:
-                taken.notebooks[name] = f"The notebook was found under the name {_printable(other)}.ipynb."
-                read[name] = read.pop(other)
-        notebook = read.get(name) or nbformat.read(release / f"{name}.ipynb", 4)
+        notebook = notebook or released
         if name in taken.notebooks:
             notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Grader:** {taken.notebooks[name]}"))
         nbformat.write(notebook, target / f"{name}.ipynb")
@@ -157,12 +196,28 @@ def clean_notebook(data: bytes) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata={})
 
 
-def _renamed(released: Path, others: dict[str, NotebookNode]) -> str | None:
-    """The other notebook that holds at least half of the released one's cells."""
-    wanted = _grade_ids(nbformat.read(released, 4))
-    shares = {name: len(wanted & _grade_ids(notebook)) / max(1, len(wanted)) for name, notebook in others.items()}
-    best = max(shares, key=shares.__getitem__, default=None)
-    return best if best is not None and shares[best] >= 0.5 else None
+def _copies(released: NotebookNode, others: dict[str, NotebookNode]) -> list[str]:
+    """The other notebooks that hold at least half of the released one's graded cells, and answers of their own.
+
+    The one with most of its cells comes first; of equals the one whose name comes last, which is the later copy
+    ("(2)" after "(1)").
+    """
+    wanted, untouched = _grade_ids(released), _answers(released)
+    shares = {
+        name: len(wanted & _grade_ids(notebook)) / max(1, len(wanted))
+        for name, notebook in others.items()
+        if _answers(notebook) != untouched
+    }
+    return sorted((name for name in shares if shares[name] >= 0.5), key=lambda name: (shares[name], name), reverse=True)
+
+
+def _answers(notebook: NotebookNode) -> dict[str, str]:
+    """grade_id -> text, of the cells that are the learner's to write."""
+    return {
+        str(mark.get("grade_id")): cell.source
+        for cell in notebook.cells
+        if (mark := cell.metadata.get("nbgrader")) and mark.get("solution")
+    }
 
 
 def _grade_ids(notebook: NotebookNode) -> set[str]:
@@ -177,7 +232,3 @@ def _is_time(path: Path) -> bool:
     except Exception:  # the parser raises many kinds
         return False
     return True
-
-
-def _printable(name: str) -> str:
-    return ascii(name)[1:-1][:120]

@@ -137,10 +137,10 @@ class Report:
         reason = f"<p style='color:{_COLOUR['failed']}'>{html.escape(self.reason)}</p>" if self.reason else ""
         bar = (
             f"<div role='img' aria-label='{part:.0f} percent of the points' style='display:flex;height:.6em;"
-            f"border-radius:.3em;overflow:hidden;background:rgba(128,128,128,.25)'>"
-            f"<div style='width:{part:.2f}%;background:{_COLOUR['passed']}'></div>"
-            f"<div style='width:{unseen:.2f}%;background:repeating-linear-gradient(45deg,"
-            f"rgba(128,128,128,.5) 0 .3em,transparent .3em .6em)'></div></div>"
+            f"border-radius:.3em;overflow:hidden;background-color:rgba(128,128,128,.25)'>"
+            f"<div style='width:{part:.2f}%;background-color:{_COLOUR['passed']}'></div>"
+            f"<div style='width:{unseen:.2f}%;background-color:rgba(128,128,128,.3);background-image:"
+            f"repeating-linear-gradient(45deg,rgba(128,128,128,.5) 0 .3em,transparent .3em .6em)'></div></div>"
         )
         footer = "".join(f"<div>{html.escape(note)}</div>" for note in self._footer())
         # `table-layout` and `margin`: JupyterLab gives tables columns of equal width, and centres them.

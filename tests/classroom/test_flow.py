@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from autograder.classroom.grade import _only_one
+from autograder.classroom.guard import only_one
 from autograder.classroom.preprocessors import drop_links
 from autograder.sandbox import bwrap
 from course.errors import CourseError
@@ -192,9 +192,9 @@ def test_without_a_sandbox_nothing_is_run(tmp_path, monkeypatch):
 
 
 def test_two_graders_of_one_stage_do_not_meet(tmp_path):
-    with _only_one(tmp_path / "lock", "the grader of stage1"):
+    with only_one(tmp_path / "lock", "the grader of stage1"):
         with pytest.raises(CourseError, match="at work already"):
-            with _only_one(tmp_path / "lock", "the grader of stage1"):
+            with only_one(tmp_path / "lock", "the grader of stage1"):
                 pass
 
 

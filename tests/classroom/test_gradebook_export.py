@@ -13,8 +13,10 @@ import pytest
 from nbgrader.api import Gradebook
 from traitlets.config import Config
 
-from autograder.classroom.export import canvas_csv, gradescope, main, plain_csv, rows, run_autograder
+from autograder.classroom.canvas import canvas_csv
+from autograder.classroom.export import gradescope, main, plain_csv, run_autograder
 from autograder.classroom.gradebook import Place
+from autograder.classroom.marks import rows
 from course.errors import CourseError
 
 STAGE = "stage1_converter"
@@ -80,7 +82,7 @@ def check_canvas(table: list[list[str]]) -> None:
 
 
 def test_canvas(place):
-    table = read(canvas_csv(place, [STAGE]))
+    table = read(canvas_csv(place, [STAGE]).text)
     check_canvas(table)
     by_login = {line[3]: line for line in table[2:]}
     assert by_login["ada"] == ["Lovelace, Ada", "71", "", "ada", "", "10.35"]  # 11.5 less 1.15 for lateness
@@ -93,7 +95,7 @@ def test_canvas_with_a_roster_speaks_of_its_own_students_and_columns(place):
         "\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,stage1_converter (991)\n    Points Possible,,,,,24\n"
         '"Lovelace, Augusta Ada",5551,S-1,ada,Section 7,\n"Other, One",5552,S-2,other,Section 7,\n'
     )
-    table = read(canvas_csv(place, [STAGE], roster))
+    table = read(canvas_csv(place, [STAGE], roster).text)
     check_canvas(table)
     assert table[0][5] == "stage1_converter (991)"
     assert table[2:] == [["Lovelace, Augusta Ada", "5551", "S-1", "ada", "Section 7", "10.35"]]
@@ -102,7 +104,7 @@ def test_canvas_with_a_roster_speaks_of_its_own_students_and_columns(place):
 
 
 def test_no_cell_is_a_formula(place):
-    for text in (canvas_csv(place, [STAGE]), plain_csv(place, STAGE)):
+    for text in (canvas_csv(place, [STAGE]).text, plain_csv(place, STAGE)):
         assert not [cell for line in read(text) for cell in line if cell[:1] in ("=", "+", "@")]
 
 

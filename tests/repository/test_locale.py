@@ -28,7 +28,7 @@ assert trtexec_command.run(utf8(log + said)).throughput > 0
 selfcheck = sys.modules["autograder.selfcheck"]
 quiet = selfcheck._run(python(f"print({ascii(said)})"))          # a child of ours in the same locale
 assert quiet == [said], ascii(quiet)
-assert grade._environment()["PYTHONIOENCODING"] == "utf-8"
+assert grade.environment()["PYTHONIOENCODING"] == "utf-8"
 print("all read")
 """
 
