@@ -138,7 +138,7 @@ def accuracy(
         part = np.resize(x[start : start + batch], (batch, *x.shape[1:]))
         tensor = torch.from_numpy(part).to("cuda" if gpu else "cpu")
         (logits,) = built.run({spec.name: tensor}).values()
-        answers.append(logits.float().cpu().numpy()[: len(x) - start])
+        answers.append(np.asarray(logits.float().cpu())[: len(x) - start])
     logits = np.concatenate(answers)
     return float(metrics.top1(logits, labels)), logits
 

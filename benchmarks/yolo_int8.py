@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         for start in range(0, len(x), args.batch):
             tensor = torch.from_numpy(x[start : start + args.batch]).to("cuda" if gpu else "cpu")
             (raw,) = built.run({"image": tensor}).values()
-            boxes, scores = decode_numpy(raw.float().cpu().numpy(), (args.size, args.size))
+            boxes, scores = decode_numpy(np.asarray(raw.float().cpu()), (args.size, args.size))
             found += nms(boxes, scores)
         score = mean_average_precision(found, scenes)
         layers = built.layers()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .api import Api
 from .scope import Frame, Function, Module, text
-from .values import Blank, OwnFunction, depth, join
+from .values import Blank, OwnFunction, depth, join, options
 
 DEEPEST = 8
 """Containers nested deeper than this count as foreign, so that the visits come to an end."""
@@ -72,6 +72,7 @@ class Memory:
             "names": {},
             "bases": {},
         }
+        self.vague: dict[tuple, set] = {}  # (store, key) -> what was joined into it that is not TensorRT's
         self.functions: dict[tuple, Function] = {}
         self.present: set[tuple] = set()  # functions that this pass came to
         self.class_nodes: dict[tuple, ast.ClassDef] = {}
@@ -103,8 +104,15 @@ class Memory:
             self.known[store][key], self.changed = value, True
 
     def update(self, store: str, key: tuple, value: object) -> None:
-        """Join `value` into what is known."""
-        joined = join([self.known[store].get(key, Blank.NEVER), value])
+        """Join `value` into what is known.
+
+        What absorbed an object of another library once (see `join`) does so from then on: else two callers, one with
+        such an object, would change the value to and fro for ever.
+        """
+        vague = {Blank.FOREIGN}.intersection(options(value)) | self.vague.get((store, key), set())
+        if vague:
+            self.vague[store, key] = vague
+        joined = join([self.known[store].get(key, Blank.NEVER), value, *vague])
         if joined is not Blank.NEVER:
             self.write(store, key, Blank.FOREIGN if depth(joined) > DEEPEST else joined)
 

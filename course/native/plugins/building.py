@@ -164,6 +164,7 @@ def load(library: str | Path, running: str) -> ctypes.CDLL:
     version = built_for(library)
     if version.split(".")[0] != running.split(".")[0]:
         raise _mismatch(Path(library).name, f"It was built for TensorRT {version}", running)
+    _share_tensorrt()
     try:
         return ctypes.CDLL(str(Path(library).resolve()), ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -172,6 +173,22 @@ def load(library: str | Path, running: str) -> ctypes.CDLL:
             str(error),
             "Import tensorrt first: it brings getPluginRegistry, which the macro REGISTER_TENSORRT_PLUGIN calls.",
         ) from error
+
+
+def _share_tensorrt() -> None:
+    """Let libraries that are loaded from now on see TensorRT's functions.
+
+    A plugin does not name libnvinfer as needed; REGISTER_TENSORRT_PLUGIN calls its getPluginRegistry as it is loaded.
+    The wheel of 8.6 loads libnvinfer for itself alone: seen on an H200, "undefined symbol: getPluginRegistry".
+    """
+    maps = Path("/proc/self/maps")
+    names = (
+        {line.split()[-1] for line in maps.read_text().splitlines() if "/libnvinfer.so" in line}
+        if maps.is_file()
+        else ()
+    )
+    for name in names:
+        ctypes.CDLL(name, ctypes.RTLD_GLOBAL)  # loaded already: dlopen only makes its symbols global
 
 
 def _runtime(compiler: Path) -> Path:

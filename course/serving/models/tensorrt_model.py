@@ -111,7 +111,7 @@ class TritonPythonModel:
         if all(tensor.is_cpu() for tensor in tensors):
             arrays = [tensor.as_numpy() for tensor in tensors]
             total = sum(len(array) for array in arrays)
-            np.concatenate(arrays, out=host[:total].numpy())
+            np.concatenate(arrays, out=np.asarray(host[:total]))
             device[:total].copy_(host[:total], non_blocking=True)
             return [len(array) for array in arrays]
         # From CUDA shared memory the bytes are on the GPU already.
