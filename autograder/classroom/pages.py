@@ -138,7 +138,17 @@ class _Nonces(Extension):
     """Marks the scripts of templates, as they are read from nbgrader's files: nothing that a notebook holds is one."""
 
     def preprocess(self, source, name, filename=None):
-        return source.replace("<script", '<script nonce="{{ resources.csp_nonce }}"')
+        return source.replace("<script", '<script nonce="{{ csp_nonce() }}"')
+
+
+def mark_scripts(exporter: HTMLExporter, nonce: str) -> None:
+    """Let the scripts of the next page's templates carry `nonce`."""
+    environment = exporter.environment
+    if _Nonces.identifier not in environment.extensions:
+        environment.add_extension(_Nonces)
+        # a function, since a macro that was read for one page is used again for the next
+        environment.globals["csp_nonce"] = lambda: environment.course_nonce
+    environment.course_nonce = nonce
 
 
 _ON_CLICK = ("toggle_name(true);", "toggle_name(false);")
@@ -169,11 +179,10 @@ def guard_formgrader() -> None:
 
         def __init__(self, exporter: HTMLExporter, nonce: str):
             self.exporter, self.nonce = exporter, nonce
-            if _Nonces.identifier not in exporter.environment.extensions:
-                exporter.environment.add_extension(_Nonces)
 
         def from_filename(self, filename: str, resources: dict):
-            return self.exporter.from_filename(filename, resources={**resources, "csp_nonce": self.nonce})
+            mark_scripts(self.exporter, self.nonce)
+            return self.exporter.from_filename(filename, resources=resources)
 
     def guarded_get(self, submission_id):
         self.nonce = secrets.token_urlsafe(16)

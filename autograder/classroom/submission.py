@@ -156,8 +156,9 @@ def take(submitted: Path, target: Path, release: Path) -> Intake:
         if name in taken.notebooks:
             notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Grader:** {taken.notebooks[name]}"))
         nbformat.write(notebook, target / f"{name}.ipynb")
-    if (target / TIMESTAMP).exists() and not _is_time(target / TIMESTAMP):
-        (target / TIMESTAMP).unlink()
+    stamp = target / TIMESTAMP
+    if stamp.exists() and not (stamp.is_file() and _is_time(stamp)):
+        shutil.rmtree(stamp) if stamp.is_dir() else stamp.unlink()
         taken.notes.append(f"{TIMESTAMP} is no date and was left out.")
     return taken
 

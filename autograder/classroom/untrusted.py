@@ -39,16 +39,17 @@ def student_id(folder: str) -> str:
     """
     if _ordinary(folder):
         return folder
-    raw = os.fsencode(folder)
-    return "".join(
-        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "._@+") else f"%{byte:02X}"
-        for byte in raw
-    )
+    safe = "".join(chr(byte) if _is_safe(byte) else f"%{byte:02X}" for byte in os.fsencode(folder))
+    return "%2E" + safe[1:] if safe.startswith(".") else safe
 
 
 def folder_name(student: str) -> str:
     """The name of the folder that `student_id` made this id of."""
     return student if _ordinary(student) else os.fsdecode(unquote_to_bytes(student))
+
+
+def _is_safe(byte: int) -> bool:
+    return byte < 128 and (chr(byte).isalnum() or chr(byte) in "._@+")
 
 
 def _ordinary(name: str) -> bool:

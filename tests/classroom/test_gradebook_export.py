@@ -103,6 +103,21 @@ def test_canvas_with_a_roster_speaks_of_its_own_students_and_columns(place):
         canvas_csv(place, [STAGE], "name,points\n")
 
 
+def test_a_learner_is_found_by_any_of_canvas_ids_and_the_others_are_named(place):
+    roster = (
+        "Student,ID,SIS User ID,SIS Login ID,Section,stage1_converter (991)\n    Points Possible,,,,,24\n"
+        '"Lovelace, Ada",71,S-1,alovelace@uni.edu,Section 7,\n"Li",5553,li,li.li@uni.edu,Section 7,\n'
+        '"Other, One",5552,S-2,other,Section 7,\n"Student, Test",9,,abc,Section 7,\n'
+    )
+    made = canvas_csv(place, [STAGE], roster)
+    points = {line[0]: line[5] for line in read(made.text)[2:]}
+    assert points["Lovelace, Ada"] == "10.35" and points["Li"] == "11.5" and len(points) == 2
+    assert made.only_in_canvas == ("Other, One",)
+    assert "Other, One" in made.unmatched() and "li" not in made.only_here and "none" not in made.only_here
+    nobody = canvas_csv(place, [STAGE], roster.replace("71,S-1", "72,S-1"))
+    assert "ada" in nobody.only_here and "--lms-user-id" in nobody.unmatched()
+
+
 def test_no_cell_is_a_formula(place):
     for text in (canvas_csv(place, [STAGE]).text, plain_csv(place, STAGE)):
         assert not [cell for line in read(text) for cell in line if cell[:1] in ("=", "+", "@")]

@@ -1,0 +1,97 @@
+"""A class of odd names, scripts and warnings through the real flow: each gets its due, and the pages are up to date."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from rich.console import Console
+
+from autograder.classroom.feedback import feedback
+from autograder.classroom.grade import _table
+from autograder.classroom.gradebook import open_place
+from autograder.classroom.untrusted import student_id
+from autograder.sandbox import bwrap
+from tests.classroom import box
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}"),
+]
+LATIN, MARKUP = os.fsdecode(b"M\xfcller"), "[bold]x"
+SCRIPT = "<script>fetch('/api/kernels')</script>"
+NATIVE = """
+    import contextlib, io, os, warnings
+    with contextlib.redirect_stderr(io.StringIO()):
+        os.write(2, b"[W:library] a warning of a library\\n")
+    warnings.warn("numpy will change this")
+    out = ws[0]"""
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> tuple[Path, dict]:
+    root = box.make_course(tmp_path_factory.mktemp("odd") / "course")
+    box.hand_in(root, "ada", box.solved(root))
+    box.hand_in(root, LATIN, box.solved(root))
+    box.hand_in(root, MARKUP, box.solved(root))
+    warns = box.solved(root)
+    box.cell(warns, "fold").source = box.FOLD.replace("\n    out = ws[0]", NATIVE)
+    box.hand_in(root, "warns", warns)
+    eve = box.blank(root)
+    box.cell(eve, "fold").source = (
+        "def fold(ws):\n    return 0\nfrom IPython.display import HTML, Javascript, SVG, display\n"
+        f"display(HTML({SCRIPT!r}), Javascript('fetch(1)'), SVG('<svg onload=\"fetch(1)\"/>'))"
+    )
+    box.cell(eve, "why").source = f"The product is associative. {SCRIPT}"
+    folder = box.hand_in(root, "eve", eve)
+    (folder / "[").mkdir()
+    os.symlink("y", folder / "[" / "x]")
+    loud = box.solved(root)
+    box.cell(loud, "build").source += "\n'x' * (40 << 20)"
+    box.hand_in(root, "loud", loud)
+    return root, box.run(root)
+
+
+@pytest.mark.parametrize("name", ["ada", LATIN, MARKUP, "warns", "loud"], ids=ascii)
+def test_honest_work_gets_all_its_points(graded, name):
+    root, outcomes = graded
+    identity = student_id(name)
+    assert outcomes[identity].status == "measured", outcomes[identity]
+    got = box.scores(root, identity)
+    assert (got["fold-test"], got["partial-test"], got["m-box"]) == (4.0, 2.0, 20.0)
+
+
+def test_nothing_of_a_learner_that_runs_is_kept_in_the_graded_notebook(graded):
+    root, _ = graded
+    path = root / ".grading" / "autograded" / "eve" / box.STAGE / f"{box.NOTEBOOK}.ipynb"
+    data = [out.data for cell in nbformat.read(path, 4).cells for out in cell.get("outputs", ()) if "data" in out]
+    assert {kind for one in data for kind in one} == {"text/plain", "text/html"}
+    assert any("&lt;script&gt;" in one.get("text/html", "") for one in data), "the cleaned script shows as text"
+    large = root / ".grading" / "autograded" / "loud" / box.STAGE / f"{box.NOTEBOOK}.ipynb"
+    assert large.stat().st_size < 1 << 20
+
+
+def test_the_table_shows_names_and_notes_as_text(graded):
+    root, outcomes = graded
+    out = io.StringIO()
+    Console(file=out, width=160).print(_table(open_place(root), box.STAGE, list(outcomes.values())))
+    assert student_id(MARKUP) in out.getvalue() and "[/x] was left out" in out.getvalue()
+
+
+def test_feedback_is_made_anew_where_something_changed_and_only_there(graded):
+    root, _ = graded
+    place = open_place(root)
+    first = dict(feedback(place, box.STAGE))
+    assert set(first.values()) == {"made"} and len(first) == 6
+    assert set(dict(feedback(place, box.STAGE)).values()) == {"up to date"}
+    with place.gradebook() as book:
+        book.find_comment("why", box.NOTEBOOK, box.STAGE, "ada").manual_comment = "Well said."
+        book.db.commit()
+    again = dict(feedback(place, box.STAGE))
+    assert again.pop("ada") == "made" and set(again.values()) == {"up to date"}
+    pages = root / ".grading" / "feedback"
+    assert "Well said." in (pages / "ada" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
+    assert SCRIPT not in (pages / "eve" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
