@@ -116,7 +116,7 @@ def call(
         }
         numbers = [file.fileno() for file in (data, reply, record)]
         command = [sys.executable, "-I", "-S", str(LOADER), str(Path(library).resolve()), *map(str, numbers)]
-        status = _run(
+        status = run_limited(
             wrap(command) if wrap else command, json.dumps(request).encode(), numbers, printed, seconds + GRACE
         )
         reply.seek(0)
@@ -159,8 +159,18 @@ def _memory(name: str, size: int) -> io.FileIO:
     return file
 
 
-def _run(command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float) -> int | None:
-    """The exit status; None if it had to be killed."""
+def run_limited(
+    command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float, what: str = "kernel"
+) -> int | None:
+    """Run a program in a session of its own, with `request` on stdin and `files` open.
+
+    limit: seconds. what: whom it serves, for the message.
+
+    Returns: the exit status; None if it had to be killed.
+
+    Raises:
+        KernelError: it could not be started.
+    """
     try:
         process = subprocess.Popen(
             command,
@@ -172,7 +182,7 @@ def _run(command: list[str], request: bytes, files: Sequence[int], printed: obje
         )
     except OSError as error:
         raise KernelError(
-            "The process for the kernel could not be started.", str(error), "Try again; close other programs."
+            f"The process for the {what} could not be started.", str(error), "Try again; close other programs."
         ) from error
     try:
         process.communicate(request, timeout=limit)

@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from course.errors import CourseError
+from course.kernels.process import run_limited
 from course.native.plugins.compiler import sanitizer
 
 LOADER = Path(__file__).resolve().parent / "inside.py"
@@ -105,8 +104,13 @@ def run(
         numbers = [file.fileno() for file in (data, reply, crash)]
         environment = ["/usr/bin/env", f"LD_PRELOAD={sanitizer()}", f"ASAN_OPTIONS={_ASAN}"]
         command = [*environment, sys.executable, "-I", "-S", str(LOADER), str(folder.resolve()), *map(str, numbers)]
-        status = _run(
-            wrap(command) if wrap else command, json.dumps(program).encode(), numbers, printed, seconds + GRACE
+        status = run_limited(
+            wrap(command) if wrap else command,
+            json.dumps(program).encode(),
+            numbers,
+            printed,
+            seconds + GRACE,
+            "plugin",
         )
         printed.seek(0)
         answers = Answers(status=status, printed=printed.read(PRINTED).decode(errors="replace"), data=np.array(view))
@@ -140,28 +144,3 @@ def _lines(file: io.FileIO) -> Iterator[dict]:
 
 def _memory(name: str) -> io.FileIO:
     return io.FileIO(os.memfd_create(f"plugin-{name}"), "r+")
-
-
-def _run(command: list[str], request: bytes, files: Sequence[int], printed: object, limit: float) -> int | None:
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            pass_fds=files,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CourseError(
-            "The process for the plugin could not be started.", str(error), "Try again; close other programs."
-        ) from error
-    try:
-        process.communicate(request, timeout=limit)
-        return process.returncode
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
