@@ -16,10 +16,14 @@ import numpy as np
 
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
-from course.bench import FEWEST_ROUNDS, ratio_interval
+from course.bench import FEWEST_ROUNDS
 
 SHORTEST_S = 0.05
 MOST_CALLS = 4096
+MOST_ROUNDS = 40
+STEADY, UNSTEADY = 1.5, 2.0
+"""Upper end of the interval over the lower end: up to the first, it is known well enough; above the second, after all
+rounds, nothing can be said: a script half as fast as the given one could pass for a faster one."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,15 @@ class Racer:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the peer, with its 95 % interval, and both times of one call in ms, a value a round."""
+    """How many times as fast as the peer, with its 95 % interval, and both times of one call in ms."""
 
     value: float
     low: float
     high: float
-    ours_ms: tuple[float, ...]
-    peer_ms: tuple[float, ...]
+    ours_ms: float
+    peer_ms: float
     calls: int
+    rounds: int
 
 
 def race(
@@ -47,10 +52,9 @@ def race(
     peer: Racer,
     fresh: Callable[[int], Sequence[Any]],
     why_wrong: Callable[[Sequence[Any], Sequence[Any]], str],
-    *,
-    rounds: int = FEWEST_ROUNDS,
 ) -> tuple[Ratio | None, str]:
-    """Time both in turns; while one runs, every process of the other is stopped.
+    """Time both in turns; while one runs, every process of the other is stopped. Rounds follow each other until the
+    interval is narrow enough.
 
     Args:
         fresh: that many inputs, never the same ones twice.
@@ -63,29 +67,51 @@ def race(
     """
     try:
         calls, problem = _enough(ours, peer, fresh, why_wrong)
-        times: dict[str, list[float]] = {"ours": [], "peer": []}
-        for number in range(0 if problem else rounds):
+        rounds: list[list[float]] = []
+        found = None
+        while not problem and len(rounds) < MOST_ROUNDS and not (found and found.high <= STEADY * found.low):
+            seconds: dict[str, list[float]] = {}
             sides = (("ours", ours, peer), ("peer", peer, ours))
-            for name, racer, other in sides if number % 2 else sides[::-1]:
+            for name, racer, other in sides if len(rounds) % 2 else sides[::-1]:
                 short, problem = _timed(racer, other, fresh(calls), why_wrong)
                 if not problem:
                     long, problem = _timed(racer, other, fresh(2 * calls), why_wrong)
                 if problem:
                     return None, problem
-                times[name].append(1e3 * (long - short) / calls)
+                seconds[name] = [short, long]
+            rounds.append([*seconds["ours"], *seconds["peer"]])
+            if len(rounds) >= FEWEST_ROUNDS:
+                found = _ratio(np.array(rounds), calls)
     finally:
         ours.box.resume()
         peer.box.resume()
     if problem:
         return None, problem
-    if min(*times["ours"], *times["peer"]) <= 0:
+    if found is None or found.high > UNSTEADY * found.low:
         raise Rejected(
             "The times are too unsteady to be compared.",
-            "A run of twice as many calls took no longer.",
+            f"After {len(rounds)} rounds the ratio is "
+            + ("not known at all." if found is None else f"between {found.low:.2f} and {found.high:.2f}."),
             "Measure again on a quieter machine.",
         )
-    value, low, high = ratio_interval(np.array(times["ours"]), np.array(times["peer"]))
-    return Ratio(value, low, high, tuple(times["ours"]), tuple(times["peer"]), calls), ""
+    return found, ""
+
+
+def _ratio(seconds: np.ndarray, calls: int, samples: int = 2000) -> Ratio | None:
+    """The ratio of the times of one call, from medians over the rounds, with the percentile bootstrap's interval (Efron
+    and Tibshirani 1993, chapter 13). None where a run of twice as many calls takes no longer.
+
+    Args:
+        seconds: [rounds, 4]: ours for `calls` and for twice as many, the peer's likewise.
+    """
+    drawn = np.random.default_rng(0).integers(0, len(seconds), (samples, len(seconds)))
+    medians = np.concatenate([np.median(seconds, axis=0)[None], np.median(seconds[drawn], axis=1)])
+    ours, peer = medians[:, 1] - medians[:, 0], medians[:, 3] - medians[:, 2]
+    if min(ours.min(), peer.min()) <= 0:
+        return None
+    low, high = np.percentile(peer[1:] / ours[1:], (2.5, 97.5))
+    ours_ms, peer_ms = 1e3 * ours[0] / calls, 1e3 * peer[0] / calls
+    return Ratio(float(peer[0] / ours[0]), float(low), float(high), float(ours_ms), float(peer_ms), calls, len(seconds))
 
 
 def _enough(ours: Racer, peer: Racer, fresh: Callable, why_wrong: Callable) -> tuple[int, str]:

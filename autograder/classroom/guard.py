@@ -32,14 +32,15 @@ def guard(failed: Callable[[str], None], what: str) -> Iterator[None]:
 
 def stop_if_all(error: Exception) -> None:
     """Raise a CourseError for what would go wrong with every submission."""
-    words = str(error).lower()
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in words:
+    database = isinstance(error, OperationalError)  # whose words are SQLite's; in others, a learner's name could stand
+    full = database and "disk is full" in str(error.orig)
+    if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         raise CourseError(
             "The disk is full.",
             "The gradebook, the notebooks and the temporary folders need room.",
             "Make room (see TMPDIR and .grading/), then run the same command again: what is graded stays graded.",
         ) from error
-    if isinstance(error, OperationalError):
+    if database:
         raise CourseError(
             "The gradebook cannot be written.",
             shown(str(error.orig)),

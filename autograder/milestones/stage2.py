@@ -95,7 +95,7 @@ INT8 = Milestone(
             id="speed-64",
             title="Faster than FP16 at batch 64",
             points=4,
-            # docs/results/<card>/int8: the course's placement reached 1.46 on an H200, ONNX Runtime's default 0.93.
+            # docs/results/h200/int8 (level 1, engines for batch 64 only): the course's placement 1.43, the default's 0.95.
             lanes={
                 "gpu": EngineSpeed(
                     "int8", batches=(64,), ratio=Ramp(zero=1.0, full=1.3, dead_band=0.02), max_error=0.4, rounds=200

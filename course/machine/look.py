@@ -1,7 +1,7 @@
 """Raw look-ups for `course doctor`: what is on this machine, without any judgement.
 
 A broken library may crash or hang whoever imports it, so every import happens in a process of its own, with a time
-limit. What comes back is plain data: `Facts` goes to JSON and back, and tests feed `hardware.judge` recorded ones.
+limit. What comes back is plain data: `Facts` goes to JSON and back, and tests feed `course.machine.judge.judge` recorded ones.
 """
 
 from __future__ import annotations

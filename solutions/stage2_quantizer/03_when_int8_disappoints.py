@@ -173,7 +173,7 @@ print(trial.table(trials))
 #
 # If a pair before an Add is bad, take them all off: each convolution keeps its input pair, the additions get none.
 #
-# **Predict:** against step 1 this is
+# **Predict:** at builder level 1, against step 1, this is
 # - `"faster"`: all additions join their convolutions
 # - `"the same"`: the rounding only moves
 # - `"slower"`: the skip travels as float
@@ -192,6 +192,8 @@ choice(guess, "slower" if (trials[2].ms or 2) > (trials[1].ms or 1) else "faster
 # %% [markdown]
 # In that engine "float" is FP16, since the FP16 flag was set as well. With TensorRT 8.6 and 10, `--int8` without `--fp16`
 # leaves all of that in FP32. TensorRT 11 knows no such flags: float is what the file says, here FP32.
+# All recorded engines were built at optimisation level 1. The level decides which kernels are tried, so build what you
+# deploy at your own level, and measure.
 #
 # ## 5. Put a pair in
 #
@@ -288,8 +290,8 @@ for batch in (1, 64, 256):
             ratio, low, high = trial.recorded(batch)[name]["times_fp16"]
             print(f"batch {batch:3}, {name}: {ratio:.2f} times as fast as FP16 ({low:.2f} to {high:.2f}), "
                   f"top-1 {100 * trial.recorded(batch)[name]['top1']:.1f} %")
-choice(guess, "more", "Each addition on its own is one more kernel to start and to wait for, and all of FP16 takes a third "
-       "of a millisecond.")
+choice(guess, "more", "Each addition on its own is one more kernel to start and to wait for, and all of FP16 takes "
+       f"{trial.recorded(1)['FP16']['p50_ms']:.2f} ms on the H200.")
 
 # %% [markdown]
 # ## Decide
@@ -300,7 +302,7 @@ choice(guess, "more", "Each addition on its own is one more kernel to start and 
 # | large batches, convolutions | INT8 with pairs on inputs and skips: {{docs/results/h200/int8/summary.json: results.b64.Q/DQ good.times_fp16.0 | .2f}} times FP16 at batch 64, {{docs/results/h200/int8/summary.json: results.b256.Q/DQ good.times_fp16.0 | .2f}} at 256 |
 # | batch 1 | measure first: {{docs/results/h200/int8/summary.json: results.b1.Q/DQ good.times_fp16.0 | .2f}} times FP16 here. Is that worth a calibration and an accuracy test? |
 # | few channels, a last layer of 10 outputs | leave it out |
-# | TensorRT 8.6 or 10 and no need to control precisions | a calibrator: nobody placed anything, and it reached {{docs/results/h200/int8/summary.json: results.b64.INT8 implicit.times_fp16.0 | .2f}} |
+# | TensorRT 8.6 or 10 and no need to control precisions | a calibrator: nobody placed anything, and it reached {{docs/results/h200/int8/summary.json: results.b64.INT8 implicit.times_fp16.0 | .2f}} times FP16 at batch 64 |
 #
 # These ratios are those of one network on one GPU with TensorRT 8.6.0. The rule is more general: NVIDIA's Developer Guide
 # has it under "Q/DQ Layer-Placement Recommendations".

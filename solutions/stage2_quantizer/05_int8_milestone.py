@@ -4,7 +4,7 @@
 # You quantise the trained ResNet-50 and hand in what a team would check in: the INT8 model, and the two scripts that
 # an older TensorRT needs. The grader measures the files, not this notebook.
 #
-# **Time:** 60 minutes. The cells themselves take about three minutes on a CPU, most of it the score-board.
+# **Time:** 60 minutes. The cells together took one to two minutes on two CPU cores that others used too.
 #
 # | you hand in | what it is | what the grader does with it | points |
 # | --- | --- | --- | --- |
@@ -20,7 +20,7 @@
 # | the scripts | run with a stand-in for TensorRT 8.6, which asks the calibrator as 8.6 does | run with TensorRT |
 # | speed | **open**: 4 points | measured, at batch 64 |
 #
-# The scripts lie in a folder of their own, beside those of the stage's other milestone. Both must run without
+# The scripts lie in a folder of their own. Both must run without
 # `course`: in the grader's box there are only Python's packages and `tensorrt`. A plan or a calibration cache that
 # you hand in is never used.
 
@@ -87,7 +87,7 @@ rehearse("m2a", preprocess.classifier(calibration.pixels[:18]))
 # %% [markdown]
 # ## 4. The score-board
 #
-# The next cell starts the grader itself, in another process. It takes one to two minutes on a quiet CPU with two cores.
+# The next cell starts the grader itself, in another process. It took half a minute to one and a half on two CPU cores.
 # Its images are public here; in grading they are others, drawn for you alone.
 
 # %% nbgrader={"grade_id": "m-s2-m2a", "grade": true, "points": 20}

@@ -7,14 +7,14 @@
 # **Afterwards you can** write a CUDA kernel that is right for every size, read from recorded accesses whether it is
 # coalesced, load 16 bytes a thread with a correct tail, and check in the machine code what nvcc made of it.
 #
-# **Time:** 40 minutes. The cells together run for about half a minute on a CPU.
+# **Time:** 40 minutes. The cells together took 10 s on two CPU cores; the first time, nvcc comes from PyPI (110 MB).
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |
 # | writing and checking kernels | all of it: your `.cu` runs on the CPU, every access is checked | nothing |
 # | coalescing | counted from the accesses of your own kernel | nothing |
 # | registers, width of loads | all of it: nvcc needs no GPU | nothing |
-# | speed | open; recorded on one H200 | share of copy bandwidth, measured |
+# | speed | open | share of copy bandwidth, measured |
 
 # %%
 from pathlib import Path
@@ -262,9 +262,8 @@ extern "C" int launchEightEach(const __half* x, __half* y, float beta, int n, cu
 check("kernel-wide")
 
 # %% [markdown]
-# On one H200, a kernel like `oneEach` reached
-# {{docs/results/h200/swish_bandwidth.json: share_of_copy.one_element_a_thread | .2f}} of the speed of a copy: less than
-# half. Both kernels read each byte of x once and write each byte of y once.
+# Section 7 measures on a GPU how far a kernel like `oneEach` stays behind a copy. Both read each byte once and write
+# each byte once.
 #
 # **Predict:** what is too much in `oneEach`? `"bytes"`: sectors are fetched that nobody uses. Or `"requests"`: too many
 # small ones, so that too few bytes are under way at a time.
@@ -341,18 +340,9 @@ steps = {"one half a thread": ("artifacts/wide.cu", "launchOneEach"),
 measured = on_gpu.shares(steps, many, kernels.out(many.shape, np.float16), 1.0, many.size, None, graph=True)
 
 # %% [markdown]
-# <details><summary>Recorded on one H200: a Swish plugin of this form</summary>
-#
-# FP16, 64 Mi elements; the copy moved {{docs/results/h200/swish_bandwidth.json: copy_gb_per_s | .0f}} GB/s. One element
-# a thread: {{docs/results/h200/swish_bandwidth.json: share_of_copy.one_element_a_thread | .2f}} of it. 16-byte loads:
-# {{docs/results/h200/swish_bandwidth.json: share_of_copy.loads_of_16_bytes | .2f}}, replayed from a CUDA graph
-# {{docs/results/h200/swish_bandwidth.json: share_of_copy.loads_of_16_bytes_graph | .2f}}. PyTorch's own `silu`:
-# {{docs/results/h200/swish_bandwidth.json: share_of_copy.torch_silu | .2f}}. Only these summaries were kept.
-# </details>
-#
 # ## 8. Decide
 #
-# In your network each Swish follows a convolution, in FP16. Your kernel is at 0.9 of the copy's speed.
+# In your network each Swish follows a convolution, in FP16. Suppose your kernel reaches 0.9 of the copy's speed.
 #
 # **Predict:** what can still save the most? `"tune"`: the last tenth, by other block sizes and loads. `"fuse"`: let
 # the convolution apply the activation before it writes.
@@ -370,9 +360,9 @@ choice(guess, max(saved, key=saved.get), "The fastest byte is the one that is no
        "into a convolution's kernel; it never fuses anything into a plugin.")
 
 # %% [markdown]
-# So look first whether TensorRT's own layers can say it. With beta = 1, Swish is a `Sigmoid` and a `Mul`; the log of
-# TensorRT 8.6.0 building our detector has single kernels named `…/Conv + PWN(PWN(…/Sigmoid), …/Mul)`. A kernel of your
-# own pays where no such form exists, or where it does the work of several layers.
+# So look first whether TensorRT's own layers can say it. With beta = 1, Swish is a `Sigmoid` and a `Mul`; TensorRT
+# 8.6.0 built our detector with single kernels named `…/Conv + PWN(PWN(…/Sigmoid), …/Mul)` (the repository's
+# `docs/results/h200/recorded/detector_layers.log`). A kernel of your own pays where no such form exists, or where it does the work of several layers.
 #
 # ## Summary
 #
@@ -382,4 +372,4 @@ choice(guess, max(saved, key=saved.get), "The fastest byte is the one that is no
 # - The machine code tells what became of your loads.
 # - A copy of the same bytes is the limit. Fusing moves the limit.
 #
-# **Next:** lesson 03, kernels whose threads must work together.
+# **Next:** lesson [03](03_cuda_kernels_2.ipynb), kernels whose threads must work together.

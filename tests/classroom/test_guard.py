@@ -21,7 +21,13 @@ from course.paths import ROOT
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("odd \x1b[2J"), OSError(errno.ENAMETOOLONG, "File name too long"), KeyError("x")]
+    "error",
+    [
+        ValueError("odd \x1b[2J"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "disk is full"),
+        KeyError("x"),
+        ValueError("database or disk is full"),
+    ],
 )
 def test_a_failure_is_told_and_the_next_one_follows(error):
     said = []

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -15,6 +23,7 @@ from autograder.classroom.grade import _table
 from autograder.classroom.gradebook import open_place
 from autograder.classroom.untrusted import student_id
 from autograder.sandbox import bwrap
+from course.paths import ROOT
 from tests.classroom import box
 
 pytestmark = [
@@ -23,6 +32,13 @@ pytestmark = [
 ]
 LATIN, MARKUP = os.fsdecode(b"M\xfcller"), "[bold]x"
 SCRIPT = "<script>fetch('/api/kernels')</script>"
+FILL = """
+import time
+for number in range(24):
+    with open(f"fill{number}", "wb") as file:
+        file.write(bytes(20 << 20))
+time.sleep(12)
+"""
 NATIVE = """
     import contextlib, io, os, warnings
     with contextlib.redirect_stderr(io.StringIO()):
@@ -34,6 +50,10 @@ NATIVE = """
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> tuple[Path, dict]:
     root = box.make_course(tmp_path_factory.mktemp("odd") / "course")
+    with open(root / "nbgrader_config.py", "a") as config:
+        config.write(
+            "c.SandboxedExecute.disk_gb = 0.2\nc.SandboxedExecute.total_s = 60\nc.SandboxedExecute.timeout = 30\n"
+        )
     box.hand_in(root, "ada", box.solved(root))
     box.hand_in(root, LATIN, box.solved(root))
     box.hand_in(root, MARKUP, box.solved(root))
@@ -52,6 +72,11 @@ def graded(tmp_path_factory) -> tuple[Path, dict]:
     loud = box.solved(root)
     box.cell(loud, "build").source += "\n'x' * (40 << 20)"
     box.hand_in(root, "loud", loud)
+    for name, code in (("fills-the-disk", FILL), ("cries", "raise Exception('x' * (30 << 20))")):
+        notebook = box.blank(root)
+        box.cell(notebook, "fold").source = box.FOLD
+        box.cell(notebook, "build").source = code
+        box.hand_in(root, name, notebook)
     return root, box.run(root)
 
 
@@ -74,6 +99,64 @@ def test_nothing_of_a_learner_that_runs_is_kept_in_the_graded_notebook(graded):
     assert large.stat().st_size < 1 << 20
 
 
+@pytest.mark.parametrize(
+    "name, words",
+    [("fills-the-disk", "it wrote more than 0.2 GB to the disk"), ("cries", "Exception: (cut: too much output)")],
+)
+def test_too_much_is_stopped_and_said(graded, name, words):
+    root, outcomes = graded
+    path = root / ".grading" / "autograded" / name / box.STAGE / f"{box.NOTEBOOK}.ipynb"
+    assert words in path.read_text() and path.stat().st_size < 1 << 20
+    assert outcomes[name].status == "measured" and box.scores(root, name)["fold-test"] == 4.0
+    assert box.scores(root, name)["m-box"] == 0.0
+
+
+def test_formgrader_sends_its_policy_with_each_submission(graded):
+    """On the real server: the header's nonce is that of formgrader's own scripts, and no two pages share one."""
+    root, _ = graded
+    with open_place(root).gradebook() as book:
+        identity = book.find_submission_notebook(box.NOTEBOOK, box.STAGE, "eve").id
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [
+        f"--port={port}",
+        "--ServerApp.token=tok",
+        f"--ServerApp.root_dir={root}",
+        "--no-browser",
+        "--allow-root",
+    ]
+    command = [sys.executable, "-m", "jupyter_server", "--ServerApp.port_retries=0", *options]
+    command.append('--ServerApp.jpserver_extensions={"nbgrader.server_extensions.formgrader": true}')
+    server = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    threading.Thread(target=server.stderr.read, daemon=True).start()
+    try:
+        first, second = (
+            _page(server, f"http://127.0.0.1:{port}/formgrader/submissions/{identity}/?token=tok") for _ in "12"
+        )
+    finally:
+        server.kill()
+        server.wait()
+    for policy, page in (first, second):
+        (nonce,) = re.findall(r"script-src 'nonce-([^']+)' 'strict-dynamic'", policy)
+        scripts = page.count("<script")
+        assert scripts > 8 and page.count(f'<script nonce="{nonce}"') == scripts
+        assert SCRIPT not in page
+    assert first[0] != second[0]
+
+
+def _page(server: subprocess.Popen, address: str) -> tuple[str, str]:
+    deadline = time.monotonic() + 90
+    while True:
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return answer.headers["Content-Security-Policy"], answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.5)
+
+
 def test_the_table_shows_names_and_notes_as_text(graded):
     root, outcomes = graded
     out = io.StringIO()
@@ -85,7 +168,7 @@ def test_feedback_is_made_anew_where_something_changed_and_only_there(graded):
     root, _ = graded
     place = open_place(root)
     first = dict(feedback(place, box.STAGE))
-    assert set(first.values()) == {"made"} and len(first) == 6
+    assert set(first.values()) == {"made"} and len(first) == 8
     assert set(dict(feedback(place, box.STAGE)).values()) == {"up to date"}
     with place.gradebook() as book:
         book.find_comment("why", box.NOTEBOOK, box.STAGE, "ada").manual_comment = "Well said."

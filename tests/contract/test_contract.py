@@ -50,12 +50,29 @@ CALIBRATE = (
     "solutions/stage2_quantizer/m2a/calibrator.py",
 )
 """Files about `IInt8Calibrator`, which TensorRT 11 no longer has: there they run with the course's stand-in for 8.6."""
+GONE = (
+    "BuilderFlag.FP16",
+    "BuilderFlag.INT8",
+    "IBuilderConfig.get_calibration_profile",
+    "IBuilderConfig.int8_calibrator",
+    "IBuilderConfig.set_calibration_profile",
+    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
+    "tensorrt.IInt8Calibrator",
+    "tensorrt.IInt8EntropyCalibrator",
+    "tensorrt.IInt8EntropyCalibrator2",
+    "tensorrt.IInt8MinMaxCalibrator",
+    "?.get_batch",
+    "?.get_batch_size",
+    "?.read_calibration_cache",
+    "?.write_calibration_cache",
+)
+"""What TensorRT 11 lacks and these files may use. Anything else that it lacks is a breach in them, too."""
 
 
 def test_the_course_keeps_the_contract(api: Api, report: Report) -> None:
     broken = report.violations_in(api.version)
     if api.name == "11.4":
-        broken = [line for line in broken if not line.startswith(CALIBRATE)]
+        broken = [line for line in broken if not (line.startswith(CALIBRATE) and line.split()[1] in GONE)]
     assert not broken, "\n" + "\n".join(broken)
 
 

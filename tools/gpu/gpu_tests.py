@@ -1,6 +1,6 @@
 """Run the tests marked `gpu`, each in a process of its own, some at a time: TensorRT can end a process by a crash.
 
-    python -m tools.gpu.gpu_tests --log docs/results/h200/gpu_tests.log [--jobs 6] [-k WORDS] [tests/test_engine_tensorrt.py ...]
+    python -m tools.gpu.gpu_tests --log docs/results/h200/gpu_tests.log [--jobs 6] [-k WORDS] [tests/engine/test_tensorrt.py ...]
 
 Exit status 0 if all passed. The log has every outcome by name, then the output of those that failed.
 """
