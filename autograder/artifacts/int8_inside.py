@@ -41,7 +41,7 @@ class Int8Scripts:
         """
         sys.path[:0] = [*([stand_in] if stand_in else []), *others]
         self.trt = importlib.import_module("tensorrt")
-        if stand_in:
+        if hasattr(self.trt, "recording"):
             self.events = self.trt.recording.events
             self.trt.recording.calibrate = _ask_for_scales
         else:

@@ -20,6 +20,7 @@ from nbgrader.api import MissingEntry
 from autograder.classroom.grade import environment, last_words
 from autograder.classroom.gradebook import Place, open_place
 from autograder.classroom.guard import guard
+from autograder.classroom.pages import VERSION
 from autograder.classroom.student import read_state, write_state
 from autograder.classroom.untrusted import shown, student_id
 from course.errors import MissingFileError
@@ -73,7 +74,7 @@ def _one(place: Place, stage: str, student: str) -> str:
 
 def _fingerprint(place: Place, stage: str, student: str) -> str:
     """SHA-256 over all that a page shows."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(VERSION.encode())
     for path in sorted(place.folder("autograded", student, stage).glob("*.ipynb")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     with place.gradebook() as book:

@@ -53,10 +53,15 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     if name == "class":
         return set(value.split()) <= _CODE_COLOURS
     if name == "href":
-        return tag == "a" and not value.strip().lower().startswith("data:")
+        # nothing relative: formgrader serves a learner's other files below the page's own address
+        return tag == "a" and value.strip().lower().startswith(("http://", "https://", "mailto:", "#"))
     if name == "src":  # a picture from elsewhere would tell its owner who looks, and when
         return tag == "img" and value.startswith(tuple(f"data:{kind};base64," for kind in IMAGES))
     return name in ("style", "title", "alt", "width", "height", "align", "colspan", "rowspan", "start", "open", "role")
+
+
+VERSION = "1"
+"""Of the cleaning: pages that were made by another one are out of date."""
 
 
 def clean_outputs(notebook) -> None:
@@ -166,9 +171,14 @@ def policy(nonce: str) -> str:
     )
 
 
+FILES_POLICY = "sandbox; default-src 'none'; img-src 'self'"
+"""Of what else was handed in, an HTML or SVG file among it: it has no scripts and no origin."""
+
+
 def guard_formgrader() -> None:
-    """Let formgrader send `policy` with each page that shows a submission. Does nothing where it is done already."""
-    from nbgrader.server_extensions.formgrader.handlers import SubmissionHandler
+    """Let formgrader send `policy` with each page that shows a submission, and hand over a submission's other files as
+    downloads that run nothing. Does nothing where it is done already."""
+    from nbgrader.server_extensions.formgrader.handlers import SubmissionFilesHandler, SubmissionHandler
 
     if getattr(SubmissionHandler, "guarded", False):
         return
@@ -192,3 +202,11 @@ def guard_formgrader() -> None:
     SubmissionHandler.get = guarded_get
     SubmissionHandler.exporter = property(lambda self: Guarded(self.settings["nbgrader_exporter"], self.nonce))
     SubmissionHandler.guarded = True
+
+    def set_extra_headers(self, path):
+        self.set_header("Content-Security-Policy", FILES_POLICY)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        if not path.lower().endswith((".png", ".jpg", ".jpeg")):
+            self.set_header("Content-Disposition", "attachment")
+
+    SubmissionFilesHandler.set_extra_headers = set_extra_headers

@@ -49,7 +49,7 @@ def sweep(*parents: Path) -> int:
         for path in parent.iterdir():
             named = _OURS.match(path.name)
             with contextlib.suppress(OSError):
-                if named and path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(named[2])):
+                if named and path.lstat().st_uid == os.getuid() and not psutil.pid_exists(int(named[2])):
                     remove(path)
                     swept += 1
     return swept

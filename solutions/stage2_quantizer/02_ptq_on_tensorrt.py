@@ -8,7 +8,7 @@
 # **Afterwards you can** write a calibrator that TensorRT can use, build with it, keep a cache from being used for the wrong
 # thing, carry the scales of an old cache over to TensorRT 11, and say what PTQ and QAT are.
 #
-# **Time:** 40 minutes. The cells together took 60 to 84 s on two CPU cores that others used too.
+# **Time:** 40 minutes. The cells took 60 to 84 s on two busy CPU cores.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
@@ -132,7 +132,7 @@ check("ptq-configure")
 
 # %% [markdown]
 # Now ResNet-50. Its images have 112 pixels a side here, and calibration gets 16 of them, so that a CPU is done in seconds.
-# In earnest you take the real size and some hundred images; lesson 04 shows which.
+# In earnest take the real size and some hundred images; lesson 04 shows which.
 
 # %%
 Calibrator, configure = solved("ptq-calibrator", Calibrator), solved("ptq-configure", configure)
@@ -297,7 +297,7 @@ choice(guess, "float weights" if set(weights.values()) == {"FLOAT"} else "compre
        "A pair stands on each weight. The builder computes Q once and stores the integers.")
 
 # %% [markdown]
-# Recorded with TensorRT 8.6.0 on one H200, builder level 1, batch 64, 224 pixels, CUDA graph, median times; top-1 on
+# Recorded with TensorRT 8.6.0 on one H200, builder level 1, batch 64, 224 px, CUDA graph, medians; top-1 on
 # {{docs/results/h200/int8/summary.json: top1_images}} images. Speed is relative to FP16:
 #
 # | | ms | times FP16 | plan, bytes | top-1 |

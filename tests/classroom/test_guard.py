@@ -84,11 +84,14 @@ def test_killing_the_grader_ends_its_measurement_and_frees_the_lock(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_folders_of_dead_graders_are_swept_and_no_others(tmp_path):
+def test_folders_of_dead_graders_are_swept_and_no_others(tmp_path, monkeypatch):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     for name in (f"box-{dead.pid}-a", f"intake-{dead.pid}-b", f"box-{os.getpid()}-c", "box-mine", "kernel-x-1"):
         (tmp_path / name / "inner").mkdir(parents=True)
     (tmp_path / f"box-{dead.pid}-a" / "inner").chmod(0)
+    with monkeypatch.context() as other:
+        other.setattr(os, "getuid", lambda: -1)
+        assert tempfolders.sweep(tmp_path) == 0, "another user's"
     assert tempfolders.sweep(tmp_path) == 2
     assert {path.name for path in tmp_path.iterdir()} == {f"box-{os.getpid()}-c", "box-mine", "kernel-x-1"}

@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ import nbformat
 import pytest
 from rich.console import Console
 
+from autograder.classroom import pages
 from autograder.classroom.feedback import feedback
 from autograder.classroom.grade import _table
 from autograder.classroom.gradebook import open_place
@@ -68,6 +68,7 @@ def graded(tmp_path_factory) -> tuple[Path, dict]:
     box.cell(eve, "why").source = f"The product is associative. {SCRIPT}"
     folder = box.hand_in(root, "eve", eve)
     (folder / "[").mkdir()
+    (folder / "evil.html").write_text(SCRIPT)
     os.symlink("y", folder / "[" / "x]")
     loud = box.solved(root)
     box.cell(loud, "build").source += "\n'x' * (40 << 20)"
@@ -111,7 +112,7 @@ def test_too_much_is_stopped_and_said(graded, name, words):
     assert box.scores(root, name)["m-box"] == 0.0
 
 
-def test_formgrader_sends_its_policy_with_each_submission(graded):
+def test_formgrader_sends_its_policy_with_each_submission(graded, tmp_path):
     """On the real server: the header's nonce is that of formgrader's own scripts, and no two pages share one."""
     root, _ = graded
     with open_place(root).gradebook() as book:
@@ -128,12 +129,13 @@ def test_formgrader_sends_its_policy_with_each_submission(graded):
     ]
     command = [sys.executable, "-m", "jupyter_server", "--ServerApp.port_retries=0", *options]
     command.append('--ServerApp.jpserver_extensions={"nbgrader.server_extensions.formgrader": true}')
-    server = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
-    threading.Thread(target=server.stderr.read, daemon=True).start()
+    log = open(tmp_path / "server.log", "wb")
+    server = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=log)
     try:
-        first, second = (
-            _page(server, f"http://127.0.0.1:{port}/formgrader/submissions/{identity}/?token=tok") for _ in "12"
-        )
+        place = f"http://127.0.0.1:{port}/formgrader/submissions/{identity}"
+        first, second = (_page(server, f"{place}/?token=tok", log.name) for _ in "12")
+        with urllib.request.urlopen(f"{place}/evil.html?token=tok", timeout=30) as answer:
+            headers = answer.headers
     finally:
         server.kill()
         server.wait()
@@ -143,12 +145,13 @@ def test_formgrader_sends_its_policy_with_each_submission(graded):
         assert scripts > 8 and page.count(f'<script nonce="{nonce}"') == scripts
         assert SCRIPT not in page
     assert first[0] != second[0]
+    assert headers["Content-Security-Policy"] == pages.FILES_POLICY and headers["Content-Disposition"] == "attachment"
 
 
-def _page(server: subprocess.Popen, address: str) -> tuple[str, str]:
+def _page(server: subprocess.Popen, address: str, log: str) -> tuple[str, str]:
     deadline = time.monotonic() + 90
     while True:
-        assert server.poll() is None, "the server ended"
+        assert server.poll() is None, Path(log).read_text()[-2000:]
         try:
             with urllib.request.urlopen(address, timeout=30) as answer:
                 return answer.headers["Content-Security-Policy"], answer.read().decode()
@@ -175,6 +178,6 @@ def test_feedback_is_made_anew_where_something_changed_and_only_there(graded):
         book.db.commit()
     again = dict(feedback(place, box.STAGE))
     assert again.pop("ada") == "made" and set(again.values()) == {"up to date"}
-    pages = root / ".grading" / "feedback"
-    assert "Well said." in (pages / "ada" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
-    assert SCRIPT not in (pages / "eve" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
+    made = root / ".grading" / "feedback"
+    assert "Well said." in (made / "ada" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
+    assert SCRIPT not in (made / "eve" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from nbgrader.server_extensions.formgrader import handlers
 from traitlets.config import Config
 
-from autograder.classroom import pages
+from autograder.classroom import nbgrader_settings, pages
 
 RUN = "fetch('/api/kernels')"
 HTML = (
@@ -40,6 +40,9 @@ HTML = (
     "<img src='http://evil/who-looks.png'>",
     "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
     "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<a href='evil.html'>my plot</a>",
+    "<a href='/formgrader/submissions/1/'>my plot</a>",
+    "<a href='//evil/x'>my plot</a>",
     "<details open ontoggle=alert(1)><summary>x</summary></details>",
 )
 MARKDOWN = (
@@ -54,8 +57,8 @@ MARKDOWN = (
 )
 
 
-def page(*cells) -> BeautifulSoup:
-    """The cells as formgrader shows them: its template, with the course's settings."""
+def page(*cells, clean: bool = True) -> BeautifulSoup:
+    """The cells as formgrader shows them: its template, with the course's settings. clean: outputs, as in grading."""
     config = Config({"HTMLExporter": pages.SAFE_EXPORT})
     exporter = HTMLExporter(config=config, template_name="formgrade", extra_template_basedirs=[handlers.template_path])
     pages.mark_scripts(exporter, "from-the-template")
@@ -64,7 +67,8 @@ def page(*cells) -> BeautifulSoup:
         "student": "eve", "first_name": "", "last_name": "", "notebook_path": "p",
     }  # fmt: skip
     notebook = nbformat.from_dict(new_notebook(cells=list(cells)))
-    pages.clean_outputs(notebook)
+    if clean:
+        pages.clean_outputs(notebook)
     return BeautifulSoup(exporter.from_notebook_node(notebook, resources)[0], "html.parser")
 
 
@@ -85,7 +89,8 @@ def check(shown: BeautifulSoup, ours: set[str]) -> None:
         for name, value in tag.attrs.items():
             words = " ".join(value) if isinstance(value, list) else str(value)
             assert not name.startswith("on"), tag
-            assert name not in ("href", "src") or not words.strip().lower().startswith(("javascript", "data:text")), tag
+            if name == "href":
+                assert words.startswith(("http", "mailto:", "#")), tag
             if name == "src":
                 assert words.startswith("data:image/"), tag
             if name == "style":
@@ -101,6 +106,7 @@ def test_an_output_of_html_runs_nothing(html, ours):
     isolated = new_output("display_data", data={"text/html": html}, metadata={"text/html": {"isolated": True}})
     plain = new_output("execute_result", data={"text/html": [html], "text/plain": "x"})
     check(page(new_code_cell("1", outputs=[isolated, plain])), ours)
+    check(page(new_code_cell("1", outputs=[plain]), clean=False), ours)  # the export alone is a wall, too
 
 
 @pytest.mark.parametrize("source", MARKDOWN, ids=range(len(MARKDOWN)))
@@ -174,4 +180,19 @@ def test_the_score_board_survives_the_cleaning():
 def test_the_policy_lets_only_marked_scripts_run():
     policy = pages.policy("abc")
     assert "script-src 'nonce-abc' 'strict-dynamic'" in policy and "unsafe-inline" not in policy
+    directives = {one.split()[0]: one.split()[1:] for one in policy.split("; ")}
+    assert {name: value for name, value in directives.items() if name != "script-src"} == {
+        "object-src": ["'none'"], "base-uri": ["'none'"], "frame-src": ["'none'"], "form-action": ["'none'"],
+        "frame-ancestors": ["'self'"],
+    }  # fmt: skip
     assert pages.policy("abc") != pages.policy("abd") and "form-action 'none'" in policy
+
+
+def test_the_settings_hold_the_walls(monkeypatch, tmp_path):
+    monkeypatch.setattr(handlers.SubmissionHandler, "guarded", False, raising=False)
+    config = Config()
+    nbgrader_settings.configure(config, tmp_path, [])
+    assert config.Autograde.autograde_preprocessors[-1] is pages.CleanOutputs
+    assert config.HTMLExporter.sanitize_html and set(config.HTMLExporter.filters) == {"markdown2html", "clean_html"}
+    assert handlers.SubmissionHandler.guarded, "the server that shows submissions has loaded these handlers"
+    assert handlers.SubmissionFilesHandler.set_extra_headers.__module__ == pages.__name__

@@ -89,7 +89,7 @@ class Attributes(Memory):
         if name == "__class__":
             return Class(base.of) if isinstance(base, (Instance, Member)) else Blank.FOREIGN
         full = qualified(base, name)
-        if full == STAND_IN:
+        if full == STAND_IN and proven:
             return Blank.FOREIGN
         self.use(node, frame, full)
         found = self.api.get(base, name)
