@@ -128,7 +128,6 @@ def test_formgrader_sends_its_policy_with_each_submission(graded, tmp_path):
         "--allow-root",
     ]
     command = [sys.executable, "-m", "jupyter_server", "--ServerApp.port_retries=0", *options]
-    command.append('--ServerApp.jpserver_extensions={"nbgrader.server_extensions.formgrader": true}')
     log = open(tmp_path / "server.log", "wb")
     server = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=log)
     try:
