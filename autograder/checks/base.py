@@ -145,20 +145,19 @@ class Bench:
             arguments: for our module in it, after the path of the artifact's copy.
             sees: what it may read besides the artifact and its harness; "course" is the course.
             inside: our module in it, if not the one of the artifact's kind.
-            limits: memory_gb, cpu_s of `Box`, over those of the milestone.
+            limits: memory_gb, cpu_s, gpu of `Box`, over those of the milestone and the lane.
         """
         artifact, taken = self.artifacts[path or self.path], self.taken[path or self.path]
         if not (inside or artifact.inside):
             raise TypeError(f"{type(artifact).__name__} has no `inside`: no module of ours opens it in a box")
         gpu = self.lane == "gpu"
-        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, **limits}
+        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, "gpu": gpu, **limits}
         box = Box(
             inside or artifact.inside,
             str(taken.path),
             *arguments,
             sees=(*(ROOT / name for name in artifact.harness), taken.path.parent, *(ROOT / name for name in sees)),
             words=artifact.words,
-            gpu=gpu,
             confined=artifact.confined and self.mode == "hidden",
             **options,
         )
