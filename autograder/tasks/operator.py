@@ -37,7 +37,8 @@ class Operator(Task):
     reference: "module:function": float64 or float32 array and the attributes by name -> array; computes in float64.
     node: its type in ONNX. domain: of ONNX. version, launcher: as the plugin's files have them.
     attributes: name -> (least, largest) value that is drawn. model: "module:function" that gives the PyTorch network which
-    the nodes are part of; "" where there is none.
+    the nodes are part of; "" where there is none. onnx: "module:function" that gives the node as a function of ONNX's own
+    operators (bytes of a FunctionProto).
     """
 
     reference: str
@@ -47,6 +48,7 @@ class Operator(Task):
     launcher: str = ""
     attributes: tuple[tuple[str, float, float], ...] = ()
     model: str = ""
+    onnx: str = ""
     name: ClassVar[str] = "operator"
     drawn: ClassVar[str] = "Values"
     sized: ClassVar[bool] = False
@@ -64,6 +66,11 @@ class Operator(Task):
         """The reference."""
         module, name = self.reference.split(":")
         return getattr(importlib.import_module(module), name)
+
+    def function_of_onnx(self) -> bytes:
+        """The node as a FunctionProto."""
+        module, name = self.onnx.split(":")
+        return getattr(importlib.import_module(module), name)()
 
     def answers(self, x: np.ndarray, **attributes: float) -> np.ndarray:
         """float64, of x's shape."""

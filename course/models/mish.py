@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import torch
+from onnx import helper
 from torch import nn
 
 BETAS = (0.75, 1.0, 1.25, 1.75)
@@ -54,3 +56,22 @@ def mish_net() -> MishNet:
         return MishNet().eval()
     finally:
         torch.random.set_rng_state(state)
+
+
+def onnx_function() -> bytes:
+    """CourseMish as a function of ONNX's own operators (a FunctionProto): what runs where there is no plugin."""
+    beta = helper.make_node("Constant", [], ["number"])
+    beta.attribute.add(name="value_float", ref_attr_name="beta", type=onnx.AttributeProto.FLOAT)
+    nodes = [
+        beta,
+        helper.make_node("CastLike", ["number", "x"], ["beta_x"]),
+        helper.make_node("Mul", ["beta_x", "x"], ["scaled"]),
+        helper.make_node("Softplus", ["scaled"], ["soft"]),
+        helper.make_node("Tanh", ["soft"], ["gate"]),
+        helper.make_node("Mul", ["x", "gate"], ["y"]),
+    ]
+    made = helper.make_function(
+        "course", "CourseMish", ["x"], ["y"], nodes, [helper.make_opsetid("", 17)], ["plugin_version", "plugin_namespace"]
+    )
+    made.attribute_proto.append(helper.make_attribute("beta", 1.0))
+    return made.SerializeToString()
