@@ -53,7 +53,10 @@ _CALLS = {
 """Functions that are not called, and why."""
 _OURS = re.compile(r"^(?:cucpu|plug_|__tsan|__asan|__sanitizer|__interceptor|_dl_|__libc)", re.I)
 _PRAGMAS = re.compile(r"once|(?:unroll|nounroll)\b[\s\w()]*")
-_TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|(?P<kept>R"(?P<mark>[^()\s\\"]{0,16})\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+')""", re.S)
+_TEXT = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|(?P<kept>R"(?P<mark>[^()\s\\"]{0,16})\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+')""",
+    re.S,
+)
 _INCLUDE = re.compile(r'(?:<(?P<system>[^>]*)>|"(?P<own>[^"]*)")\s*')
 
 
@@ -78,7 +81,9 @@ def _directive(name: str, number: int, kind: str, rest: str, sources: Mapping[st
     if kind == "include":
         found = _INCLUDE.fullmatch(rest)
         if not found:
-            raise Refused(f"{place}#include {rest[:60]} names no file.", "A macro may hide any path.", "Name the header itself.")
+            raise Refused(
+                f"{place}#include {rest[:60]} names no file.", "A macro may hide any path.", "Name the header itself."
+            )
         own, system = found["own"], found["system"]
         if system is not None and system not in HEADERS or own is not None and own not in {*sources, *HEADERS}:
             raise Refused(
@@ -96,7 +101,9 @@ def _directive(name: str, number: int, kind: str, rest: str, sources: Mapping[st
             )
     elif kind in ("define", "undef"):
         if "##" in rest or "%:%:" in rest:
-            raise Refused(f"{place}## is not taken.", "Names that are pasted together can hide any other.", "Write the name out.")
+            raise Refused(
+                f"{place}## is not taken.", "Names that are pasted together can hide any other.", "Write the name out."
+            )
         defined = re.match(r"\w*", rest)[0]
         if defined.startswith("__") or _OURS.match(defined) or defined in _RESERVED:
             raise Refused(
@@ -104,7 +111,7 @@ def _directive(name: str, number: int, kind: str, rest: str, sources: Mapping[st
                 "It would change CUDA's words, or the checker's.",
                 "Give it a name of your own, without underscores in front.",
             )
-        for token, following in _pairs(cut(f'# 1 "{name}"\n{rest[len(defined):]}\n', lambda *_: False)):
+        for token, following in _pairs(cut(f'# 1 "{name}"\n{rest[len(defined) :]}\n', lambda *_: False)):
             _word(name, number, token.text, token.kind, following.text)
     elif kind in ("line", "embed", "include_next", "import"):
         raise Refused(f"{place}#{kind} is not taken.", "A plugin does not need it.", "Leave it out.")
@@ -160,4 +167,3 @@ def _joined(text: str) -> str:
 def _without_comments(text: str) -> str:
     """Comments as spaces and line breaks; strings and characters stay."""
     return _TEXT.sub(lambda match: match[0] if match["kept"] else " " + "\n" * match[0].count("\n"), text)
-

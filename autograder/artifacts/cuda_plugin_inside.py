@@ -59,7 +59,9 @@ class Builder:
             try:
                 texts[path.name] = path.read_bytes().decode()
             except UnicodeDecodeError as error:
-                raise Refused(f"{path.name} is not UTF-8 text.", f"Byte {error.start} is no text.", "Save it as UTF-8.") from None
+                raise Refused(
+                    f"{path.name} is not UTF-8 text.", f"Byte {error.start} is no text.", "Save it as UTF-8."
+                ) from None
         cuda_guard.refuse(texts)
         return sources
 

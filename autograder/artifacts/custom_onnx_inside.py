@@ -1,6 +1,6 @@
 """The process that holds an ONNX file with nodes of a plugin: these are put back into standard operators, so that it runs.
 
-    custom: which nodes there are. Then `build` and `run` of `onnx_inside.State`, on the file without them.
+custom: which nodes there are. Then `build` and `run` of `onnx_inside.State`, on the file without them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class CustomState(State):
         try:
             self.data = onnx.inliner.inline_local_functions(model).SerializeToString()
         except Exception as error:
-            raise Refused(f"{name} cannot be run.", " ".join(str(error).split())[:300], "Run onnx.checker on it.") from error
+            raise Refused(
+                f"{name} cannot be run.", " ".join(str(error).split())[:300], "Run onnx.checker on it."
+            ) from error
         return {"attributes": found, "left": {kind: left.count(kind) for kind in left}}, []
 
 

@@ -26,7 +26,9 @@ _HARMLESS = re.compile(
     re.X,
 )
 _FILES = re.compile(r"basic_[io]?f(?:ile|stream)|basic_filebuf|filesystem|St6thread|St13random_device|St12__basic_file")
-_LIBRARIES = re.compile(r"(?:kernels\.so|lib(?:asan|stdc\+\+|m|gcc_s|c|rt|dl|pthread)\.so\.\d+|ld-linux[\w-]*\.so\.\d+)")
+_LIBRARIES = re.compile(
+    r"(?:kernels\.so|lib(?:asan|stdc\+\+|m|gcc_s|c|rt|dl|pthread)\.so\.\d+|ld-linux[\w-]*\.so\.\d+)"
+)
 
 
 def refuse(library: Path, ours: Iterable[Path], others: Iterable[Path]) -> None:

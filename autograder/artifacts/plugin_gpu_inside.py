@@ -60,6 +60,7 @@ class Gpu:
             )
         config = builder.create_builder_config()
         config.builder_optimization_level = level
+        config.set_tactic_sources(0)  # cuBLAS and cuDNN are not on every machine
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         if half and hasattr(trt.BuilderFlag, "FP16"):
             config.set_flag(trt.BuilderFlag.FP16)
@@ -95,7 +96,9 @@ class Gpu:
         text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
         layers = json.loads(text, strict=False).get("Layers", [])
         shown = [
-            {"name": one.get("Name", ""), "kind": one.get("LayerType", "")} if isinstance(one, dict) else {"name": one, "kind": ""}
+            {"name": one.get("Name", ""), "kind": one.get("LayerType", "")}
+            if isinstance(one, dict)
+            else {"name": one, "kind": ""}
             for one in layers
         ]
         return {"layers": shown}, []
@@ -135,7 +138,9 @@ class Gpu:
             context.set_tensor_address(name, one.data_ptr())
             outputs.append(one)
         if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-            raise Refused("The engine did not run.", "execute_async_v3 returned False.", "Look at what enqueue returns.")
+            raise Refused(
+                "The engine did not run.", "execute_async_v3 returned False.", "Look at what enqueue returns."
+            )
         return outputs
 
     # ---------------------------------------------------------------- timed from outside

@@ -71,7 +71,11 @@ def opened(at: Bench) -> Box:
     def start() -> Box:
         box = at.box(sees=(at.task.package,), inside="autograder.artifacts.custom_onnx_inside")
         declared = at.artifact
-        limits = {"max_nodes": declared.max_nodes, "max_elements": declared.max_elements, "allow_ops": list(declared.allow_ops)}
+        limits = {
+            "max_nodes": declared.max_nodes,
+            "max_elements": declared.max_elements,
+            "allow_ops": list(declared.allow_ops),
+        }
         box.ask("inspect", name=at.path, seconds=120, **limits)
         return box
 
@@ -104,9 +108,15 @@ def off(outputs: list[np.ndarray], wanted: np.ndarray, most: float) -> str:
         Rejected: there is not one output.
     """
     if len(outputs) != 1:
-        raise Rejected("The network does not have one output.", f"It has {len(outputs)}.", "Leave its outputs as they are.")
+        raise Rejected(
+            "The network does not have one output.", f"It has {len(outputs)}.", "Leave its outputs as they are."
+        )
     got = outputs[0].astype(np.float64)
     if got.shape != wanted.shape:
         return f"the output has the shape {list(got.shape)}, and it is {list(wanted.shape)}."
     error = np.abs(got - wanted).max() / np.abs(wanted).max()
-    return "" if error <= most else f"the outputs are off by {100 * error:.2g} % of the largest; is each node's attribute its own?"
+    return (
+        ""
+        if error <= most
+        else f"the outputs are off by {100 * error:.2g} % of the largest; is each node's attribute its own?"
+    )

@@ -46,7 +46,7 @@ class KernelRight(Measure):
         if task.launcher not in module.launchers:
             raise Rejected(
                 f"{module.notes.source} has no launcher {task.launcher}.",
-                f"Its extern \"C\" functions with a body are: {', '.join(module.launchers) or 'none'}.",
+                f'Its extern "C" functions with a body are: {", ".join(module.launchers) or "none"}.',
                 "Write it as the .cuh declares it.",
             )
         rng = at.draw("kernel sizes", 8).random()
@@ -69,7 +69,9 @@ class KernelRight(Measure):
             x = drawn.x.astype(dtype)
         arguments = (x, kernels.out(x.shape, dtype), size, *drawn.attributes.values(), dtype is np.float16, None)
         try:
-            report = module.check(task.launcher, *arguments, orders=kernels.ORDERS if size > 64 else (0,), seconds=self.seconds)
+            report = module.check(
+                task.launcher, *arguments, orders=kernels.ORDERS if size > 64 else (0,), seconds=self.seconds
+            )
         except KernelError as error:
             return f"{error.what} {error.cause}"
         for finding in report.findings:

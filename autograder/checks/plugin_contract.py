@@ -58,7 +58,11 @@ class PluginContract(Measure):
         except CourseError as error:
             raise Rejected(error.what, error.cause, error.next_step) from error
         count = len(report.findings)
-        values = {"findings": [finding.kind for finding in report.findings], "shapes": shapes, "headers": report.headers}
+        values = {
+            "findings": [finding.kind for finding in report.findings],
+            "shapes": shapes,
+            "headers": report.headers,
+        }
         measured = f"{count} finding{'' if count == 1 else 's'}; {len(report.combinations)} combinations of types and formats run"
         said = [" ".join(str(finding).split())[:500] for finding in report.findings[:SHOWN]]
         ended = "" if report.finished else "It ended there, so not everything was looked at."
@@ -88,4 +92,3 @@ WRONG = {
     "timeout",
 }
 """Findings of a plugin that TensorRT would not find, or that computes something else, or ends the process."""
-

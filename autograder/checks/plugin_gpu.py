@@ -56,7 +56,9 @@ def box(at: Bench, plugin: np.ndarray | None) -> Box:
     return made
 
 
-def engine(at: Bench, made: Box, key: str, network: bytes, shapes: list, half: bool, reader: Box | None = None) -> list[dict]:
+def engine(
+    at: Bench, made: Box, key: str, network: bytes, shapes: list, half: bool, reader: Box | None = None
+) -> list[dict]:
     """Build in one box, save, and read it again in `reader` (the same, if left out). Returns its layers."""
     seconds = at.limits_s["build"]
     data = np.frombuffer(network, np.uint8)
@@ -74,7 +76,9 @@ def network(task: Operator, attributes: dict[str, float], half: bool, how: str) 
     node = helper.make_node(task.node, ["x"], ["y"], domain=task.domain, **attributes)
     ends = [helper.make_tensor_value_info(name, element, ["n"]) for name in "xy"]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(task.domain, 1)]
-    model = helper.make_model(helper.make_graph([node], "operator", ends[:1], ends[1:]), opset_imports=opsets, ir_version=8)
+    model = helper.make_model(
+        helper.make_graph([node], "operator", ends[:1], ends[1:]), opset_imports=opsets, ir_version=8
+    )
     if how == "plugin":
         model.graph.node[0].attribute.append(helper.make_attribute("plugin_version", task.version))
         return model.SerializeToString()

@@ -37,13 +37,17 @@ class PluginSpeed(Measure):
     ratio: Ramp
     against: str
     count: int = 1 << 26
-    runs: int = 400
+    runs: int = 800
     rounds: int = 12
     judges: ClassVar[type[Artifact]] = CudaPlugin
     tasks: ClassVar[tuple[type[Task], ...]] = (Operator,)
 
     def wanted(self) -> str:
-        what = "share of a copy's speed" if self.against == "copy" else "times as fast as the same function in unfused layers"
+        what = (
+            "share of a copy's speed"
+            if self.against == "copy"
+            else "times as fast as the same function in unfused layers"
+        )
         return f"{what}, FP16: {self.ratio.text()}"
 
     def measure(self, at: Bench) -> Outcome:
@@ -53,7 +57,12 @@ class PluginSpeed(Measure):
         measured = f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f}); the plugin takes {one.ours_ms:.3f} ms, {others}"
         values = {name: vars(ratio) for name, ratio in found.items()}
         if found["copy"].value > IMPOSSIBLE:
-            return 0.0, measured, "It is faster than a copy of its bytes, so it does not read and write them all.", values
+            return (
+                0.0,
+                measured,
+                "It is faster than a copy of its bytes, so it does not read and write them all.",
+                values,
+            )
         return self.ratio.share(one.value, one.low, one.high), measured, "", values
 
 
@@ -77,7 +86,9 @@ def _times(check: PluginSpeed, at: Bench) -> dict[str, Ratio]:
                 if name == "cpu" and number > 3:
                     continue  # it is slow, and needs no narrow interval
                 runs = 1 if name == "cpu" else check.runs
-                pair = [_timed(at, task, check, ours, peer, sides[name], name, runs * times, beta, rng) for times in (1, 2)]
+                pair = [
+                    _timed(at, task, check, ours, peer, sides[name], name, runs * times, beta, rng) for times in (1, 2)
+                ]
                 if number:  # the first one warms up
                     seconds[name].append([one / runs for one in pair])
     ours.close()
@@ -89,13 +100,26 @@ def _times(check: PluginSpeed, at: Bench) -> dict[str, Ratio]:
         rows = min(len(seconds["plugin"]), len(seconds[name]))
         ratio = ratio_of(np.hstack([np.array(seconds["plugin"][:rows]), np.array(seconds[name][:rows])]), 1)
         if ratio is None:
-            raise Rejected("The times are too unsteady to be compared.", f"{name}: twice the runs took no longer.", "Measure again.")
+            raise Rejected(
+                "The times are too unsteady to be compared.",
+                f"{name}: twice the runs took no longer.",
+                "Measure again.",
+            )
         found[name] = ratio
     return found
 
 
 def _timed(
-    at: Bench, task: Operator, check: PluginSpeed, ours: Box, peer: Box, box: Box, what: str, runs: int, beta: float, rng
+    at: Bench,
+    task: Operator,
+    check: PluginSpeed,
+    ours: Box,
+    peer: Box,
+    box: Box,
+    what: str,
+    runs: int,
+    beta: float,
+    rng,
 ) -> float:
     """Seconds of `runs` runs, by the clock out here.
 
@@ -122,5 +146,7 @@ def _timed(
     peer.ask("fill", seconds=limit, **fresh)
     _, (x,) = peer.ask("sample", [places], of="inputs", seconds=limit)
     if problem := wrong(got, task.answers(x, beta=beta), x):
-        raise Rejected("An answer of a timed run is wrong.", problem, "Compare the kernel with the reference at large sizes.")
+        raise Rejected(
+            "An answer of a timed run is wrong.", problem, "Compare the kernel with the reference at large sizes."
+        )
     return seconds

@@ -60,7 +60,9 @@ class Operator(Task):
         seed = seeds(purpose)
         rng = np.random.default_rng(seed)
         chosen = {name: float(np.float32(rng.uniform(least, most))) for name, least, most in self.attributes}
-        return Drawn(values(count, rng), chosen, seed, "drawn at random, with zeros, subnormals, infinity and NaN among them")
+        return Drawn(
+            values(count, rng), chosen, seed, "drawn at random, with zeros, subnormals, infinity and NaN among them"
+        )
 
     def function(self):
         """The reference."""
@@ -84,7 +86,12 @@ class Operator(Task):
         return {}
 
     def why_wrong(
-        self, runs: Sequence[tuple[slice, Sequence[np.ndarray]]], wanted: Any, x: np.ndarray, limits: Any, facts: Mapping
+        self,
+        runs: Sequence[tuple[slice, Sequence[np.ndarray]]],
+        wanted: Any,
+        x: np.ndarray,
+        limits: Any,
+        facts: Mapping,
     ) -> str:
         for part, (answer, *_) in runs:
             if problem := wrong(answer, wanted[part], x[part]):

@@ -71,7 +71,13 @@ def onnx_function() -> bytes:
         helper.make_node("Mul", ["x", "gate"], ["y"]),
     ]
     made = helper.make_function(
-        "course", "CourseMish", ["x"], ["y"], nodes, [helper.make_opsetid("", 17)], ["plugin_version", "plugin_namespace"]
+        "course",
+        "CourseMish",
+        ["x"],
+        ["y"],
+        nodes,
+        [helper.make_opsetid("", 17)],
+        ["plugin_version", "plugin_namespace"],
     )
     made.attribute_proto.append(helper.make_attribute("beta", 1.0))
     return made.SerializeToString()

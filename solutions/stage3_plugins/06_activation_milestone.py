@@ -189,6 +189,3 @@ selfcheck("s3.m3a")
 #
 # An answer that writes a plugin for all three, or for none, without a measurement, gets at most 1.
 # ### END MARK SCHEME
-#
-# **Summary.** A plugin is a kernel that is right everywhere, a class that keeps a contract, and a node that names it; each can be
-# proved without a GPU. What a GPU proves is whether it was worth it.

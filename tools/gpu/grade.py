@@ -42,9 +42,7 @@ def make(milestone: Milestone, folder: Path) -> dict[str, object]:
             shutil.copytree(source / top, folder / top, ignore=shutil.ignore_patterns("__pycache__"))
     lesson = read_lesson((source / f"{milestone.notebook}.py").read_text(), milestone.notebook)
     code = [cell for cell in lesson.cells if cell.cell_type == "code"]
-    last = max(
-        (n for n, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("solution")), default=-1
-    )
+    last = max((n for n, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("solution")), default=-1)
     names: dict[str, object] = {"__name__": "__main__"}
     begin, before = time.perf_counter(), Path.cwd()
     os.chdir(folder)
@@ -53,7 +51,9 @@ def make(milestone: Milestone, folder: Path) -> dict[str, object]:
             exec(compile(cell.source, milestone.notebook, "exec"), names)
     finally:
         os.chdir(before)
-    sizes = {one.path: (folder / one.path).stat().st_size for one in milestone.artifacts if (folder / one.path).is_file()}
+    sizes = {
+        one.path: (folder / one.path).stat().st_size for one in milestone.artifacts if (folder / one.path).is_file()
+    }
     return {"seconds": round(time.perf_counter() - begin, 1), "bytes": sizes}
 
 
@@ -70,10 +70,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="grade-") as folder:
         made = make(milestone, Path(folder))
         print(f"The solution was made in {made['seconds']} s.", flush=True)
-        record = {"made": made, "machine": bench.machine(), "command": ["python", "-m", "tools.gpu.grade", *sys.argv[1:]]}
+        record = {
+            "made": made,
+            "machine": bench.machine(),
+            "command": ["python", "-m", "tools.gpu.grade", *sys.argv[1:]],
+        }
         atomic_write(args.out / "solution.json", json.dumps(record, indent=1).encode())
         options = ["--lane", args.lane] if args.lane else []
-        options += ["--workdir", folder, "--mode", args.mode, "--who", args.who, "--json", str(args.out / "report.json")]
+        options += [
+            "--workdir",
+            folder,
+            "--mode",
+            args.mode,
+            "--who",
+            args.who,
+            "--json",
+            str(args.out / "report.json"),
+        ]
         status = measure.main([milestone.id, *options])
     report = Report.from_json((args.out / "report.json").read_text())
     return status or int(report.points + report.open_points < milestone.points)
