@@ -77,8 +77,7 @@ def _for_cpu(at: Bench) -> Built:
 
 def build_box(at: Bench, *sees: Path) -> Box:
     """A build box with the sources; no GPU, no inputs."""
-    artifact, taken = at.artifact, at.taken[at.path]
-    return at.box("", artifact.stem, sees=sees, gpu=False, cpu_s=600)
+    return at.box("", at.artifact.stem, sees=sees, gpu=False, cpu_s=600)
 
 
 def best_headers() -> headers.Headers:
