@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
+import onnxruntime
 import torch
 
 from course import bench
@@ -54,6 +56,7 @@ def write_models(work: Path) -> dict[str, bytes]:
             target="8.6",
         )
         models[name] = path.read_bytes()
+    models["Col2Im"] = restorer.with_col2im(work / "cut.onnx").SerializeToString()
     models["plugin"] = restorer.with_plugin(work / "cut.onnx", plugin_version="1").SerializeToString()
     return models
 
@@ -96,7 +99,13 @@ class Cut:
 
     def __init__(self, engine: Engine, patches: torch.Tensor, on_cpu: bool):
         self.engine, self.patches, self.on_cpu = engine, patches, on_cpu
-        self.host = torch.empty(patches.shape, dtype=patches.dtype, pin_memory=True) if on_cpu else None
+        if on_cpu:
+            image = torch.Size(
+                (patches.shape[0], restorer.COLOURS, *(restorer.STRIDE * side for side in patches.shape[2:]))
+            )
+            self.host, self.back = (
+                torch.empty(shape, dtype=patches.dtype, pin_memory=True) for shape in (patches.shape, image)
+            )
 
     def run(self, image: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         self.engine.run(image, self.patches)
@@ -104,7 +113,8 @@ class Cut:
             return out.copy_(restorer.folded(self.patches))
         self.host.copy_(self.patches, non_blocking=True)
         torch.cuda.current_stream().synchronize()
-        return out.copy_(restorer.folded(self.host.float()).to(out.dtype))
+        self.back.copy_(restorer.folded(self.host.float()))
+        return out.copy_(self.back, non_blocking=True)
 
 
 def parse(trt, log, model: bytes):
@@ -139,7 +149,7 @@ def messages(trt, log, models: dict[str, bytes], work: Path) -> dict[str, list[s
         "wrong version": {"plugin_version": "2"},
         "wrong namespace": {"plugin_namespace": "elsewhere"},
     }
-    found = {"Col2Im": parse(trt, log, models["col2im"])[3]}
+    found = {"Col2Im": parse(trt, log, models["Col2Im"])[3]}
     for label, words in wrong.items():
         found[label] = parse(trt, log, restorer.with_plugin(work / "cut.onnx", **words).SerializeToString())[3]
     return found
@@ -163,6 +173,12 @@ def main() -> int:
                 f"{way}: differs by {(function(patches) - restorer.folded(patches)).abs().max().item():.1e}, {lines[way]} lines"
             )
         say(f"lines: {lines}")
+        for name in ("Col2Im", "cut", "rewritten", "decomposed"):
+            onnx.checker.check_model(onnx.load_from_string(models[name]))
+            session = onnxruntime.InferenceSession(models[name], providers=["CPUExecutionProvider"])
+            say(
+                f"{name}: {session.run(None, {'image': torch.rand(1, 3, SIDE, SIDE).numpy()})[0].shape} in ONNX Runtime"
+            )
         return 0
     summary = measured(options.out, options.work, models) | {
         "lines": lines,
@@ -178,10 +194,6 @@ def measured(out: Path, work: Path, models: dict[str, bytes]) -> dict:
     import tensorrt as trt
 
     log = trt.Logger(trt.Logger.WARNING)
-    col2im = work / "col2im.onnx"
-    export(restorer.Restorer(), (torch.rand(1, 3, SIDE, SIDE),), col2im, input_names=["image"], output_names=["restored"],
-           opset=18)  # fmt: skip
-    models = {**models, "col2im": col2im.read_bytes()}
     major, minor = torch.cuda.get_device_capability()
     began = time.perf_counter()
     library = plugin.build(fold.write(work / "fold", fold.source()), architecture=f"sm_{major}{minor}")

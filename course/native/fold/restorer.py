@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -77,15 +78,36 @@ def with_plugin(
         cut: a model with the output `patches` [n, 192, h, w].
         op_type: of the node. attributes: beside kernel, stride and padding, such as plugin_version="1".
     """
+    model = _restored(cut)
+    words = {"kernel": KERNEL, "stride": STRIDE, "padding": PADDING, **attributes}
+    model.graph.node.append(helper.make_node(op_type, [PATCHES], ["restored"], name="fold", domain="course", **words))
+    model.opset_import.append(helper.make_opsetid("course", 1))
+    return model
+
+
+def with_col2im(cut: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    """The body's ONNX model with ONNX's own operator behind it, as PyTorch's exporters write it: Reshape, Col2Im."""
+    model = _restored(cut)
+    next(one for one in model.opset_import if one.domain == "").version = 18
+    sides = [one.dim_value for one in model.graph.output[0].type.tensor_type.shape.dim[2:]]
+    for name, value in (("flat", [0, COLOURS * KERNEL**2, -1]), ("size", sides), ("block", [KERNEL, KERNEL])):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    pads, strides = 4 * [PADDING], 2 * [STRIDE]
+    model.graph.node.append(helper.make_node("Reshape", [PATCHES, "flat"], ["columns"], name="flatten"))
+    model.graph.node.append(
+        helper.make_node("Col2Im", ["columns", "size", "block"], ["restored"], name="fold", pads=pads, strides=strides)
+    )
+    return model
+
+
+def _restored(cut: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the body's model with the image as its output, and no node yet that makes it."""
     model = onnx.ModelProto.FromString(
         (cut if isinstance(cut, onnx.ModelProto) else onnx.load(cut)).SerializeToString()
     )
-    graph, (patches,) = model.graph, model.graph.output
+    (patches,) = model.graph.output
     shape = [one.dim_param or one.dim_value for one in patches.type.tensor_type.shape.dim]
     sides = [STRIDE * side if isinstance(side, int) else f"{STRIDE}*{side}" for side in shape[2:]]
-    words = {"kernel": KERNEL, "stride": STRIDE, "padding": PADDING, **attributes}
-    graph.node.append(helper.make_node(op_type, [patches.name], ["restored"], name="fold", domain="course", **words))
     kind = patches.type.tensor_type.elem_type
-    graph.output[0].CopyFrom(helper.make_tensor_value_info("restored", kind, [shape[0], COLOURS, *sides]))
-    model.opset_import.append(helper.make_opsetid("course", 1))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("restored", kind, [shape[0], COLOURS, *sides]))
     return model
