@@ -194,10 +194,10 @@ check("plugin-plan")
 # %% [markdown]
 # ## 5. The creator
 #
-# The registry holds one creator for each plugin. The ONNX parser asks it by the node's name: `getFieldNames` tells which
-# attributes to read, and of which type (`PluginFieldType::kINT32`); `createPlugin` gets those that the node has, in any order.
-# When a plan is loaded, `deserializePlugin` gets the bytes. Everything that these calls pass in is gone when they return;
-# everything that you return must stay.
+# The registry holds one creator for each plugin. The ONNX parser finds it by the node's name. `getFieldNames` lists the
+# attributes that it wants and their types (`PluginFieldType::kINT32`); `createPlugin` gets those that the node has, in any order.
+# When a plan is loaded, `deserializePlugin` gets the bytes. What these calls pass in is gone when they return; what
+# you return must stay.
 #
 # **Exercise 4.** Write `class FoldCreator : public IPluginCreator` from nothing: `getPluginName`, `getPluginVersion`,
 # `getFieldNames`, `createPlugin(const char* name, const PluginFieldCollection* fields)`,

@@ -139,8 +139,8 @@ def creator(creator: str):
             "not-registered": "The class exists, and nobody knows it: the parser asks the registry.",
             "wrong-name": "The parser looks for a creator with the name of the node.",
             "wrong-version": "Name and version together find a creator; an ONNX node without plugin_version means version 1.",
-            "field-missing": "The parser reads the node's attributes by this list: what is not in it, or has another type "
-            "there, does not arrive.",
+            "field-missing": "The parser hands over the attributes that are named in this list, and whoever writes a node reads "
+            "their types there.",
             "fields-by-position": "The fields come in the order of whoever calls, and one that was left out is not there.",
             "fields-die": "getFieldNames returns a pointer. What it points to must live as long as the creator.",
             "keeps-pointer": "Names and values of the fields are the caller's, and gone after the call.",

@@ -41,7 +41,7 @@ plan = fold.text("plan.h").replace("Fold(window)", "Fold(Window{})")
 creator = fold.text("creator.h").replace('name == "kernel"', "i == 0").replace('name == "stride"', "i == 1").replace(
     'name == "padding"', "i == 2")
 
-# %% plugin-creator | or has another type
+# %% plugin-creator | hands over the attributes that are named in this list
 creator = fold.text("creator.h").replace("PluginFieldType::kINT32", "PluginFieldType::kFLOAT32")
 
 # %% plugin-creator | nobody knows it
