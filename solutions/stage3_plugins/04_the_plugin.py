@@ -222,6 +222,7 @@ public:
         Window window;
         for (int32_t i = 0; i < given->nbFields; ++i) {
             std::string name = given->fields[i].name;
+            if (given->fields[i].type != PluginFieldType::kINT32) return nullptr;
             int32_t value = *static_cast<const int32_t*>(given->fields[i].data);
             if (name == "kernel") window.kernel = value;
             if (name == "stride") window.stride = value;

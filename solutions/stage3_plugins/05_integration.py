@@ -147,8 +147,8 @@ choice(guess, "the first three" if len(messages) <= 1 else "the first three, eac
        "its attributes computes something else, without a word.")
 
 # %% [markdown]
-# This was TensorRT-RTX's parser with its registry; the creator was a small one in Python. So check attributes in `createPlugin`:
-# their type, their number, their range; and return `nullptr` rather than a guess. The same question, asked before the
+# This was TensorRT-RTX's parser with its registry; the creator was a small one in Python. So check attributes in `createPlugin`,
+# as the course's creator does with their types, and return `nullptr` rather than a guess. The same question, asked before the
 # parser runs: list the registry. In Python `registry.plugin_creator_list` (up to 10) or `registry.all_creators` (from 10 on).
 #
 # ## 4. By hand
@@ -163,7 +163,7 @@ choice(guess, "the first three" if len(messages) <= 1 else "the first three, eac
 # | a creator, 10 and later | `registry.get_creator(…)` | `registry->getCreator(…)` |
 # | a V2 plugin into a network | `network.add_plugin_v2([x], plugin)` | `network->addPluginV2(&x, 1, *plugin)` |
 # | a V3 plugin, 10 and later | `network.add_plugin_v3([x], [], plugin)` | `network->addPluginV3(&x, 1, nullptr, 0, *plugin)` |
-# | the library inside the plan | `config.plugins_to_serialize = [path]` | `config->setPluginsToSerialize(&path, 1)` |
+# | the library inside a version-compatible plan | `config.plugins_to_serialize = [path]` | `config->setPluginsToSerialize(&path, 1)` |
 #
 # **Exercise 3.** Write `add_fold` for V2, in 8.6, 10 and 11. It marks the layer's output, and says clearly if the library was not
 # loaded.
@@ -192,8 +192,8 @@ check("integration-by-hand")
 # ## 5. A library that can be loaded
 #
 # `REGISTER_TENSORRT_PLUGIN` registers as soon as the library is opened, by `ctypes.CDLL` or the linker, and needs
-# TensorRT's symbols at that moment. `load_library` is the tidier way: it opens the library, asks it for its creators, and can
-# pack it into the plan. For that it looks for two C functions:
+# TensorRT's symbols at that moment. `load_library` is the tidier way: it opens the library and asks it for its
+# creators. For that it looks for two C functions:
 #
 # | | TensorRT 8.6 | 10 and later |
 # | --- | --- | --- |
@@ -248,7 +248,7 @@ written = saved.plan_bytes(fold.write("artifacts/fold", fold.source()), kernel=8
 print(f"serialize writes {len(written)} bytes:", np.frombuffer(written, np.int32))
 choice(guess, "the new kernel" if len(written) < 100 else "the old kernel",
        "serialize wrote twelve bytes: three numbers. The code comes from the library that is loaded, so "
-       "both have to be kept together, unless plugins_to_serialize packed the library into the plan.")
+       "both have to be kept together, unless plugins_to_serialize packed the library into a version-compatible plan.")
 
 # %% [markdown]
 # Here is the whole way as a script, for TensorRT 8.6 and 10: `build` in one process, `run` in the next.
@@ -303,7 +303,7 @@ done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restore
 # | `undefined symbol: getPluginRegistry` | opened by `ctypes` before TensorRT's symbols were visible | import TensorRT first, open with `RTLD_GLOBAL`, or use `load_library` |
 # | a crash while loading or building | headers of another major version | build with those of the TensorRT that runs |
 # | right engine, wrong numbers | an attribute lost, or of another type | let `createPlugin` refuse |
-# | `deserialize_cuda_engine` gives `None` in a new process | the library was not loaded there | load it first, or pack it into the plan |
+# | `deserialize_cuda_engine` gives `None` in a new process | the library was not loaded there | load it first |
 #
 # ## Summary
 #

@@ -285,8 +285,8 @@ def _judge_entry(text: str, major: int, wanted: str) -> None:
         except BuildError as error:
             raise Wrong(
                 f"With the headers of TensorRT {major}: {error.what}",
-                f"{error.cause} IPluginCreatorInterface and getCreators came with TensorRT 10; 8.6 has IPluginCreator and "
-                "getPluginCreators.",
+                "IPluginCreatorInterface and getCreators came with TensorRT 10; 8.6 has IPluginCreator and getPluginCreators. "
+                f"The compiler: {error.cause}",
                 "One source for both asks the headers: #if NV_TENSORRT_MAJOR >= 10.",
             ) from error
         steps = [{"do": "creators", "name": "CourseFold", "version": "1"}, {"do": "fields"}]
@@ -303,7 +303,7 @@ def _judge_entry(text: str, major: int, wanted: str) -> None:
         raise Wrong(
             f"TensorRT {major} finds no {wanted} in the library.",
             "Without extern \"C\" the name in the library holds the parameters' types, too. And the other generation's name "
-            "does not count: 10 answers 'missing getCreators', 8.6 'missing getPluginCreators'.",
+            "does not count: issues #4121 and #4051 of NVIDIA/TensorRT are of people who had only one of them.",
             f'extern "C" TENSORRTAPI … {wanted}(int32_t& count).',
             share=0.25,
         )

@@ -66,3 +66,20 @@ def parse(
     if error is None:
         return Answer(bool(calls), given)
     return Answer(bool(calls), given, error.code().name, error.desc(), error.node_operator())
+
+
+def parts(model: onnx.ModelProto) -> list[list[int]] | None:
+    """Numbers of the nodes that the parser would take, a list for each connected part: what an automatic partitioner asks for.
+
+    None where TensorRT-RTX is not there.
+    """
+    if available_runtimes()["rtx"] is not None:
+        return None
+    import tensorrt_rtx as trt
+
+    with log.capture(), log.captured_stderr():
+        network = trt.Builder(log.trt_logger(trt)).create_network(0)
+        parser = trt.OnnxParser(network, log.trt_logger(trt))
+        if parser.supports_model_v2(model.SerializeToString()):
+            return [list(range(len(model.graph.node)))]
+        return [list(parser.get_subgraph_nodes(number)) for number in range(parser.num_subgraphs)]
