@@ -7,6 +7,7 @@ with Server(write("service", [Model("classifier", "classifier.onnx", max_batch=8
 """
 
 from course.serving.client import Client
+from course.serving.here import with_triton
 from course.serving.load import closed_loop, open_loop, overhead, sweep
 from course.serving.repository import Batching, Decode, Model, write
 from course.serving.result import Load, save
@@ -26,5 +27,6 @@ __all__ = [
     "overhead",
     "save",
     "sweep",
+    "with_triton",
     "write",
 ]
