@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def with_triton(repository: str | Path, use: Callable[[Server], Result], **options: object) -> Result | None:
-    """Start Triton on `repository`, return `use(server)`, stop it.
+    """Start Triton on `repository`, return `use(server)`; it is stopped behind that.
 
     Where Triton is not set up, print how to get it and return None.
 
@@ -28,5 +29,13 @@ def with_triton(repository: str | Path, use: Callable[[Server], Result], **optio
     if reason := environment.why_not():
         print(f"Open on this machine. {reason} Then run this cell again.")
         return None
-    with Server(repository, **{"stop_seconds": 1.0, **options}) as server:
+    server = Server(repository, **{"stop_seconds": 1.0, **options}).start()
+    try:
         return use(server)
+    finally:
+        stop_behind(server)
+
+
+def stop_behind(server: Server) -> None:
+    """Stop a server while the caller goes on: it takes a second or two, and the next one has other ports."""
+    threading.Thread(target=server.stop).start()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course.exercises import Wrong
 from course.serving import Server, config, environment
+from course.serving.here import stop_behind
 from course.serving.words import ServingError
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def serving(models: Mapping[str, Files], arguments: Sequence[str] = ()) -> Itera
             raise Wrong(error.what, error.cause, "Repair what it names, then run the cells again.") from None
         try:
             yield server
-        finally:  # Triton takes a second or two to end, and nobody has to wait for that
-            threading.Thread(target=server.stop).start()
+        finally:
+            stop_behind(server)
 
 
 def must_be_here() -> None:

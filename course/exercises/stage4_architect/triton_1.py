@@ -369,14 +369,14 @@ def _kind(server: Server, image: np.ndarray, version: str = "") -> str:
 def _judge_publication(server: Server, number: object, image: np.ndarray) -> None:
     if (kind := _kind(server, image, "1")) != "mean":
         raise Wrong(
-            f"Who asks for version 1 now gets {'the new network' if kind == 'max' else kind!r}.",
+            f"Who asks for version 1 now gets {'the new network' if kind == 'max' else kind}.",
             "A version's number is a promise: clients that named it chose that network.",
             "Leave folder 1 as it is; the new file gets a folder with the next number.",
             share=0.25,
         )
     if (kind := _kind(server, image)) != "max":
         raise Wrong(
-            f"Who asks for no version still gets {'the old network' if kind == 'mean' else kind!r}.",
+            f"Who asks for no version still gets {'the old network' if kind == 'mean' else kind}.",
             "A server in the mode explicit looks at the folder only when it is told to.",
             'POST to f"http://{address}/v2/repository/models/{model}/load".',
             share=0.25,
