@@ -40,7 +40,12 @@ from course.serving import closed_loop, with_triton
 #     models/grey/1/model.py         version 1: what it computes
 #
 # Which program reads the version's folder is the *backend*: `tensorrt` reads a `model.plan`, `onnxruntime` a `model.onnx`,
-# `python` a `model.py` with a class `TritonPythonModel`. This one turns colour images into grey ones:
+# `python` a `model.py` with a class `TritonPythonModel`. The one below turns colour images into grey ones.
+#
+# **Exercise 1.** Write its `config.pbtxt`, in protobuf's text format: fields are `name: value`, groups `name { … }`, lists
+# `name [ …, … ]`. You need `backend`, `max_batch_size`, `input` and `output` (each a list of groups with `name`,
+# `data_type` such as `TYPE_INT32`, `dims`) and `instance_group` (a list of groups with `count` and `kind: KIND_CPU`).
+# It takes 1 to 8 uint8 images of any one size in a request, and two instances of it work at the same time.
 
 # %%
 grey = '''
@@ -69,12 +74,6 @@ def write(model, config, version, program):
     (folder / "model.py").write_text(program)
 
 shutil.rmtree("models", ignore_errors=True)
-
-# %% [markdown]
-# **Exercise 1.** Write its `config.pbtxt`, in protobuf's text format: fields are `name: value`, groups `name { … }`, lists
-# `name [ …, … ]`. You need `backend`, `max_batch_size`, `input` and `output` (each a list of groups with `name`,
-# `data_type` such as `TYPE_INT32`, `dims`) and `instance_group` (a list of groups with `count` and `kind: KIND_CPU`).
-# It takes 1 to 8 uint8 images of any one size in a request, and two instances of it work at the same time.
 
 # %% nbgrader={"grade_id": "triton-config", "solution": true}
 grey_config = None   # the text of config.pbtxt
@@ -110,8 +109,7 @@ def ask(triton):
         {"name": "image", "shape": image.shape, "datatype": "UINT8", "data": image.ravel().tolist()}]})
     print(json.dumps(answer, indent=1))
     with urllib.request.urlopen(f"http://{triton.address}/v2/models/grey/config") as full:
-        config = json.load(full)
-    print("Triton added:", {key: config[key] for key in ("version_policy", "default_model_filename")})
+        print("You left out version_policy; Triton took", json.load(full)["version_policy"])
 
 grey_config = solved("triton-config", grey_config)
 write("grey", grey_config, 1, grey)
@@ -161,9 +159,8 @@ guess = None   # one of the three
 def look(triton):
     inside = [pid for pid in triton.processes() if pid != triton.pid]
     for pid in inside:
-        status = Path(f"/proc/{pid}/status").read_text()
-        memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
-        print(f"process {pid}: {Path(f'/proc/{pid}/comm').read_text().strip()}, {memory:.0f} MB")
+        program = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
+        print(f"process {pid}: {Path(program).name}")
     choice(guess, "a process" if len(inside) == 2 else "a thread",
            "Python runs one thread at a time, so the backend starts a process for each instance. Every one loads "
            "the weights again; on a GPU each also needs a CUDA context.")
@@ -345,7 +342,7 @@ def change_over(triton):
     number = publish(triton.address, "models", "colour", "artifacts/max.onnx")
     with triton.client() as client:
         for version in ("", "1", str(number)):
-            answer = client.infer("colour", {"image": image}, version=version)["colour"][0]
+            answer = client.infer("colour", {"image": image}, version=version)["colour"]
             print(f"version {version or 'not named'}: {np.round(answer, 3)}")
 
 with_triton("models", change_over)

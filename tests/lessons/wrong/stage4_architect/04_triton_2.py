@@ -3,13 +3,15 @@ joined = one_by_one
 
 # %% batch-join | had 3 rows and got
 joined = one_by_one.replace("        return [self.answer(pb_utils.get_input_tensor_by_name(each, \"x\").as_numpy()) for each in requests]",
-"""        x = np.concatenate([pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests])
+"""        import numpy as np
+        x = np.concatenate([pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests])
         (y,) = self.session.run(None, {"x": x})
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", y[n:n + 1])]) for n in range(len(requests))]""")
 
 # %% batch-join | of them failed
 joined = one_by_one.replace("        return [self.answer(pb_utils.get_input_tensor_by_name(each, \"x\").as_numpy()) for each in requests]",
-"""        x = np.concatenate([pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests])
+"""        import numpy as np
+        x = np.concatenate([pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests])
         return [self.answer(x)]""")
 
 # %% batch-join | got another one's rows
@@ -30,13 +32,13 @@ dynamic_batching { max_queue_delay_microseconds: 100000
 limits = BASE
 
 # %% batch-limits | none was refused because the queue was full
-limits = BASE.replace("32", "16") + "dynamic_batching { default_queue_policy { default_timeout_microseconds: 200000 } }"
+limits = BASE.replace("size: 32", "size: 16") + "dynamic_batching { default_queue_policy { default_timeout_microseconds: 200000 } }"
 
 # %% batch-limits | none at all, keeps a request
-limits = BASE.replace("32", "16") + "dynamic_batching { default_queue_policy { max_queue_size: 64 } }"
+limits = BASE.replace("size: 32", "size: 16") + "dynamic_batching { default_queue_policy { max_queue_size: 64 } }"
 
 # %% batch-limits | The unit is microseconds
-limits = BASE.replace("32", "16") + "dynamic_batching { default_queue_policy { max_queue_size: 64 default_timeout_microseconds: 200 } }"
+limits = BASE.replace("size: 32", "size: 16") + "dynamic_batching { default_queue_policy { max_queue_size: 64 default_timeout_microseconds: 200 } }"
 
 # %% batch-limits | Did you mean max_queue_size
 limits = BASE + "dynamic_batching { default_queue_policy { max_queue: 64 } }"
