@@ -150,7 +150,9 @@ def load_queue(simulate: Callable):
     random = np.random.default_rng(4)
     for instances in (1, 2, 3):
         due = np.cumsum(random.exponential(1.0, 400))
-        _same(simulate, due, random.exponential(0.8 * instances, 400), instances, f"400 requests, {instances} instances")
+        _same(
+            simulate, due, random.exponential(0.8 * instances, 400), instances, f"400 requests, {instances} instances"
+        )
     n, load = 60_000, 0.7
     found = np.asarray(simulate(np.cumsum(random.exponential(1.0, n)), random.exponential(load, n), 1))
     theory = np.log(100) * load / (1 - load)
@@ -166,7 +168,9 @@ def _same(simulate: Callable, due: np.ndarray, services: np.ndarray, instances: 
         raise NotImplementedError
     got, wanted = np.asarray(found, float), _simulate(due, services, instances)
     if got.shape != wanted.shape:
-        raise Wrong(f"For {what}, {got.shape} came back.", "A latency for each request was asked for.", "Return them all.")
+        raise Wrong(
+            f"For {what}, {got.shape} came back.", "A latency for each request was asked for.", "Return them all."
+        )
     if np.allclose(got, wanted):
         return
     shown = f"For {what}: {np.round(got[:3], 2).tolist()}, not {np.round(wanted[:3], 2).tolist()}."

@@ -16,7 +16,7 @@ from course.exercises.stage4_architect import _networks, _triton
 from course.serving import Server, ServingError, closed_loop, open_loop
 from course.serving.words import RefusedError
 
-GREY = '''
+GREY = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -31,7 +31,7 @@ class TritonPythonModel:
             image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("grey", image @ self.weights)]))
         return responses
-'''
+"""
 """The model.py of the lesson's first section."""
 
 # ---------------------------------------------------------------- 1: config.pbtxt
@@ -135,7 +135,7 @@ version_policy { all { } }
 """
 """With a delay, so that requests that come together are handed over together."""
 
-COLOUR = '''
+COLOUR = """
 import json
 import os
 
@@ -159,7 +159,7 @@ class TritonPythonModel:
         pixels = image.transpose(0, 3, 1, 2).astype(np.float32) / 255
         (colour,) = self.session.run(None, {"image": pixels})
         return pb_utils.InferenceResponse([pb_utils.Tensor("colour", colour)])
-'''
+"""
 
 
 @exercise(
