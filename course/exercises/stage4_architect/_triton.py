@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from course.exercises import Wrong
 from course.serving import Server, config, environment
-from course.serving.here import stop_behind
+from course.serving.notebook import stop_behind
 from course.serving.words import ServingError
 
 if TYPE_CHECKING:
