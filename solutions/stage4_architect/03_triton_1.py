@@ -257,7 +257,7 @@ def count(triton):
     with urllib.request.urlopen(f"http://{triton.metrics_address}/metrics") as page:
         print("\n".join(line for line in page.read().decode().splitlines() if "queue_duration" in line))
     for clients in (1, 8):
-        load = closed_loop(triton.address, "colour", {"image": image}, clients, 1.5)
+        load = closed_loop(triton.address, "colour", {"image": image}, clients, 1.0)
         parts = ", ".join(f"{name} {ms:.2f}" for name, ms in load.server.ms_per_request().items())
         print(f"{load}\n  Triton's own times, ms a request: {parts}")
 

@@ -74,7 +74,7 @@ write("batched", BASE + "dynamic_batching { }", one_by_one)
 feeds = [{"x": row[None]} for row in np.random.default_rng(0).random((64, 784), np.float32)]
 
 def first(triton):
-    plain, batched = (closed_loop(triton.address, name, feeds, 16, 1.5, warmup=0.3, label=f"{name}, 16 clients")
+    plain, batched = (closed_loop(triton.address, name, feeds, 16, 1.0, warmup=0.2, label=f"{name}, 16 clients")
                       for name in ("plain", "batched"))
     print(plain, batched, sep="\n")
     gain = batched.rate / plain.rate
@@ -138,7 +138,7 @@ for onnx in ("net", "small"):
         write(f"{onnx}_{name}", BASE + setting, joined, onnx)
 
 def price(triton):
-    loads = {(model, clients): closed_loop(triton.address, model, feeds, clients, 0.7, warmup=0.2,
+    loads = {(model, clients): closed_loop(triton.address, model, feeds, clients, 0.5, warmup=0.1,
                                            label=f"{model:11} {clients:2} clients")
              for model in (f"{onnx}_{name}" for onnx in ("net", "small") for name in SETTINGS)
              for clients in (1, 16)}
@@ -210,7 +210,7 @@ write("pool", POOL, pool, onnx=None)
 
 def statistics(triton):
     for clients in (1, 3, 5, 6, 8, 12):
-        closed_loop(triton.address, "pool", rows, clients, 0.4, warmup=0)
+        closed_loop(triton.address, "pool", rows, clients, 0.3, warmup=0)
     with urllib.request.urlopen(f"http://{triton.address}/v2/models/pool/stats") as answer:
         return json.load(answer)
 
@@ -280,7 +280,7 @@ Path("models/service/config.pbtxt").write_text(ENSEMBLE)
 
 def in_a_row(triton):
     pixels = [{"pixels": (255 * feed["x"]).astype(np.uint8)} for feed in feeds]
-    print(closed_loop(triton.address, "service", pixels, 16, 1.0, warmup=0.3))
+    print(closed_loop(triton.address, "service", pixels, 16, 0.7, warmup=0.2))
     for model in ("scale", "net"):
         counted = triton.statistics(model)
         print(f"  {model}: {counted.requests} requests in {counted.executions} executions")

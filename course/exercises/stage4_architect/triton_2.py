@@ -197,6 +197,13 @@ def batch_limits(limits: str):
             "max_queue_size: 64 in default_queue_policy.",
             share=0.25,
         )
+    if answered < 30:
+        raise Wrong(
+            f"Of {len(BURST)} requests only {answered} were answered; {late} were refused though they had hardly waited.",
+            "The unit is microseconds: 200 would be 0.2 ms.",
+            "200 ms are default_timeout_microseconds: 200000.",
+            share=0.5,
+        )
     if not late and largest < 16 or not FLOOD - 64 - 4 * 16 <= full <= FLOOD - 64:
         raise Wrong(
             f"{full} of {FLOOD} requests were refused at once, and batches had up to {largest} rows.",
@@ -209,13 +216,6 @@ def batch_limits(limits: str):
             f"Of {len(BURST)} requests in half a second, {answered} were answered, the last after {burst.percentile(100):.0f} ms.",
             "A timeout that does not refuse (DELAY), or none at all, keeps a request that nobody waits for any more.",
             "default_timeout_microseconds: 200000 and timeout_action: REJECT.",
-            share=0.5,
-        )
-    if answered < 30:
-        raise Wrong(
-            f"Of {len(BURST)} requests only {answered} were answered; {late} were refused though they had hardly waited.",
-            "The unit is microseconds: 200 would be 0.2 ms.",
-            "200 ms are default_timeout_microseconds: 200000.",
             share=0.5,
         )
     return (
