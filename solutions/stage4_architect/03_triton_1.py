@@ -174,7 +174,7 @@ with_triton("models", look)
 # ## 4. Write the model
 #
 # Now a network behind the port. It is small on purpose, so that you can check its answer in your head: the mean colour of
-# an image. Pixels arrive as uint8, because four times fewer bytes travel than with float32.
+# an image. Pixels arrive as uint8: a quarter of the bytes that float32 would send.
 
 # %%
 class Pool(torch.nn.Module):
@@ -307,8 +307,8 @@ with_triton("models", broken)
 shutil.rmtree("models/colour/2", ignore_errors=True)
 
 # %% [markdown]
-# But version 2 still lay in the folder. At the next start, perhaps at night after a power cut, it would have stopped the
-# whole server.
+# But version 2 still lay in the folder. At the next start, perhaps at night after a power cut, Triton would have found it and
+# ended: a model that cannot be loaded stops the start, unless `--exit-on-error=false` says otherwise.
 #
 # **Exercise 3.** Write `publish`. Two clients go on asking meanwhile, and not one request may fail. Version 1 stays for
 # those who name it. If Triton refuses the file, nothing of it stays behind, and the error goes on to the caller.

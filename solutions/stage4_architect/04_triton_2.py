@@ -190,13 +190,13 @@ dynamic_batching {
 check("batch-limits")
 
 # %% [markdown]
-# Who is refused at once can ask another server, or show an older result. That is why a short queue is a kindness.
+# Who is refused early can ask another server, or show an older result. Who waits for nothing can do neither.
 #
 # ## 4. A graph that silently is not used
 #
 # A CUDA graph is captured for one batch size. Triton's `tensorrt` backend, told `graphs: true` and no more, captures batch 1
-# and the largest as soon as dynamic batching is on; `preferred_batch_size` and `graph_spec` add others. A batch of any
-# other size runs without a graph. **No counter says so**; a line in the verbose log does.
+# and the largest as soon as dynamic batching is on; `preferred_batch_size` adds its sizes, `graph_spec` names them one by one.
+# A batch of any other size runs without a graph. **No counter says so**; a line in the verbose log does.
 #
 # Yet Triton counts executions and their time for each batch size. `triton_models/pool.py` stands in for such an engine: for
 # the sizes in its parameter `graphs`, here 1 and 8, its layers run as one call, else one by one.
@@ -322,7 +322,7 @@ with_triton("models", cached, arguments=["--cache-config=local,size=16777216"])
 # | --- | --- |
 # | a GPU model, many users | `dynamic_batching { }`, `execute` that joins; then measure a delay, if batches stay small |
 # | one user at a time, a control loop | no delay; batching does not matter |
-# | overload is possible | a short queue with a timeout, both from your p99 limit: queue ÷ throughput must lie below it |
+# | overload is possible | a timeout, from your p99 limit less the work; an end to the queue above that (lesson 05 shows why above) |
 # | CUDA graphs | compare the sizes that form with those that were captured, after every change of traffic |
 # | preprocessing on the server | ensemble: steps batch by themselves |
 # | inputs that really repeat | response cache; cameras never repeat |
