@@ -16,8 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from course.errors import ShapeError, UnsupportedError
-from course.serving.stand_in.memory import BadAddress
+from course.errors import UnsupportedError
 from course.serving.stand_in.runtime import Runtime, Work
 
 
@@ -216,12 +215,7 @@ class Context:
             return engine.runtime.memory.bytes_at(addresses[name], size, "device").view(dtype).reshape(shape)
 
         def do() -> None:
-            try:
-                results = engine.compute({name: view(name, shape).copy() for name, shape in shapes.items()})
-            except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
-                raise ShapeError(
-                    "The network does not run with these shapes.", str(error), "Check the shapes of its inputs."
-                ) from error
+            results = engine.compute({name: view(name, shape).copy() for name, shape in shapes.items()})
             for name, value in results.items():
                 view(name, value.shape)[...] = value
 
@@ -231,6 +225,3 @@ class Context:
         self.refusal = why
         self.engine.runtime.events.append(("refused", why))
         return False
-
-
-__all__ = ["BadAddress", "Context", "DataType", "Engine", "TensorIOMode"]
