@@ -157,4 +157,9 @@ def _silent(answer: dict) -> str:
     size = answer.get("plan")
     if not answer.get("raised") or isinstance(size, int) and size > 0:
         return "A file that is no model was built without an error: the parser's word was not asked for."
+    if answer.get("meant") is not True:
+        return (
+            f"A file that is no model ended in an error that nobody raised on purpose: {str(answer['raised'])[:200]} "
+            "Ask for what parse_from_file returns, and raise an error that says what failed."
+        )
     return ""

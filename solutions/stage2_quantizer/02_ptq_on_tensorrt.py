@@ -132,7 +132,7 @@ check("ptq-configure")
 
 # %% [markdown]
 # Now ResNet-50. Its images have 112 pixels a side here, and calibration gets 16 of them, so that a CPU is done in seconds.
-# In earnest take the real size and some hundred images; lesson 04 shows which.
+# In earnest take the real size and some hundred images; lesson 05 shows which.
 
 # %%
 Calibrator, configure = solved("ptq-calibrator", Calibrator), solved("ptq-configure", configure)

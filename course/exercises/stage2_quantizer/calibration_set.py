@@ -1,4 +1,4 @@
-"""Lesson 04, the calibration set: what saturates, a reader that prepares images as in use, and a set that is chosen; the set
+"""Lesson 05, the calibration set: what saturates, a reader that prepares images as in use, and a set that is chosen; the set
 is judged by the answers of the INT8 network on surfaces that the lesson does not use."""
 
 from __future__ import annotations

@@ -304,4 +304,4 @@ plot.intervals({kind: (one.mean, one.low, one.high) for kind, one in rows.items(
 # - Compare several sets of one size: their spread says whether the size is enough.
 # - Report by scene kind.
 #
-# **Next:** lesson [05](05_int8_milestone.ipynb): the milestone, an INT8 network that is measured.
+# **Next:** lesson [06](06_int8_milestone.ipynb): the milestone, an INT8 network that is measured.
