@@ -25,7 +25,7 @@ import numpy as np
 from autograder.artifacts.script_inside import guarded, load
 from autograder.sandbox.serve import Refused, ask_outside, limit, serve
 
-MOST_FILES, MOST_FILE_BYTES = 16, 1 << 20
+MOST_FILES, MOST_FILE_BYTES, MOST_PLAN_BYTES = 16, 1 << 20, 64 << 20
 CACHE, ONNX, PLAN = "int8.cache", "model.onnx", "model.plan"
 
 
@@ -78,7 +78,7 @@ class Int8Scripts:
         """Call build(onnx, plan, batches, calibrator). batch: of our calibrator over `images`; 0 gives none.
 
         Answers: "events", "plan" (bytes of the file that was written, -1 if none), "raised" (words, or ""), "meant"
-        (whether a raise or an assert of the scripts raised it).
+        (whether a raise or an assert of the scripts raised it); and the plan itself, if it is not too large.
         """
         function = self._found("build")
         folder = _folder([ONNX], [onnx])
@@ -101,7 +101,7 @@ class Int8Scripts:
             raised = f"{error.what} {error.cause}"
         plan = folder / PLAN
         size = plan.stat().st_size if plan.is_file() else -1
-        return {"events": list(self.events), "plan": size, "raised": raised, "meant": meant}, []
+        return {"events": list(self.events), "plan": size, "raised": raised, "meant": meant}, _read(plan)
 
     def _expect(self, images: int, batch: int) -> None:
         """The stand-in ends a calibrator that gives far more than there is."""
@@ -140,6 +140,12 @@ def _tensorrt(stand_in: str, real: bool) -> ModuleType:
             f"{without}The stand-in for TensorRT 8.6 needs TensorRT-RTX: {error}",
             "This is no fault of the script. Grade where TensorRT 8.6 or 10 works, or `pip install tensorrt_rtx`.",
         ) from None
+
+
+def _read(plan: Path) -> list[np.ndarray]:
+    if not plan.is_file() or plan.is_symlink() or not 0 < plan.stat().st_size <= MOST_PLAN_BYTES:
+        return []
+    return [np.frombuffer(plan.read_bytes(), np.uint8)]
 
 
 def _meant(error: Exception, folder: Path) -> bool:
