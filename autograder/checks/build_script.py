@@ -56,8 +56,9 @@ class BuildScript(Measure):
         rows: list[tuple[float, str]] = []  # part of the points, what is wrong ("" if nothing)
 
         other = probe.network(rng, images.shape[1:])
-        both = [pairs, quantize(other, calibrate(other, images, "min-max")).SerializeToString()], [plain, other]
-        judges = [plans.expected(*two, probe.INPUT, shapes) if at.lane == "cpu" else None for two in both]
+        quantised = quantize(other, calibrate(other, images, "min-max")).SerializeToString()
+        kinds = (pairs, quantised, "int8"), (plain, other, "tf32")
+        judges = [plans.expected(*kind, probe.INPUT, shapes) if at.lane == "cpu" else None for kind in kinds]
 
         with at.step("building a small network with Q/DQ pairs"):
             answer = _call(at, box, pairs, images, batches)

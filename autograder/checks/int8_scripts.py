@@ -5,16 +5,19 @@ forged, and so can every message. The judge believes
 
 - the batches, as far as they are its own images bit for bit: nobody but the judge chose them, and each measurement has
   others. From them, and from nothing that the box says, the judge computes the scales, for a network of its own.
+- plans, where the stand-in builds: their bytes are compared with a plan of the judge's own (`plans`), so that only a real
+  build of the given network with the given profile counts. With TensorRT on a GPU a plan is only told, as its size.
 - what it drew itself and finds again: the bounds of a profile, the batch size of a calibration, the bytes of a cache.
 
-Flags, and the order of calls, are only told. Who forges them must write down the flags and the profile that the judge
-drew: what the points of that check are for. No other check reads the record: INT8, accuracy and speed are measured on
-engines that the grader builds from the ONNX file, and no plan that a script wrote is ever opened.
+Flags, the calibration profile and the order of calls are only told. What they alone earn is little: 0.3 of the 3 points of
+a build script are for the flags of its first build (tests/hostile/int8/builds.py). No other check reads the record: INT8,
+accuracy and speed are measured on engines that the grader builds from the ONNX file, and no plan is ever opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import statistics
 import tempfile
@@ -23,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from autograder.artifacts.script import Script
 from autograder.checks.base import Bench
@@ -30,6 +34,7 @@ from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
 from course.errors import CourseError
 from course.quantize import recording
+from course.quantize.network import WEIGHTED
 from course.quantize.trt_cache import parse_cache
 
 INSIDE = "autograder.artifacts.int8_inside"
@@ -39,6 +44,9 @@ MOST_OFF = 1.25
 """How many times off a scale may be when all images came: who fills up the last batch with some of them again shifts it by
 a few percent. Of TensorRT's own scales it is the median that may be: its histograms are others than ours, and on the
 ResNet-50 most of its entropy scales, but not all, lie within 0.8 to 1.2 times ours (tests/quantize/test_resnet50.py).
+"""
+MOST_OFF_TAIL, TAIL = 2.0, 0.9
+"""So many times off may nine tenths of TensorRT's own scales be, TAILWHY
 """
 
 
@@ -150,18 +158,28 @@ class Calibration:
     def off(self, cache: bytes = b"") -> float:
         """How far the scales are from those of the judge's images, by the same method: 1 is none, 2 twice or half.
 
-        cache: with scales of TensorRT's own, of which the median counts; ours, of what came, if left out: of them the worst.
+        cache: with scales of TensorRT's own; ours, of what came, if left out. Of ours the worst counts. Of TensorRT's the
+        median does, infinite if the input of a layer that INT8 is for has no scale (TensorRT's recorded caches, in
+        docs/results/h200/int8, have all of them), or if the tail is further off than MOST_OFF_TAIL.
         """
         expected = parse_cache(self._scales([self.images[: self.whole]]).decode()).scales
         try:
             found = parse_cache((cache or self._scales(self.batches)).decode()).scales
         except (CourseError, UnicodeDecodeError):
             return float("inf")
-        both = [(found[name], scale) for name, scale in expected.items() if name in found]
-        if 2 * len(both) < len(expected):
+        if not self._needed() & set(expected) <= set(found):
             return float("inf")
-        ratios = [max(a / b, b / a) if min(a, b) > 0 else float("inf") for a, b in both]
-        return statistics.median(ratios) if cache and cache != self.cache else max(ratios)
+        both = [(found[name], scale) for name, scale in expected.items() if name in found]
+        ratios = [max(a / b, b / a) if min(a, b) > 0 and math.isfinite(a) else float("inf") for a, b in both]
+        if not cache or cache == self.cache:
+            return max(ratios)
+        tail = sorted(ratios)[math.ceil(TAIL * len(ratios)) - 1]
+        return statistics.median(ratios) if tail <= MOST_OFF_TAIL else float("inf")
+
+    def _needed(self) -> set[str]:
+        """Inputs of the layers that INT8 is for: without a scale of it, none of them runs in INT8."""
+        nodes = onnx.load_model_from_string(self.network).graph.node
+        return {node.input[0] for node in nodes if node.op_type in WEIGHTED}
 
     def _scales(self, arrays: Sequence[np.ndarray]) -> bytes:
         if len({array.tobytes() for array in arrays}) == 1:  # the same one again and again changes no scale
