@@ -47,7 +47,9 @@ def test_the_references_own_answer_is_right_and_near_ones_are_not(dtype):
     assert "nan" in wrong(bad, wanted, x)
     assert wrong(good * dtype(1.01), wanted, x)
     assert "shape" in wrong(good[:-1], wanted, x)
-    assert "nothing was written" in wrong(np.full(len(x), -1, np.int32 if dtype is np.float32 else np.int16).view(dtype), wanted, x)
+    assert "nothing was written" in wrong(
+        np.full(len(x), -1, np.int32 if dtype is np.float32 else np.int16).view(dtype), wanted, x
+    )
 
 
 def test_the_reference_is_pytorchs():

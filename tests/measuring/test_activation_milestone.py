@@ -58,7 +58,12 @@ def network(betas=BETAS, custom: int = 4) -> onnx.ModelProto:
         at = nodes.index(soft)
         scaled, tanh, product = nodes[at - 1], nodes[at + 1], nodes[at + 2]
         made = helper.make_node(
-            "CourseMish", [scaled.input[0]], list(product.output), domain="course", beta=betas[number], plugin_version="1"
+            "CourseMish",
+            [scaled.input[0]],
+            list(product.output),
+            domain="course",
+            beta=betas[number],
+            plugin_version="1",
         )
         model.graph.node.insert(list(model.graph.node).index(product), made)
         for node in (scaled, soft, tanh, product):
@@ -81,7 +86,9 @@ def own_function(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def strange_attribute(model: onnx.ModelProto) -> onnx.ModelProto:
-    next(node for node in model.graph.node if node.op_type == "CourseMish").attribute.append(helper.make_attribute("gamma", 2.0))
+    next(node for node in model.graph.node if node.op_type == "CourseMish").attribute.append(
+        helper.make_attribute("gamma", 2.0)
+    )
     return model
 
 
@@ -97,7 +104,16 @@ def strange_attribute(model: onnx.ModelProto) -> onnx.ModelProto:
         (lambda: own_function(network()), 0, "functions of its own"),
         (lambda: strange_attribute(network()), 0, "gamma"),
     ],
-    ids=["right", "one-beta", "betas-turned", "not-replaced", "half", "other-domain", "own-function", "strange-attribute"],
+    ids=[
+        "right",
+        "one-beta",
+        "betas-turned",
+        "not-replaced",
+        "half",
+        "other-domain",
+        "own-function",
+        "strange-attribute",
+    ],
 )
 def test_a_network_gets_what_it_must(make, points, says, tmp_path):
     (tmp_path / "artifacts").mkdir()

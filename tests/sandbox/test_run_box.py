@@ -93,7 +93,9 @@ def test_every_jump_of_the_filter_ends_where_it_must(machine):
     import struct
 
     arch, mmap, denied = seccomp._MACHINES[machine]
-    lines = [struct.unpack_from("=HBBI", seccomp.program(machine), at) for at in range(0, len(seccomp.program(machine)), 8)]
+    lines = [
+        struct.unpack_from("=HBBI", seccomp.program(machine), at) for at in range(0, len(seccomp.program(machine)), 8)
+    ]
 
     def verdict(number: int, flags: int = 0, where: int = arch) -> int:
         value, at = 0, 0
