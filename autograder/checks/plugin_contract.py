@@ -57,7 +57,9 @@ class PluginContract(Measure):
                 )
         except CourseError as error:
             raise Rejected(error.what, error.cause, error.next_step) from error
-        count = len({(finding.kind, finding.method) for finding in report.findings})  # one mistake may show in several lines
+        count = len(
+            {(finding.kind, finding.method) for finding in report.findings}
+        )  # one mistake may show in several lines
         values = {
             "findings": [finding.kind for finding in report.findings],
             "shapes": shapes,

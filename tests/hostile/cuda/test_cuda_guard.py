@@ -44,19 +44,19 @@ def test_it_is_taken(text):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("int a;\nasm(\"\");", "a.cu:2:"),
-        ("int a; \\\n int b;\nasm(\"\");", "a.cu:3:"),
-        ("/* one\ntwo */ asm(\"\");", "a.cu:2:"),
+        ('int a;\nasm("");', "a.cu:2:"),
+        ('int a; \\\n int b;\nasm("");', "a.cu:3:"),
+        ('/* one\ntwo */ asm("");', "a.cu:2:"),
         ("%:include <fstream>", "a.cu:1:"),
-        ("as\\\nm(\"\");", "a.cu:1:"),
-        ("#define RUN system(\"id\")", "a.cu:1:"),
+        ('as\\\nm("");', "a.cu:1:"),
+        ('#define RUN system("id")', "a.cu:1:"),
         ("#include \\\n<fstream>", "a.cu:1:"),
         ("#  include   <thread>", "a.cu:1:"),
         ("#if defined(__SANITIZE_THREAD__)\n#endif", "a.cu:1:"),
         ("#undef __syncthreads", "a.cu:1:"),
-        ("#line 7 \"other.cu\"", "a.cu:1:"),
+        ('#line 7 "other.cu"', "a.cu:1:"),
         ("int x = __tsan_read4;", "a.cu:1:"),
-        ("// comment \\\n asm\nasm(\"\");", "a.cu:3:"),
+        ('// comment \\\n asm\nasm("");', "a.cu:3:"),
     ],
 )
 def test_it_is_refused_with_its_line(text, place):
