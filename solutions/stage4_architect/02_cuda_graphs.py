@@ -215,8 +215,8 @@ say("cudaMalloc in a capture", cudart.cudaMalloc(1024))
 say("the end of that capture", cudart.cudaStreamEndCapture(other))
 
 # %% [markdown]
-# Both are errors, and only the first one names the culprit. With `cudaStreamCaptureModeGlobal` an allocation of *another*
-# thread spoils your capture just so: a data loader can do it.
+# Both are errors, and only the first one names the culprit. With `cudaStreamCaptureModeGlobal` other threads may not
+# allocate either while you record: a data loader is enough.
 #
 # **Trap 4: the default stream.** It cannot be recorded. And a stream from `cudaStreamCreate` is *blocking*: it keeps one
 # order with the default stream, so any work there, by anybody, spoils the capture.
@@ -241,7 +241,7 @@ for name, flags in (("blocking", 0), ("non-blocking", cudart.cudaStreamNonBlocki
     say(f"a copy on the default stream, {name} capture", copied)
     ends[name] = int(cudart.cudaStreamEndCapture(other)[0])
 choice(guess, "the non-blocking one" if ends["blocking"] and not ends["non-blocking"] else "neither",
-       "cudaStreamNonBlocking belongs into every service. Libraries use the default stream unless told otherwise.")
+       "cudaStreamNonBlocking belongs in every service. Libraries use the default stream unless told otherwise.")
 
 # %% [markdown]
 # ## 5. A pool
@@ -291,14 +291,17 @@ def graph_for(size):
     executable = capture(cudart, context, stream)
     return lambda rows: replay(cudart, executable, stream, x, y, rows)
 
+plain = ready(8)
+
 def without_graph(rows):
-    context, stream, x, y = ready(len(rows))
-    x.host[:] = rows
+    context, stream, x, y = plain
+    context.set_input_shape("x", rows.shape)
+    x.host[:len(rows)] = rows
     x.copy(stream, len(rows))
     context.execute_async_v3(int(stream))
     y.copy(stream, len(rows))
     cudart.cudaStreamSynchronize(stream)
-    return y.host.copy()
+    return y.host[:len(rows)].copy()
 
 random = np.random.default_rng(0)
 for sizes in ((1, 4), (1, 2, 4, 8)):

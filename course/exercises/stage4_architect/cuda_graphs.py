@@ -332,7 +332,7 @@ def graph_pool(Pool: type):
                 "Start both at 0 and add in run.",
                 share=0.5,
             )
-    return "Nine batches took the right graphs; 2 misses and 3 padded rows were counted" + _also()
+    return f"Nine batches took the right graphs; {misses} misses and {padded} padded rows were counted" + _also()
 
 
 def _wrong_choice(count: int, size: int, used: list[int]) -> Wrong:

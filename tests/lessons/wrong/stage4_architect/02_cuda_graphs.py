@@ -133,7 +133,7 @@ class Pool:
         padded[:len(rows)] = rows
         return self.graphs[size](padded)
 
-# %% graph-pool | 2 and 3 is right
+# %% graph-pool | 2 and 4 is right
 class Pool:
     def __init__(self, graphs, plain):
         self.graphs, self.plain, self.misses, self.padded = graphs, plain, 0, 0
