@@ -157,7 +157,9 @@ def two_ranges(values: Mapping[str, np.ndarray], scale: float, title: str = "Two
     return figure
 
 
-def noise(layers: Sequence[LayerNoise], named: int = 3, title: str = "Noise of each layer, through the depth") -> Figure:
+def noise(
+    layers: Sequence[LayerNoise], named: int = 3, title: str = "Noise of each layer, through the depth"
+) -> Figure:
     """SQNR over the position in the network: each layer alone, and with all the noise that has gathered before it.
 
     Args:
@@ -168,7 +170,9 @@ def noise(layers: Sequence[LayerNoise], named: int = 3, title: str = "Noise of e
         axis = figure.subplots()
         places = range(len(layers))
         alone, gathered = [one.alone for one in layers], [one.gathered for one in layers]
-        axis.plot(places, gathered, color=PALETTE[3], linewidth=2, label="gathered: with the noise of all layers before")
+        axis.plot(
+            places, gathered, color=PALETTE[3], linewidth=2, label="gathered: with the noise of all layers before"
+        )
         axis.plot(places, alone, "o", color=PALETTE[1], markersize=6, label="alone: exact inputs")
         for place in sorted(places, key=lambda place: alone[place])[:named]:
             axis.annotate(
