@@ -19,8 +19,6 @@ class ServiceAnswers(Measure):
     """Half of the points for images that come one by one, half for the same service under `clients` at once.
 
     alone: images one by one. under_load: requests that are sent, of which `looked_at` are compared, chosen at random.
-    max_error: of the logits, relative to their spread: JPEG decoders and resizers differ by less than 3 %, another
-    network or a swapped channel by more than 30 %.
     """
 
     alone: int = 12
@@ -28,7 +26,6 @@ class ServiceAnswers(Measure):
     seconds: float = 4.0
     under_load: int = 400
     looked_at: int = 24
-    max_error: float = 0.1
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
 
@@ -47,10 +44,10 @@ class ServiceAnswers(Measure):
                     except ServingError as error:
                         found.append({})
                         refused = refused or f"{error.what} {error.cause}"
-        wrong, count, why = box.compare(at, found, drawn.pixels, self.max_error)
+        wrong, count, why = box.compare(at, found, drawn.pixels)
         with box.only(at, service), at.step(f"asking the service, {self.clients} clients at a time"):
             load = service.closed(many.files, self.clients, self.seconds, keep_answers=True, timeout=20.0)
-        wrong_many, looked, why_many = box.wrong_answers(at, load, many.pixels, self.looked_at, self.max_error)
+        wrong_many, looked, why_many = box.wrong_answers(at, load, many.pixels, self.looked_at)
         good_many = looked > 0 and wrong_many == 0 and load.failed == 0
         share = 0.5 * (wrong == 0) + 0.5 * (wrong == 0 and good_many)
         measured = (

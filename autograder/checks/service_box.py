@@ -23,6 +23,8 @@ import psutil
 from autograder.checks.base import Bench
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
+from autograder.tasks.classifier import error_of, why_wrong
+from course.data import preprocess
 from course.serving import environment, keeper
 from course.serving.client import UNIX, Client
 from course.serving.load import closed_loop, open_loop
@@ -33,6 +35,10 @@ from course.serving.words import ServingError
 
 MODEL, INPUT, OUTPUT = "classifier", "file", "logits"
 """What a service is called, and what it takes and gives."""
+MOST_ERROR, MOST_ERROR_OF_ALL = 0.5, 0.25
+"""Of the logits, relative to their spread: of one image, and of all that are looked at. On 48 images, Pillow's bilinear
+resizing is 0.05 off in all and at most 0.22 for one image (it rounds to whole numbers), its bicubic 0.15 and 0.45; swapped
+colours are 0.40 off in all, a wrong mean 0.43, the nearest pixel 0.89, the answer of another image 1.45."""
 START_S, STOP_S = 60.0, 2.0
 STUB = "triton_python_backend_stub"
 
@@ -176,27 +182,25 @@ def only(at: Bench, *services: Service) -> Iterator[None]:
             service.box.resume()
 
 
-def wrong_answers(at: Bench, load: Load, pixels: np.ndarray, most: int, limit: float) -> tuple[int, int, str]:
+def wrong_answers(at: Bench, load: Load, pixels: np.ndarray, most: int) -> tuple[int, int, str]:
     """Of `most` answers chosen at random: how many are wrong, how many were looked at, and why the first is wrong."""
-    answers = [(feed, outputs) for feed, outputs in load.answers()]
-    rng = np.random.default_rng(len(answers))
-    chosen = [answers[index] for index in rng.permutation(len(answers))[:most]]
-    if not chosen:
+    answers = list(load.answers())
+    chosen = np.random.default_rng(len(answers)).permutation(len(answers))[:most]
+    if not len(chosen):
         return 0, 0, "No request was answered."
-    return compare(at, [outputs for _, outputs in chosen], pixels[[feed for feed, _ in chosen]], limit)
+    return compare(at, [answers[index][1] for index in chosen], pixels[[answers[index][0] for index in chosen]])
 
 
-def compare(at: Bench, outputs: Sequence[dict], pixels: np.ndarray, limit: float) -> tuple[int, int, str]:
+def compare(at: Bench, outputs: Sequence[dict], pixels: np.ndarray) -> tuple[int, int, str]:
     """As `wrong_answers`, for given outputs, one for each image."""
-    from autograder.tasks.classifier import error_of, why_wrong
-    from course.data import preprocess
-
     wanted = at.task.answers(preprocess.classifier(pixels))
-    wrong, why = 0, ""
-    for found, right in zip(outputs, wanted):
-        logits = np.asarray(found.get(OUTPUT, np.zeros(0)), np.float32)
-        error = error_of(logits, right[None])
-        if not error <= limit:
-            wrong += 1
-            why = why or why_wrong(logits, right[None], error)
+    logits = [np.asarray(one.get(OUTPUT, np.zeros(0)), np.float32) for one in outputs]
+    errors = [error_of(one, right[None]) for one, right in zip(logits, wanted)]
+    wrong = sum(not error <= MOST_ERROR for error in errors)
+    why = next(
+        (why_wrong(one, wanted[i : i + 1], e) for i, (one, e) in enumerate(zip(logits, errors)) if not e <= MOST_ERROR),
+        "",
+    )
+    if not wrong and (all_of_them := error_of(np.concatenate(logits), wanted)) > MOST_ERROR_OF_ALL:
+        return len(wanted), len(wanted), f"The logits are off by {100 * all_of_them:.0f} %: look at the preprocessing."
     return wrong, len(wanted), why

@@ -41,7 +41,6 @@ class ServiceFaults(Measure):
     kept: float = 0.6
     slower: float = 1.6
     growth_mb: float = 120.0
-    max_error: float = 0.1
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
 
@@ -96,7 +95,7 @@ class ServiceFaults(Measure):
         if not kept or not was_broken.any():
             return "No good file was answered between broken ones."
         pixels = good.pixels[[which[feed] for feed, _ in kept]]
-        wrong, count, why = box.compare(at, [outputs for _, outputs in kept], pixels, self.max_error)
+        wrong, count, why = box.compare(at, [outputs for _, outputs in kept], pixels)
         return f"Between broken files {wrong} of {count} answers were wrong. {why}" if wrong else ""
 
     def _overload(self, at: Bench, service: box.Service, capacity: float) -> str:
@@ -129,7 +128,7 @@ class ServiceFaults(Measure):
                 return f"After its process was killed it could not be loaded again. {error.cause[:200]}"
         drawn = at.draw("service recovery", 60)
         load = service.closed(drawn.files, 4, 2.0, warmup=0.5, timeout=20.0, keep_answers=True)
-        wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, 8, self.max_error)
+        wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, 8)
         if load.failed or not looked or wrong:
             reason = next(iter(load.reasons), why)[:150]
             return (

@@ -29,7 +29,6 @@ class ServiceGoodput(Measure):
     seconds: float = 4.0
     ladder: Sequence[float] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.4, 3.0, 4.0, 6.0, 8.0, 12.0)
     looked_at: int = 8
-    max_error: float = 0.1
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
 
@@ -72,7 +71,7 @@ class ServiceGoodput(Measure):
                         )
                     inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
                     rates.append({"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99})
-                    wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at, self.max_error)
+                    wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
                     if wrong:
                         return 0.0, why, rates
                     if inside >= self.part:
