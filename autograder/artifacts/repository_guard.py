@@ -41,6 +41,8 @@ WHY = {
     "model_operations": "It loads libraries into the server.",
     "model_repository_agents": "It loads libraries into the server.",
 }
+STUB = "triton_python_backend_stub"
+"""The program that runs a model.py."""
 MOST_INSTANCES, MOST_MODELS = 8, 8
 MOST_QUEUE_US = 10_000_000
 """Longer than a request may wait for others, whatever the service is for."""
@@ -61,6 +63,13 @@ def check(taken: Taken) -> None:
     for name, config in found.items():
         for where, why in problems(config):
             raise Rejected(f"{taken.name}/{name}/config.pbtxt: {where} is not allowed here.", why, f"Take {where} out.")
+    for path in sorted(taken.path.rglob("*")):
+        if path.is_file() and (path.name == STUB or ".so" in path.suffixes):
+            raise Rejected(
+                f"{taken.name} holds {path.relative_to(taken.path)}.",
+                "Triton would take it in place of its own: it looks into a model's folder first.",
+                "Hand in configurations, Python and the network.",
+            )
     for special in sorted(taken.path.glob("*/configs/*")):
         raise Rejected(
             f"{taken.name} has {special.relative_to(taken.path)}.",
