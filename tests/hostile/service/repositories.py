@@ -153,7 +153,7 @@ REFUSED = (
         "configs",
         files={"classifier/configs/gpu.pbtxt": CONFIG},
     ),
-    Case("link-out-of-it", NOTHING, "Plain files", link={"classifier/1/more.py": "/etc/passwd"}),
+    Case("link-out-of-it", NOTHING, "is a link", link={"classifier/1/more.py": "/etc/passwd"}),
     Case(
         "server-library-of-its-own",
         NOTHING,
