@@ -222,7 +222,8 @@ stats = with_triton("models", statistics)
 print(json.dumps(stats and stats["model_stats"][0]["batch_stats"][0], indent=1))
 
 # %% [markdown]
-# **Exercise 3.** Write `misses`. The largest size always has its graph.
+# **Exercise 3.** Write `misses`. The largest size always has its graph. Times vary by some tens of percent; a missing
+# graph costs far more.
 
 # %% nbgrader={"grade_id": "batch-misses", "solution": true}
 def misses(stats):
@@ -231,7 +232,7 @@ def misses(stats):
     ms = {row["batch_size"]: row["compute_infer"]["ns"] / row["compute_infer"]["count"] / 1e6
           for row in stats["model_stats"][0]["batch_stats"]}
     return {size for size in ms
-            if any(ms[size] > 1.3 * ms[larger] for larger in ms if larger > size)}
+            if any(ms[size] > 2 * ms[larger] for larger in ms if larger > size)}
     ### END SOLUTION
 
 # %% nbgrader={"grade_id": "batch-misses-test", "grade": true, "points": 3}

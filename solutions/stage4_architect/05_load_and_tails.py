@@ -278,9 +278,8 @@ def cost(triton, rates):
     loads = serving.sweep(triton.address, "engine", {"x": np.ones((1, 1), np.float32)}, rates, 1.0, warmup=0.2)
     best = max((load for load in loads if load.p99 <= LIMIT_MS and load.failed < 0.01 * load.sent),
                key=lambda load: load.rate, default=None)
-    if best:
-        million = PRICE / (best.rate * 3600) * 1e6
-        print(f"{best.label} at p99 {best.p99:.0f} ms: {million:.2f} for a million requests")
+    print(f"{best.label} at p99 {best.p99:.0f} ms: {PRICE / (best.rate * 3600) * 1e6:.2f} for a million"
+          if best else "none of these rates held the limit")
     return loads
 
 series = {}
