@@ -149,7 +149,11 @@ def _no_flags(asked: dict) -> str:
 def _other_profile(answer: dict, asked: dict, shapes: list, judges: plans.Expected | None) -> str:
     profiles = asked.get("profiles")
     if profiles == [{probe.INPUT: shapes}]:
-        return "" if judges is None or judges.has_profile(answer["bytes"]) else "The plan's profile is another one than told."
+        return (
+            ""
+            if judges is None or judges.has_profile(answer["bytes"])
+            else "The plan's profile is another one than told."
+        )
     shown = str(profiles)[:200] if profiles else "none"
     return f"The profile is {shown}; asked for was {probe.INPUT} with {shapes}."
 

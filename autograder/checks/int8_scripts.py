@@ -45,8 +45,9 @@ MOST_OFF = 1.25
 a few percent. Of TensorRT's own scales it is the median that may be: its histograms are others than ours, and on the
 ResNet-50 most of its entropy scales, but not all, lie within 0.8 to 1.2 times ours (tests/quantize/test_resnet50.py).
 """
-MOST_OFF_TAIL, TAIL = 2.0, 0.9
-"""So many times off may nine tenths of TensorRT's own scales be, TAILWHY
+MOST_OFF_TAIL, TAIL = 1.6, 0.9
+"""So many times off may nine tenths of TensorRT's own scales be. On the ResNet-50, of 123 scales recorded from 256 images
+(docs/results/h200/int8/implicit_b64.calibration), nine tenths lie within 1.18 times ours from 32 images, and all within 1.56.
 """
 
 
@@ -71,7 +72,9 @@ def open_box(at: Bench) -> Box:
     box = at.box(sees=(*SEES, *others, stand_in), inside=INSIDE)
     head, _ = box.ask("start", stand_in=stand_in, others=others, real=real, seconds=at.limits_s["run"])
     if real and head.get("stand_in"):
-        at.notes["TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."] = None
+        at.notes[
+            "TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."
+        ] = None
     return box
 
 
@@ -160,7 +163,7 @@ class Calibration:
 
         cache: with scales of TensorRT's own; ours, of what came, if left out. Of ours the worst counts. Of TensorRT's the
         median does, infinite if the input of a layer that INT8 is for has no scale (TensorRT's recorded caches, in
-        docs/results/h200/int8, have all of them), or if the tail is further off than MOST_OFF_TAIL.
+        docs/results/h200/int8, have one for every tensor), or if the tail is further off than MOST_OFF_TAIL.
         """
         expected = parse_cache(self._scales([self.images[: self.whole]]).decode()).scales
         try:

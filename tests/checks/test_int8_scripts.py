@@ -85,7 +85,14 @@ def test_a_plan_counts_only_if_it_was_built_of_this_network(calibration):
     assert expected.problem(wider.plan) == "" and not expected.has_profile(wider.plan)
     assert "another network" in expected.problem(again.other)
     shapes_alone = np.array(shapes, np.int64).tobytes()
-    for forged in (b"", b"plan", mine, shapes_alone + mine * 9, bytes(len(expected.plan)), rng.bytes(len(expected.plan))):
+    for forged in (
+        b"",
+        b"plan",
+        mine,
+        shapes_alone + mine * 9,
+        bytes(len(expected.plan)),
+        rng.bytes(len(expected.plan)),
+    ):
         assert "no plan" in expected.problem(forged)
 
 
