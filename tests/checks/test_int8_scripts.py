@@ -144,3 +144,17 @@ def test_beside_tensorrt_11_without_a_stand_in_the_grader_refuses_in_words(tmp_p
     (broken / "__init__.py").write_text("import no_such_tensorrt_rtx\n")
     done = start(tmp_path, broken.parent)
     assert done.returncode and "TensorRT 11.1.0 has no calibrators" in done.stderr and "no fault" in done.stderr
+
+
+@needs_rtx
+def test_the_parser_refuses_the_file_that_a_build_script_must_complain_about(calibration, tmp_path):
+    """Bytes that are no model at all are an empty network to TensorRT-RTX: then there would be nothing to complain about."""
+    trt = recording.stand_in()
+    logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
+    told = {}
+    network = calibration.network
+    for name, data in {"half": network[: len(network) // 2], "none": b"This is no ONNX model.", "whole": network}.items():
+        (path := tmp_path / name).write_bytes(data)
+        built = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
+        told[name] = trt.OnnxParser(built, logger).parse_from_file(str(path))
+    assert told == {"half": False, "none": True, "whole": True}
