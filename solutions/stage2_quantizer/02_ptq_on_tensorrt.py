@@ -329,7 +329,7 @@ choice(guess, "float weights" if set(weights.values()) == {"FLOAT"} else "compre
 # - A calibrator hands over addresses. Hold the memory, give whole batches, end with `None`.
 # - Count the batches that were read: errors inside a calibrator look like the end of the data.
 # - Calibrate with what the network gets in use, to the last division.
-# - TensorRT believes any cache of its version and method. Write down what a cache was made of, and compare.
+# - TensorRT believes any cache of its method, of another model too. Write down what it was made of, and compare.
 # - PTQ chooses scales, QAT trains weights. Both are pairs in the file.
 #
 # **Next:** lesson [03](03_when_int8_disappoints.ipynb): the file with pairs is slower than FP16.
