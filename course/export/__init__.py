@@ -231,7 +231,8 @@ def _check_call(model, args, input_names, output_names, dynamic) -> None:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise DtypeError(
                 f"{key!r} is {str(tensor.dtype).removeprefix('torch.')}.",
-                "Models are exported in float32; the precision is chosen when building.",
+                "Models are exported in float32; the precision is chosen later, by a flag of the build (TensorRT 8.6, 10) or by "
+                "converting the file (11).",
                 "Call model.float() and give float32 inputs.",
             )
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())

@@ -381,7 +381,8 @@ check("precision-overflow")
 # converted = convert_float_to_float16(onnx.load("resnet50.onnx"), keep_io_types=True)
 # ```
 #
-# With the flag, TensorRT chooses by speed, and may keep a layer in FP32. With types, you choose. `build(path,
+# So "choose the precision when you build" holds for 8.6 and 10. (10 can build strongly typed networks as well.) With
+# the flag, TensorRT chooses by speed, and may keep a layer in FP32. With types, you choose. `build(path,
 # BuildConfig("fp16"))` takes the way that the runtime has. Here is the second one, looked at.
 #
 # **Predict:** how many `Cast` nodes has the converted ResNet-50?
