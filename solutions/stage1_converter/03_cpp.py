@@ -32,7 +32,7 @@ from course import bench, plot
 from course.data import cifar10
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from course.engine import BuildConfig, Profile, build
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.export import export
 from course.models import resnet50
 from course.native import compile as cpp_build
@@ -195,7 +195,8 @@ def numpy_way(image=pixels[0]):
 
 
 try:
-    source = cpp_programs.preprocess_library(preprocess)
+    mine = solved("cpp-preprocess", preprocess)
+    source = cpp_programs.preprocess_library(mine)
     built = cpp_build.program(source, "preprocess", include=["cpp"], shared=True)
     library = ctypes.CDLL(str(built))
 except Exception as error:

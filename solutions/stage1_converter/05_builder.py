@@ -39,7 +39,7 @@ from course.engine import (
     network_layers,
 )
 from course.errors import CourseError
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.export import export
 from course.models import resnet50
 from course.plot import builder as plot_builder
@@ -142,6 +142,7 @@ guess = None   # your number: MB
 
 # %%
 sizes = tensor_bytes(nodes, batch=8)
+hidden = solved("fusion-hidden", hidden)
 unwritten = hidden(nodes, layers)
 saved, everything = sum(sizes[name] for name in unwritten) / 1e6, sum(sizes.values()) / 1e6
 prediction(guess, saved, "MB")
@@ -185,10 +186,12 @@ check("fusion-break")
 guess = None   # your number: percent longer
 
 # %%
+broken = solved("fusion-break", broken, nodes=nodes)
 sums = {node.outputs[0].name for node in nodes if node.kind == "Add"}
 blocks = [node.outputs[0].name for node in nodes
           if node.kind == "Relu" and node.inputs[0].name in sums]
-already = [name for name in keep if name not in unwritten]
+more = [spec.name for spec in broken.outputs if spec.name != "logits"]
+already = [name for name in more if name not in unwritten]
 control = build(path, settings(keep_outputs=blocks + already))
 lost = {name: len(unwritten) - len(hidden(nodes, other.layers()))
         for name, other in {"control": control, "broken": broken}.items()}
@@ -270,7 +273,7 @@ check("memory-lifetimes")
 guess = None   # your number: MB
 
 # %%
-tensors = lifetimes(steps, sizes)
+tensors = solved("memory-lifetimes", lifetimes)(steps, sizes)
 prediction(guess, most_live(tensors) / 1e6, "MB")
 plot_builder.lifetimes([(tensor.size, tensor.first, tensor.last) for tensor in tensors])
 
@@ -301,7 +304,7 @@ def plan(tensors):
 check("memory-plan")
 
 # %%
-places = plan(tensors)
+places = solved("memory-plan", plan, tensors=tensors)(tensors)
 peak = max(places[tensor.name] + tensor.size for tensor in tensors)
 rectangles = [(tensor.first, tensor.last, places[tensor.name], tensor.size) for tensor in tensors]
 plot_builder.memory_map(rectangles, "Your memory plan for ResNet-50, batch 8",
@@ -493,6 +496,7 @@ plot_builder.tuning(measured, "One convolution, three ways (CPU, one thread)")
 guess = None   # your number: times as fast
 
 # %%
+autotune = solved("autotune", autotune)
 cache = Path("artifacts/convolutions.json")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from course.by_hand import raw
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from course.errors import BuildError, CourseError
-from course.exercises import Wrong, exercise
+from course.exercises import Wrong, exercise, reference
 from course.native import compile as cpp_build
 from course.native import programs as cpp_programs
 
@@ -51,6 +51,8 @@ STAND_IN = Path(cpp_build.__file__).parent / "infer_stand_in"
 def cpp_names(cpp_names):
     if not isinstance(cpp_names, Mapping):
         raise Wrong("`cpp_names` is no dict.", f"It is {type(cpp_names).__name__}.", "Keep the cell's form.")
+    if len(cpp_names) == 1:
+        raise NotImplementedError
     right = sum(cpp_names.get(python) == name for python, name in NAMES.items())
     for python, name in NAMES.items():
         given = cpp_names.get(python)
@@ -332,6 +334,21 @@ def _run_infer(tools: cpp_build.Toolchain) -> str:
         "Throw a Failure in set_shape when it gives false.",
         share=0.75,
     )
+
+
+@reference("cpp-preprocess")
+def _preprocess():
+    return r"""
+std::vector<float> preprocess(const std::uint8_t* pixels, int height, int width) {
+    std::vector<float> result(static_cast<std::size_t>(3) * height * width);
+    for (int c = 0; c < 3; ++c)
+        for (int y = 0; y < height; ++y)
+            for (int x = 0; x < width; ++x)
+                result[(c * height + y) * width + x] =
+                    (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c];
+    return result;
+}
+"""
 
 
 def _written(code: object, name: str, words: str) -> None:

@@ -31,6 +31,8 @@ REFUSED = ("Col2Im", "Det", "DFT", "Unique")
     ),
 )
 def export_batch(small, batch_path):
+    if not Path(batch_path).is_file():
+        raise NotImplementedError
     proto = graph.read(batch_path).proto
     dims = [dim.dim_param or dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
     if isinstance(dims[0], int):
@@ -271,6 +273,8 @@ def export_operator(JoinFixed):
     ),
 )
 def export_int32(words, int32_path):
+    if not Path(int32_path).is_file():
+        raise NotImplementedError
     proto = graph.read(int32_path).proto
     value = proto.graph.input[0]
     dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
