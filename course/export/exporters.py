@@ -89,6 +89,9 @@ def _dynamo(job: Job, path: Path) -> None:
     # made fixed. A named Dim would refuse a net that needs, say, multiples of 32.
     auto = torch.export.Dim.AUTO
     shapes = tuple({axis: auto for axis in job.dynamic.get(name, {})} for name in job.input_names)
+    for index, parameter in enumerate(inspect.signature(job.model.forward).parameters.values()):
+        if parameter.kind is parameter.VAR_POSITIONAL:  # forward(*args): torch.export wants their shapes as one tuple
+            shapes = (*shapes[:index], shapes[index:])
     program = torch.export.export(job.model, job.args, dynamic_shapes=shapes, strict=False)
     try:
         _call_torch(program, job, path, dynamo=True, external_data=False)
@@ -172,10 +175,18 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
     for pattern in _UNKNOWN_OPERATOR:
         if found := pattern.search(text):
             where = where or _where_in_graph(found[1], said)
+            way = "Write this part with other operators, or leave it out and compute it after the engine."
+            if "adaptive" in found[1]:
+                shapes = ", ".join(f"{key} {list(arg.shape)}" for key, arg in zip(job.input_names, job.args))
+                where += f" (inputs: {shapes})"
+                way = (
+                    "Pool with a kernel and a stride of your own, or fix height and width (leave these axes out of "
+                    "`dynamic`); only pooling to 1x1 needs neither."
+                )
             return UnsupportedError(
                 f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX {job.opset}.",
                 f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
-                "Write this part with other operators, or leave it out and compute it after the engine.",
+                way,
             )
     if any("DataDependent" in type(e).__name__ for e in _chain(error)):
         return _data_branch(name, where.removeprefix(", at "))

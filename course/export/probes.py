@@ -20,7 +20,7 @@ def scaled(value: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 def variations(feeds: dict[str, np.ndarray], generator: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
     """The same shapes with other values, all inputs at once. A variation that changes nothing is left out."""
-    for make in (_mixed, _drawn, _lowest, _highest, _below, _above):
+    for make in (_mixed, _drawn, _lower_half, _upper_half, _lowest, _highest, _below, _above):
         varied = {name: make(value, generator) for name, value in feeds.items()}
         if any(not np.array_equal(varied[name], feeds[name]) for name in feeds):
             yield varied
@@ -53,6 +53,22 @@ def _drawn(value: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     if not _whole(value):
         return value
     return generator.integers(value.min(), value.max(), value.shape, endpoint=True, dtype=value.dtype)
+
+
+def _lower_half(value: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Another largest value than the example's."""
+    if not _whole(value):
+        return value
+    middle = int(value.min()) + (int(value.max()) - int(value.min())) // 2
+    return generator.integers(value.min(), middle, value.shape, endpoint=True, dtype=value.dtype)
+
+
+def _upper_half(value: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Another smallest value than the example's."""
+    if not _whole(value):
+        return value
+    middle = int(value.max()) - (int(value.max()) - int(value.min())) // 2
+    return generator.integers(middle, value.max(), value.shape, endpoint=True, dtype=value.dtype)
 
 
 def _lowest(value: np.ndarray, _) -> np.ndarray:
