@@ -31,7 +31,7 @@ plot.life_cycle()
 # ## 1. The operator, and the class
 #
 # `torch.nn.functional.fold` adds overlapping patches up to an image: c · k² channels at h × w places become c channels of
-# height (h − 1) · stride + k − 2 · padding. ONNX calls it `Col2Im`; the lesson before the kernels met it. The kernel is
+# height (h − 1) · stride + k − 2 · padding. ONNX calls it `Col2Im`; the first lesson of this stage met it. The kernel is
 # there (`fold.cu`). Above stands the class, declared and empty, and when TensorRT calls what.
 
 # %% [markdown]
