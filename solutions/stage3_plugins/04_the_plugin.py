@@ -136,7 +136,7 @@ print(with_kept_sizes())
 report = examine(with_kept_sizes())
 print(report)
 choice(guess, "all others" if report.kinds == {"stale-shape"} else "the largest",
-       "A kernel gets an address, not a size. With the shape of the profile's maximum it reads rows that are not there. "
+       "A kernel gets an address, not a size. With the profile's largest shape it goes beyond both tensors. "
        "A test with the largest shape alone passes.")
 
 # %% [markdown]
@@ -152,7 +152,7 @@ guess = None   # "the numbers", "only the manners" or "nothing"
 report = examine(with_own_memory())
 print(report)
 choice(guess, "only the manners" if report.kinds == {"enqueue-blocks"} else "the numbers",
-       "cudaFree waits for the whole device, in every call. And while a CUDA graph is captured, both calls are errors: "
+       "cudaFree may wait for the whole device, in every call. And while a CUDA graph is captured, both calls are errors: "
        "the engine would run, and could not be captured.")
 
 # %% [markdown]
