@@ -270,9 +270,11 @@ if step == "build":
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(model):
         raise SystemExit(parser.get_error(0).desc())
-    data = builder.build_serialized_network(network, builder.create_builder_config())
+    config = builder.create_builder_config()
+    config.set_tactic_sources(0)    # else 8.6 loads cuBLAS and cuDNN, to hand them to the plugin
+    data = builder.build_serialized_network(network, config)
     if data is None:
-        raise SystemExit("no engine was built")
+        raise SystemExit("no engine was built: the log says why")
     Path(plan).write_bytes(data)
 else:
     engine = trt.Runtime(log).deserialize_cuda_engine(Path(plan).read_bytes())
@@ -301,6 +303,7 @@ done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restore
 # | `load_library` fails in 10, and works in 8.6 | the library has only `getPluginCreators` | add `getCreators` |
 # | `load_library` fails in 8.6, and works in 10 | the other way round | add `getPluginCreators` |
 # | `undefined symbol: getPluginRegistry` | opened by `ctypes` before TensorRT's symbols were visible | import TensorRT first, open with `RTLD_GLOBAL`, or use `load_library` |
+# | 8.6: "SymbolAddress for cublasGetProperty could not be loaded" | TensorRT wants to hand cuBLAS to your plugin, and there is none | `config.set_tactic_sources(0)`, if the plugin needs neither cuBLAS nor cuDNN |
 # | a crash while loading or building | headers of another major version | build with those of the TensorRT that runs |
 # | right engine, wrong numbers | an attribute lost, or of another type | let `createPlugin` refuse |
 # | `deserialize_cuda_engine` gives `None` in a new process | the library was not loaded there | load it first |
