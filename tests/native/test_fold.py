@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -60,8 +62,11 @@ def test_the_courses_own_plugin_is_right(tmp_path, major) -> None:
 
 
 def test_an_attribute_of_another_type_is_refused(tmp_path) -> None:
-    contract = fold.contract()
-    object.__setattr__(contract, "attributes", {"kernel": 3.0, "stride": 2, "padding": 1})
+    contract = dataclasses.replace(
+        fold.contract(),
+        reference=lambda x, **words: fold.fold(x, **{name: int(value) for name, value in words.items()}),
+        attributes={"kernel": 3.0, "stride": 2, "padding": 1},
+    )
     report = plugin.examine(fold.write(tmp_path, fold.source()), contract)
     assert "no-plugin" in report.kinds
 
