@@ -25,7 +25,7 @@ FAR = "The logits are far from the network's: its scales clip nearly all values 
 INT8 = Milestone(
     id="s2.m2a",
     stage="stage2_quantizer",
-    notebook="05_int8_milestone",
+    notebook="06_int8_milestone",
     grade_id="m-s2-m2a",
     title="ResNet-50 in INT8",
     artifacts=(Onnx(MODEL, max_mb=128), Script(CALIBRATOR), Script(BUILD)),

@@ -8,7 +8,7 @@
 # **Afterwards you can** say what a calibration set must contain and how large it must be, tell saturation from lost
 # resolution, watch for it in production, and feed a calibrator exactly what the network sees in use.
 #
-# **Time:** 35 minutes. The cells together took two minutes on two CPU cores that others used too.
+# **Time:** 35 minutes. The cells together run for about half a minute on two quiet CPU cores.
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |
@@ -54,16 +54,16 @@ warnings.simplefilter("ignore")   # of the older exporter, whose files every Ten
 torch.onnx.export(inspector(), (torch.rand(2, 3, SIZE, SIZE),), path, dynamo=False, opset_version=17,
                   input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "batch"}})
 photographs = cifar10.images("calibration").pixels[:64]
-shown = np.array(surfaces.MATERIALS * 100)     # to test: as many of each material
+shown = np.array(surfaces.MATERIALS * 50)     # to test: as many of each material
 drawn = [surfaces.surface(seed, SIZE, material=str(one)) for seed, one in enumerate(shown)]
 labels = np.array([one.label for one in drawn])
 test = preprocess.classifier(np.stack([one.image for one in drawn]), SIZE)
-line = np.stack([surfaces.surface(seed, SIZE).image for seed in range(2000, 2512)])   # to calibrate
+line = np.stack([surfaces.surface(seed, SIZE).image for seed in range(2000, 2256)])   # to calibrate
 plot.pictures({"for calibration": photographs[:8], "in use": line[:8]}, "What the calibrator saw, and what came")
 
 # %%
 def run(model):
-    """float32 [300, 5]: logits of the test surfaces, by ONNX Runtime on the CPU."""
+    """float32 [150, 5]: logits of the test surfaces, by ONNX Runtime on the CPU."""
     session = onnxruntime.InferenceSession(model.SerializeToString(),
                                            providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["logits"], {"image": test[at:at + 30]})[0]
@@ -93,7 +93,7 @@ for method in ("min-max", "entropy"):
     right_domain = report("64 surfaces", of_line, method)
 
 # %% [markdown]
-# The intervals are over the same 300 surfaces, image by image. Entropy with photographs collapses; with as many
+# The intervals are over the same 150 surfaces, image by image. Entropy with photographs collapses; with as many
 # surfaces, the same code loses nothing to speak of. Which of the two reasons was it?
 #
 # **Exercise 1.** Write `saturated` with `onnx` and ONNX Runtime: of each tensor, the share of values that the limits
@@ -207,9 +207,9 @@ check("set-reader")
 # %% [markdown]
 # ## 3. How many?
 #
-# Three sets of 8, three of 64, and one of 512 surfaces, through your reader.
+# Three sets of 8, three of 64, and one of 256 surfaces, through your reader.
 #
-# **Predict:** from 64 to 512 images, *min-max*
+# **Predict:** from 64 to 256 images, *min-max*
 # - `"gets better"`: more data is better data
 # - `"stays"`: 64 images show all there is
 # - `"gets worse"`: the largest value of a larger set is a rarer one
@@ -219,12 +219,12 @@ guess = None   # one of the three
 
 # %%
 Reader = solved("set-reader", Reader)
-sets = {n: [list(iter(Reader(line[at:at + n]).get_next, None)) for at in range(0, min(3 * n, 512), n)]
-        for n in (8, 64, 512)}
+sets = {n: [list(iter(Reader(line[at:at + n]).get_next, None)) for at in range(0, min(3 * n, 256), n)]
+        for n in (8, 64, 256)}
 histograms = {n: [counted(one) for one in several] for n, several in sets.items()}
 found = {f"{method}, {n} images": [report(f"{n} images", one, method) for one in histograms[n]]
          for method in ("min-max", "entropy") for n in sets}
-large, medium = (found[f"min-max, {n} images"] for n in (512, 64))
+large, medium = (found[f"min-max, {n} images"] for n in (256, 64))
 step = paired(large[0], np.mean(medium, 0))
 choice(guess, "gets better" if step.low > 0 else "gets worse" if step.high < 0 else "stays",
        f"The difference is {step} dB. An outlier never leaves a maximum again; in a histogram it stays one of many.")
@@ -304,4 +304,4 @@ plot.intervals({kind: (one.mean, one.low, one.high) for kind, one in rows.items(
 # - Compare several sets of one size: their spread says whether the size is enough.
 # - Report by scene kind.
 #
-# **Next:** lesson [05](05_int8_milestone.ipynb): the milestone, an INT8 network that is measured.
+# **Next:** lesson [06](06_int8_milestone.ipynb): the milestone, an INT8 network that is measured.
