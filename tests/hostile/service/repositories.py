@@ -182,7 +182,7 @@ WRONG = (
     Case(
         "first-of-the-batch-for-all",
         {"answers": 2.5, "batches": 0, "goodput": 0},
-        "under load",
+        "A batch whose answers are wrong is none",
         model=methods(
             "    def run(self, images):\n        return np.repeat(Honest.run(self, images[:1]), len(images), 0)\n"
         ),
@@ -190,6 +190,7 @@ WRONG = (
     Case(
         "responses-reversed",
         {"answers": 2.5, "batches": 0},
+        "A batch whose answers are wrong is none",
         model=methods("    def execute(self, requests):\n        return Honest.execute(self, requests)[::-1]\n"),
     ),
     Case(
