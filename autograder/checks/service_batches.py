@@ -32,7 +32,7 @@ class ServiceBatches(Measure):
     seconds: float = 3.0
     turns: int = 4
     images: int = 300
-    looked_at: int = 12
+    looked_at: int = 24
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
 

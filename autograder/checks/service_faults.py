@@ -114,7 +114,7 @@ class ServiceFaults(Measure):
         if answered.sum() / self.seconds < self.kept * capacity:
             return f"Overloaded it answers {answered.sum() / self.seconds:.0f} requests/s, {capacity:.0f} otherwise."
         if slow > self.patience or (len(refused) and np.percentile(refused, 95) > self.patience):
-            return f"Requests wait {max(slow, *refused[:1]):.1f} s and more: a queue without an end helps nobody."
+            return f"Requests wait {max((slow, *refused[:1])):.1f} s and more: a queue without an end helps nobody."
         return ""
 
     def _recovery(self, at: Bench, service: box.Service) -> str:
