@@ -50,7 +50,9 @@ def outside(outside: Callable):
     """Tried on the recorded lists, and on lists that nobody can look up: engines in which chance says what is fused."""
     counts = {}
     lists = {variant: trial.recorded_layers(variant) for variant in RECORDED}
-    lists |= {f"{variant}, fused by chance": _otherwise_fused(trial.recorded_layers(variant)) for variant in RECORDED[:2]}
+    lists |= {
+        f"{variant}, fused by chance": _otherwise_fused(trial.recorded_layers(variant)) for variant in RECORDED[:2]
+    }
     for variant, layers in lists.items():
         wanted = _outside(layers)
         found = outside([dict(layer) for layer in layers])

@@ -158,7 +158,7 @@ def build(onnx, plan, *others):
     Path(plan).write_bytes(FIRST[0])
 """,
         1.5,
-        "is no plan that TensorRT-RTX built",
+        "of another network than the given file",
     ),
     Case(
         "plan-of-another-profile",
