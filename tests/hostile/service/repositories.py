@@ -105,7 +105,7 @@ class Case:
 NOTHING = {"answers": 0}
 
 HONEST = (
-    Case("honest", {"answers": 5, "faults": 5}, least={"answers": 5, "faults": 4.25}),
+    Case("honest", {"answers": 5}, least={"answers": 5}),
     Case(
         "one-instance",
         {"answers": 5},
