@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autograder.sandbox.serve import Refused, limit, serve
 
-_LAST = 4000
+_MOST_LOG = 64_000
 
 
 class Service:
@@ -45,15 +45,15 @@ class Service:
         return {"pid": self.server.pid}, []
 
     def ended(self):
-        """Answers: "ended", and "log" with the end of what the server printed."""
+        """Answers: "ended", and "log" with what the server printed last: the reason comes before a long table of its options."""
         if self.server is None:
             raise Refused("The service does not run.", "It was not started.", "Start it.")
-        return {"ended": self.server.poll() is not None, "log": bytes(self.log[-_LAST:]).decode(errors="replace")}, []
+        return {"ended": self.server.poll() is not None, "log": bytes(self.log).decode(errors="replace")}, []
 
     def _keep(self) -> None:
         while chunk := os.read(self.server.stdout.fileno(), 1 << 16):
             self.log += chunk
-            del self.log[: -16 * _LAST]
+            del self.log[:-_MOST_LOG]
 
 
 def main(read_fd: int, write_fd: int, memory_bytes: int, cpu_seconds: int, path: str) -> None:

@@ -32,6 +32,7 @@ class ServiceBatches(Measure):
     seconds: float = 3.0
     turns: int = 4
     images: int = 300
+    looked_at: int = 24
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
 
@@ -45,7 +46,10 @@ class ServiceBatches(Measure):
         service, plain = box.judged(at), service_naive.service(at)
         drawn = at.draw("service batches", self.images)
         with box.only(at, service), at.step(f"counting batches, {self.clients} clients at a time"):
-            load = service.closed(drawn.files, self.clients, self.seconds, timeout=20.0)
+            load = service.closed(drawn.files, self.clients, self.seconds, timeout=20.0, keep_answers=True)
+        wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
+        if wrong or not looked:
+            return 0.0, f"{wrong} of {looked} answers were wrong", f"A batch whose answers are wrong is none. {why}", {}
         mean = load.server.mean_batch if load.server.executions else 0.0
         _, alone_ms = service_naive.capacity(at)
         enough = min(600, 20 + int(2 * 1e3 * (WARMUP_S + TIMED_S) / alone_ms))

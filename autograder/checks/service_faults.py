@@ -62,9 +62,10 @@ class ServiceFaults(Measure):
             found = {
                 "poison": self._poison(at, service),
                 "overload": self._overload(at, service, full.rate),
-                "recovery": self._recovery(at, service),
             }
-            found["after"] = self._after(at, service, before.p50, memory)
+            grown = self._grown(service, memory)  # a reload gives back what a program kept
+            found["recovery"] = self._recovery(at, service)
+            found["after"] = self._after(at, service, before.p50, memory) or grown
         parts = {"poison": POISON, "overload": OVERLOAD, "recovery": RECOVERY, "after": AFTER}
         if found["recovery"]:
             parts["after"] = 0.0  # there is nothing left to be as fast as before
@@ -113,7 +114,7 @@ class ServiceFaults(Measure):
         if answered.sum() / self.seconds < self.kept * capacity:
             return f"Overloaded it answers {answered.sum() / self.seconds:.0f} requests/s, {capacity:.0f} otherwise."
         if slow > self.patience or (len(refused) and np.percentile(refused, 95) > self.patience):
-            return f"Requests wait {max(slow, *refused[:1]):.1f} s and more: a queue without an end helps nobody."
+            return f"Requests wait {max((slow, *refused[:1])):.1f} s and more: a queue without an end helps nobody."
         return ""
 
     def _recovery(self, at: Bench, service: box.Service) -> str:
@@ -140,12 +141,13 @@ class ServiceFaults(Measure):
         files = at.draw("service afterwards", 60).files
         with at.step("measuring the service after the faults"):
             after = min((service.closed(files, 1, 1.0, warmup=0.3, timeout=20.0).p50 for _ in range(3)), default=np.inf)
-            grown = service.memory_mb() - memory
         if not after <= self.slower * before_ms:
             return f"One client waits {after:.0f} ms now, {before_ms:.0f} ms before."
-        if grown > self.growth_mb:
-            return f"It holds {grown:.0f} MB more than before."
-        return ""
+        return self._grown(service, memory)
+
+    def _grown(self, service: box.Service, memory: float) -> str:
+        grown = service.memory_mb() - memory
+        return f"It holds {grown:.0f} MB more than before." if grown > self.growth_mb else ""
 
 
 def _with_broken(index: int, item: object) -> list:

@@ -7,6 +7,7 @@ import dataclasses
 from autograder.checks.service_answers import ServiceAnswers
 from autograder.checks.service_batches import ServiceBatches
 from autograder.checks.service_faults import ServiceFaults
+from autograder.checks.service_goodput import ServiceGoodput
 from autograder.milestones import Milestone
 from autograder.milestones.stage4 import SERVICE
 from autograder.tasks.image_files import ImageFiles
@@ -14,7 +15,8 @@ from autograder.tasks.image_files import ImageFiles
 SHORT = {
     ServiceAnswers: {"alone": 6, "seconds": 1.0, "under_load": 120, "looked_at": 16},
     ServiceBatches: {"seconds": 1.0, "turns": 2, "images": 120},
-    ServiceFaults: {"seconds": 2.0},
+    ServiceGoodput: {"seconds": 1.0, "ladder": (0.5, 1.0, 2.0, 4.0)},
+    ServiceFaults: {"seconds": 2.0, "patience": 1.2},
 }
 
 

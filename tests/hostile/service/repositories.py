@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from course.paths import ROOT
+
 CONFIG = """
 name: "classifier"
 backend: "python"
@@ -77,6 +79,10 @@ def also(line: str) -> str:
     return f"{CONFIG}{line}\n"
 
 
+SECRETS = ", ".join(repr(str(ROOT / name)) for name in ("course", "solutions", ".git", ".grading"))
+"""What a box must not show."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A repository and its points.
@@ -99,7 +105,7 @@ class Case:
 NOTHING = {"answers": 0}
 
 HONEST = (
-    Case("honest", {"answers": 5, "faults": 5}, least={"answers": 5, "faults": 4.25}),
+    Case("honest", {"answers": 5}, least={"answers": 5}),
     Case(
         "one-instance",
         {"answers": 5},
@@ -134,7 +140,9 @@ REFUSED = (
         "model_warmup is not allowed",
         also('model_warmup [ { name: "w" batch_size: 1 count: 1000000 } ]'),
     ),
-    Case("program-elsewhere", NOTHING, "", also('default_model_filename: "../../../../etc/passwd"')),
+    Case(
+        "program-elsewhere", NOTHING, "default_model_filename", also('default_model_filename: "../../../../etc/passwd"')
+    ),
     Case(
         "sixty-four-instances",
         NOTHING,
@@ -170,17 +178,11 @@ REFUSED = (
 )
 
 WRONG = (
-    Case(
-        "swapped-colours",
-        NOTHING,
-        "logits",
-        model=methods("    def decode(self, file):\n        return Honest.decode(self, file)[::-1].copy()\n"),
-    ),
     Case("not-normalised", NOTHING, "logits", model=swapped(MODEL, "123.675, 116.28, 103.53", "0.0, 0.0, 0.0")),
     Case(
         "first-of-the-batch-for-all",
         {"answers": 2.5, "batches": 0, "goodput": 0},
-        "under load",
+        "A batch whose answers are wrong is none",
         model=methods(
             "    def run(self, images):\n        return np.repeat(Honest.run(self, images[:1]), len(images), 0)\n"
         ),
@@ -188,6 +190,7 @@ WRONG = (
     Case(
         "responses-reversed",
         {"answers": 2.5, "batches": 0},
+        "A batch whose answers are wrong is none",
         model=methods("    def execute(self, requests):\n        return Honest.execute(self, requests)[::-1]\n"),
     ),
     Case(
@@ -224,9 +227,11 @@ WRONG = (
         "queue-without-an-end",
         {"faults": 3.5},
         "queue without an end",
-        # slow, so that a few seconds of traffic suffice for seconds of waiting
+        # slow, so that two seconds of traffic suffice for a second of waiting
         config="\n".join(line for line in CONFIG.splitlines() if "queue_policy" not in line),
-        model=methods("    def run(self, images):\n        time.sleep(0.2)\n        return Honest.run(self, images)\n"),
+        model=methods(
+            "    def run(self, images):\n        time.sleep(0.05 * len(images))\n        return Honest.run(self, images)\n"
+        ),
     ),
     Case(
         "keeps-every-file",
@@ -235,7 +240,7 @@ WRONG = (
         model=methods(
             "    def decode(self, file):\n"
             "        kept = self.__dict__.setdefault('kept', [])\n"
-            "        kept.append(np.ones(1 << 17))\n"
+            "        kept.append(np.ones(1 << 16))\n"
             "        return Honest.decode(self, file)\n"
         ),
     ),
@@ -313,8 +318,7 @@ CHEATS = (
         model=methods(
             "    def initialize(self, args):\n"
             "        import socket\n"
-            "        found = [p for p in ('/root/.ssh', '/home', '/work', '/etc/passwd') if os.path.exists(p) and\n"
-            "                 (os.path.isfile(p) or any(n != os.path.basename(sys.prefix) for n in os.listdir(p)))]\n"
+            f"        found = [p for p in ('/root/.ssh', '/etc/passwd', {SECRETS}) if os.path.exists(p)]\n"
             "        try:\n"
             "            socket.create_connection(('1.1.1.1', 53), 1).close()\n"
             "            found.append('network')\n"
@@ -344,4 +348,4 @@ CHEATS = (
 )
 
 CASES = (*HONEST, *REFUSED, *WRONG, *CHEATS)
-QUICK = ("honest", "response-cache", "server-library-of-its-own", "detects-the-load", "sleeps-and-remembers")
+QUICK = ("honest", "response-cache", "server-library-of-its-own", "drops-what-comes-in-numbers")
