@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
+import torch
 
 from course import bench
 from course.data.metrics import mean_average_precision
-from course.data.scenes import Scene
-from course.engine import BuildProgress, Engine
+from course.data.scenes import Scene, scene
+from course.engine import BuildConfig, BuildProgress, Engine, Profile, build
+from course.export import export
+from course.files import atomic_write
 from course.models.suppression import Detections, nms
-from course.models.yolo import decode_numpy
+from course.models.yolo import decode_numpy, yolo
+from course.quantize import sqnr_db
 from course.text import text_table
 
 FEWEST_FOR_P99 = 100
+JOINED = "detections"
+"""The one output of `joined`."""
+
+
+def compose(seeds: Sequence[int], size: int = 320) -> list[Scene]:
+    """One scene of `size` px for each seed."""
+    return [scene(seed, (size, size)) for seed in seeds]
 
 
 def frames(scenes: Sequence[Scene]) -> np.ndarray:
@@ -37,6 +51,8 @@ def detect(engine: Engine, x: np.ndarray, profile: int = 0, score: float = 0.001
         ShapeError, DtypeError, ProfileError: the frames do not fit the engine.
     """
     outputs = engine.run({"image": x}, profile=profile)
+    if JOINED in outputs:
+        return nms(*halves(outputs[JOINED]), score=score)
     raw = "raw" in outputs
     boxes, scores = decode_numpy(outputs["raw"], x.shape[2:]) if raw else (outputs["boxes"], outputs["scores"])
     return nms(boxes, scores, score=score)
@@ -165,3 +181,77 @@ def table(deployments: Sequence[Deployment], frames_per_s: float) -> str:
         ),
         rows,
     ) + (f"\n* the slowest of all where there are fewer than {FEWEST_FOR_P99} samples")
+
+
+# ---------------------------------------------------------------- what INT8 does to its answers
+
+
+def joined(path: str | Path, size: int = 320) -> onnx.ModelProto:
+    """The detector with one output, as many exporters write it: "detections" [N, A, 24], boxes in pixels, then scores.
+
+    Writes the ONNX file (batch open, `size` px) and returns it.
+    """
+    export(
+        yolo(),
+        (torch.rand(2, 3, size, size),),
+        path,
+        input_names=["image"],
+        output_names=["boxes", "scores"],
+        dynamic={"image": {0: "batch"}},
+        target="8.6",
+    )
+    model = onnx.load(str(path))
+    model.graph.node.append(onnx.helper.make_node("Concat", ["boxes", "scores"], [JOINED], "join", axis=2))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(JOINED, onnx.TensorProto.FLOAT, ["batch", None, 24]))
+    atomic_write(path, model.SerializeToString())
+    return model
+
+
+def halves(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ "detections" [N, A, 24] -> boxes [N, A, 4], scores [N, A, 20]."""
+    return found[..., :4], found[..., 4:]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A detector's answers on some scenes. map50_95: 0 to 1. boxes_db, scores_db: SQNR against the float model's,
+    in dB. highest: the largest score anywhere."""
+
+    name: str
+    map50_95: float
+    boxes_db: float
+    scores_db: float
+    highest: float
+
+
+def answers(model, scenes: Sequence[Scene], batch: int = 8) -> np.ndarray:
+    """float32 [N, A, 24]: what the file computes, by ONNX Runtime on the CPU, whatever else this machine has."""
+    x, found = frames(scenes), []
+    with build(model, BuildConfig(runtime="onnxruntime", profiles=(Profile.batch(model, 1, batch, batch),))) as engine:
+        for start in range(0, len(x), batch):
+            found.append(engine.run({"image": x[start : start + batch]})[JOINED])
+    return np.concatenate(found)
+
+
+def accuracy(name: str, model, exact: np.ndarray, scenes: Sequence[Scene]) -> Accuracy:
+    """Run a version of `joined` on scenes. exact: `answers` of the float model on the same scenes.
+
+    Raises: as `build`.
+    """
+    boxes, scores = halves(answers(model, scenes))
+    right_boxes, right_scores = halves(exact)
+    found = mean_average_precision(nms(boxes, scores), scenes).map50_95
+    return Accuracy(name, found, sqnr_db(right_boxes, boxes), sqnr_db(right_scores, scores), float(scores.max()))
+
+
+def accuracy_table(rows: Sequence[Accuracy]) -> str:
+    """The rows under each other."""
+    return text_table(
+        ("", "mAP %", "boxes, dB", "scores, dB", "highest score"),
+        [(one.name, 100 * one.map50_95, _db(one.boxes_db), _db(one.scores_db), one.highest) for one in rows],
+    )
+
+
+def _db(value: float) -> float | None:
+    return value if math.isfinite(value) else None

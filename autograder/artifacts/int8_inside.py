@@ -1,7 +1,7 @@
 """The process that holds a learner's calibrator or build script, with a module `tensorrt` beside it.
 
-On a GPU that is TensorRT, watched by `int8_watch`; elsewhere the course's recording stand-in, which asks the judge for
-scales while it builds. The script shares this process with everything here, so nothing that is answered is proof.
+On a GPU that is TensorRT, watched by `int8_watch`; elsewhere, and beside TensorRT 11, which has no calibrators, the
+course's recording stand-in, which asks the judge for scales while it builds. The script shares this process with everything here, so nothing that is answered is proof.
 
     calibrate: a network of the judge's is built by our code with the script's class Calibrator.
     build: the script's function build is called with networks of the judge's, and a calibrator of ours.
@@ -11,9 +11,11 @@ Files that a script leaves in its folder are sent back, and may be put there aga
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +25,7 @@ import numpy as np
 from autograder.artifacts.script_inside import guarded, load
 from autograder.sandbox.serve import Refused, ask_outside, limit, serve
 
-MOST_FILES, MOST_FILE_BYTES = 16, 1 << 20
+MOST_FILES, MOST_FILE_BYTES, MOST_PLAN_BYTES = 16, 1 << 20, 64 << 20
 CACHE, ONNX, PLAN = "int8.cache", "model.onnx", "model.plan"
 
 
@@ -34,13 +36,13 @@ class Int8Scripts:
         self.path, self.module, self.trt = path, None, None
         self.events: list[dict] = []
 
-    def start(self, *, stand_in: str, others: Sequence[str]):
-        """Make `tensorrt` importable and load the script.
+    def start(self, *, stand_in: str, others: Sequence[str], real: bool):
+        """Make `tensorrt` importable and load the script. Answers: "tensorrt", its version, and "stand_in".
 
-        stand_in: the folder that holds the stand-in, "" for TensorRT itself. others: folders of the other scripts.
+        stand_in: the folder that holds the stand-in. others: folders of the other scripts. real: TensorRT itself is wanted.
         """
-        sys.path[:0] = [*([stand_in] if stand_in else []), *others]
-        self.trt = importlib.import_module("tensorrt")
+        sys.path[:0] = others
+        self.trt = _tensorrt(stand_in, real)
         if hasattr(self.trt, "recording"):
             self.events = self.trt.recording.events
             self.trt.recording.calibrate = _ask_for_scales
@@ -49,7 +51,7 @@ class Int8Scripts:
 
             int8_watch.watch(self.trt, self.events)
         self.module = load(self.path)
-        return {"tensorrt": str(self.trt.__version__)}, []
+        return {"tensorrt": str(self.trt.__version__), "stand_in": hasattr(self.trt, "recording")}, []
 
     def calibrate(self, onnx: np.ndarray, images: np.ndarray, *files: np.ndarray, batch: int, names: Sequence[str]):
         """Build with the script's calibrator. Answers: "events", and "names" with the files in its folder."""
@@ -75,22 +77,31 @@ class Int8Scripts:
     def build(self, onnx: np.ndarray, images: np.ndarray, *, batches: Sequence[int], batch: int):
         """Call build(onnx, plan, batches, calibrator). batch: of our calibrator over `images`; 0 gives none.
 
-        Answers: "events", "plan" (bytes of the file that was written, -1 if none), "raised" (words, or "").
+        Answers: "events", "plan" (bytes of the file that was written, -1 if none), "raised" (words, or ""), "meant"
+        (whether a raise or an assert of the scripts raised it); and the plan itself, if it is not too large.
         """
         function = self._found("build")
         folder = _folder([ONNX], [onnx])
         self.events.clear()
         self._expect(len(images), max(1, batch))
         given = _given(self.trt, images, batch) if batch else None
-        raised = ""
+        raised, meant = "", False
+
+        def call() -> None:
+            nonlocal meant
+            try:
+                function(str(folder / ONNX), str(folder / PLAN), tuple(batches), given)
+            except Exception as error:
+                meant = _meant(error, self.path.parent)
+                raise
+
         try:
-            arguments = (str(folder / ONNX), str(folder / PLAN), tuple(batches), given)
-            guarded(self.path, f"build of {self.path.name} raised an error.", function, *arguments)
+            guarded(self.path, f"build of {self.path.name} raised an error.", call)
         except Refused as error:
             raised = f"{error.what} {error.cause}"
         plan = folder / PLAN
         size = plan.stat().st_size if plan.is_file() else -1
-        return {"events": list(self.events), "plan": size, "raised": raised}, []
+        return {"events": list(self.events), "plan": size, "raised": raised, "meant": meant}, _read(plan)
 
     def _expect(self, images: int, batch: int) -> None:
         """The stand-in ends a calibrator that gives far more than there is."""
@@ -102,6 +113,53 @@ class Int8Scripts:
         if not callable(found):
             raise Refused(f"{self.path.name} has no {name}.", "It is asked for by this name.", f"Write {name}.")
         return found
+
+
+def _tensorrt(stand_in: str, real: bool) -> ModuleType:
+    """TensorRT if it is wanted and has calibrators; else the stand-in, beside which no CUDA is seen: it reads the CPU's
+    memory, so scripts must put their batches there.
+
+    Raises:
+        Refused: the stand-in is needed and does not work here.
+    """
+    without = ""
+    if real:
+        trt = importlib.import_module("tensorrt")
+        if hasattr(trt, "IInt8EntropyCalibrator2"):
+            return trt
+        without = f"TensorRT {trt.__version__} has no calibrators. "
+        for name in [name for name in sys.modules if name == "tensorrt" or name.startswith("tensorrt.")]:
+            del sys.modules[name]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    sys.path.insert(0, stand_in)
+    try:
+        return importlib.import_module("tensorrt")
+    except ImportError as error:
+        raise Refused(
+            "There is nothing to try the script with on the grader's machine.",
+            f"{without}The stand-in for TensorRT 8.6 needs TensorRT-RTX: {error}",
+            "This is no fault of the script. Grade where TensorRT 8.6 or 10 works, or `pip install tensorrt_rtx`.",
+        ) from None
+
+
+def _read(plan: Path) -> list[np.ndarray]:
+    if not plan.is_file() or plan.is_symlink() or not 0 < plan.stat().st_size <= MOST_PLAN_BYTES:
+        return []
+    return [np.frombuffer(plan.read_bytes(), np.uint8)]
+
+
+def _meant(error: Exception, folder: Path) -> bool:
+    """Whether a statement of the scripts raised it: `raise` or `assert`, not a call that went wrong by itself."""
+    if isinstance(error, NotImplementedError):
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(last.filename).parent != folder:
+        return False
+    tree = ast.parse(Path(last.filename).read_text(encoding="utf-8"))
+    return any(
+        isinstance(node, (ast.Raise, ast.Assert)) and node.lineno <= last.lineno <= node.end_lineno
+        for node in ast.walk(tree)
+    )
 
 
 def _ask_for_scales(onnx: bytes, batches: list[dict[str, np.ndarray]], algorithm: str) -> bytes:

@@ -16,7 +16,8 @@ from autograder.sandbox.process import Words
 class Onnx(Artifact):
     """max_nodes: of all graphs in it. max_elements: numbers in all its tensors together.
 
-    allow_ops: control flow (If, Loop, Scan ...) that this milestone needs; none is accepted otherwise.
+    allow_ops: control flow (If, Loop, Scan ...) and operators of other domains ("domain.Operator") that this milestone
+        needs; none is accepted otherwise.
     optimization_level: TensorRT's, of every engine that is built from it: 0 (quick build) to 5 (long search).
     """
 

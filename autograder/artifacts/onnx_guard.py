@@ -134,7 +134,7 @@ def _check_header(model: onnx.ModelProto, name: str) -> None:
 
 
 def _check_node(node: onnx.NodeProto, name: str, allow_ops: tuple[str, ...]) -> None:
-    if node.domain not in DOMAINS:
+    if node.domain not in DOMAINS and f"{node.domain}.{node.op_type}" not in allow_ops:
         raise Rejected(
             f"{name} uses {node.domain}.{node.op_type}.",
             "Only ONNX's own operators are taken.",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autograder.artifacts.base import Artifact, Taken
+from autograder.artifacts.base import HARNESS, Artifact, Taken
 from autograder.sandbox.process import Box
 from autograder.tasks.base import Task
 from course.paths import ROOT
@@ -145,20 +145,19 @@ class Bench:
             arguments: for our module in it, after the path of the artifact's copy.
             sees: what it may read besides the artifact and its harness; "course" is the course.
             inside: our module in it, if not the one of the artifact's kind.
-            limits: memory_gb, cpu_s of `Box`, over those of the milestone.
+            limits: memory_gb, cpu_s, gpu of `Box`, over those of the milestone and the lane.
         """
         artifact, taken = self.artifacts[path or self.path], self.taken[path or self.path]
         if not (inside or artifact.inside):
             raise TypeError(f"{type(artifact).__name__} has no `inside`: no module of ours opens it in a box")
         gpu = self.lane == "gpu"
-        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, **limits}
+        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, "gpu": gpu, **limits}
         box = Box(
             inside or artifact.inside,
             str(taken.path),
             *arguments,
             sees=(*(ROOT / name for name in artifact.harness), taken.path.parent, *(ROOT / name for name in sees)),
             words=artifact.words,
-            gpu=gpu,
             confined=artifact.confined and self.mode == "hidden",
             **options,
         )
@@ -168,11 +167,28 @@ class Bench:
             ] = None
         return self.boxes.enter_context(box)
 
-    def peer(self, source: Path, **limits) -> Box:
-        """A box like the judged artifact's, with a file of ours in it: the reference that it is timed against."""
+    def bare_box(self, inside: str, *, sees: Sequence[str | Path], confined: bool, **limits) -> Box:
+        """A box that gets nothing but what it is sent.
+
+        confined: it will run code that somebody handed in, so in mode hidden it must be bubblewrap's.
+        """
+        artifact, gpu = self.artifact, self.lane == "gpu"
+        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, "gpu": gpu, **limits}
+        harness = (*HARNESS, *sees)
+        box = Box(
+            inside,
+            sees=tuple(ROOT / name for name in harness),
+            words=artifact.words,
+            confined=confined and self.mode == "hidden",
+            **options,
+        )
+        return self.boxes.enter_context(box)
+
+    def peer(self, source: Path, *, sees: Sequence[str | Path] = (), **limits) -> Box:
+        """A box like the judged artifact's, with a file or folder of ours in it: what it is timed against."""
         artifact = self.artifact
         options = {"memory_gb": self.memory_gb, "cpu_s": CPU_S, **limits}
-        sees = (*(ROOT / name for name in artifact.harness), source)
+        sees = (*(ROOT / name for name in artifact.harness), source, *sees)
         return self.boxes.enter_context(
             Box(artifact.inside, str(source), sees=sees, words=artifact.words, gpu=self.lane == "gpu", **options)
         )

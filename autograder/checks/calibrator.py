@@ -66,7 +66,7 @@ class CalibratorScales(Measure):
         off = first.off(cache)
         values |= {"method": ALGORITHMS[first.algorithm], "off": off}
         measured = f"{len(first.rows)} of {count} images in batches of {batch}, scales by {values['method']}"
-        if off > int8_scripts.MOST_OFF:
+        if off > first.most_off(cache):
             return 0.0, f"{measured}, up to {off:.3g} times off", "They are not those of the grader's images.", values
 
         with at.step("once more in a new process, with the cache"):
@@ -118,7 +118,7 @@ def _cache_faults(
     read = [event.get("sha256") for event in int8_scripts.events(answer, "read_calibration_cache")]
     if same.rows:
         kept = "The second build read the images again: read_calibration_cache did not give what had been written."
-    elif read != [hashlib.sha256(cache).hexdigest()]:
+    elif set(read) != {hashlib.sha256(cache).hexdigest()}:  # TensorRT asks twice
         kept = f"The second build got neither the cache nor images. {int8_scripts.problems(answer)}".strip()
     else:
         kept = ""

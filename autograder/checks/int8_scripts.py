@@ -5,18 +5,19 @@ forged, and so can every message. The judge believes
 
 - the batches, as far as they are its own images bit for bit: nobody but the judge chose them, and each measurement has
   others. From them, and from nothing that the box says, the judge computes the scales, for a network of its own.
+- plans, where the stand-in builds: their bytes are compared with a plan of the judge's own (`plans`), so that only a real
+  build of the given network with the given profile counts. With TensorRT on a GPU a plan is only told, as its size.
 - what it drew itself and finds again: the bounds of a profile, the batch size of a calibration, the bytes of a cache.
 
-Flags, and the order of calls, are only told. Who forges them must write down the flags and the profile that the judge
-drew: what the points of that check are for. No other check reads the record: INT8, accuracy and speed are measured on
-engines that the grader builds from the ONNX file, and no plan that a script wrote is ever opened.
+Flags, the calibration profile and the order of calls are only told. What they alone earn is little: 0.3 of the 3 points of
+a build script are for the flags of its first build (tests/hostile/int8/builds.py). No other check reads the record: INT8,
+accuracy and speed are measured on engines that the grader builds from the ONNX file, and no plan is ever opened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +38,14 @@ SEES = ("autograder/artifacts/int8_inside.py", "autograder/artifacts/int8_watch.
 ALGORITHMS = {"EntropyCalibration2": "entropy", "EntropyCalibration": "entropy", "MinMaxCalibration": "min-max"}
 MOST_OFF = 1.25
 """How many times off a scale may be when all images came: who fills up the last batch with some of them again shifts it by
-a few percent. Of TensorRT's own scales it is the median that may be: its histograms are others than ours, and on the
-ResNet-50 most of its entropy scales, but not all, lie within 0.8 to 1.2 times ours (tests/quantize/test_resnet50.py).
+a few percent."""
+MOST_OFF_TENSORRT = 1.5
+"""The same for scales of TensorRT's own, whose histograms are others than ours: on an H200 its min-max scales were ours to
+the last digit, and its entropy scales of 22 tensors lay within 0.96 to 1.21 times ours
+(docs/results/h200/int8/calibrator_calls.json). A cache that the script made up is what it guards against.
 """
+LEGACY = "EntropyCalibration"
+"""It calibrates when layers have been fused: a tensor inside a fusion has no scale."""
 
 
 def random(at: Bench, purpose: str) -> np.random.Generator:
@@ -59,9 +65,13 @@ def open_box(at: Bench) -> Box:
         for path, taken in at.taken.items()
         if path != at.path and isinstance(at.artifacts[path], Script)
     ]
-    stand_in = "" if at.lane == "gpu" else at.once("stand-in", lambda: _stand_in(at))
-    box = at.box(sees=(*SEES, *others, *([stand_in] if stand_in else [])), inside=INSIDE)
-    box.ask("start", stand_in=stand_in, others=others, seconds=at.limits_s["run"])
+    stand_in, real = at.once("stand-in", lambda: _stand_in(at)), at.lane == "gpu"
+    box = at.box(sees=(*SEES, *others, stand_in), inside=INSIDE)
+    head, _ = box.ask("start", stand_in=stand_in, others=others, real=real, seconds=at.limits_s["run"])
+    if real and head.get("stand_in"):
+        at.notes[
+            "TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."
+        ] = None
     return box
 
 
@@ -146,20 +156,19 @@ class Calibration:
         return ""
 
     def off(self, cache: bytes = b"") -> float:
-        """How far the scales are from those of the judge's images, by the same method: 1 is none, 2 twice or half.
+        """How far the worst scale is from that of the judge's images, by the same method: 1 is none, 2 twice or half.
 
-        cache: with scales of TensorRT's own, of which the median counts; ours, of what came, if left out: of them the worst.
+        cache: with scales of TensorRT's own; ours, of what came, if left out. A tensor without a scale is infinitely off.
         """
-        expected = parse_cache(self._scales([self.images[: self.whole]]).decode()).scales
-        try:
-            found = parse_cache((cache or self._scales(self.batches)).decode()).scales
-        except (CourseError, UnicodeDecodeError):
-            return float("inf")
-        both = [(found[name], scale) for name, scale in expected.items() if name in found]
-        if 2 * len(both) < len(expected):
-            return float("inf")
-        ratios = [max(a / b, b / a) if min(a, b) > 0 else float("inf") for a, b in both]
-        return statistics.median(ratios) if cache and cache != self.cache else max(ratios)
+        expected = _read(self._scales([self.images[: self.whole]]))
+        found = _read(cache or self._scales(self.batches))
+        if self.algorithm == LEGACY and 2 * len(found.keys() & expected) >= len(expected):
+            expected = {name: scale for name, scale in expected.items() if name in found}
+        return max((_ratio(found.get(name, 0), scale) for name, scale in expected.items()), default=float("inf"))
+
+    def most_off(self, cache: bytes = b"") -> float:
+        """What `off` may be."""
+        return MOST_OFF_TENSORRT if cache and cache != self.cache else MOST_OFF
 
     def _scales(self, arrays: Sequence[np.ndarray]) -> bytes:
         if len({array.tobytes() for array in arrays}) == 1:  # the same one again and again changes no scale
@@ -170,6 +179,18 @@ class Calibration:
             raise Rejected(
                 "The batches cannot be calibrated with.", error.what + " " + error.cause, "Look at them."
             ) from None
+
+
+def _read(cache: bytes) -> dict[str, float]:
+    """Scales by tensor; none from what is no cache."""
+    try:
+        return dict(parse_cache(cache.decode()).scales)
+    except (CourseError, UnicodeDecodeError):
+        return {}
+
+
+def _ratio(a: float, b: float) -> float:
+    return max(a / b, b / a) if min(a, b) > 0 else float("inf")
 
 
 def events(answer: Mapping, call: str) -> list[dict]:

@@ -81,7 +81,7 @@ def race(
                 seconds[name] = [short, long]
             rounds.append([*seconds["ours"], *seconds["peer"]])
             if len(rounds) >= FEWEST_ROUNDS:
-                found = _ratio(np.array(rounds), calls)
+                found = ratio_of(np.array(rounds), calls)
     finally:
         ours.box.resume()
         peer.box.resume()
@@ -97,7 +97,7 @@ def race(
     return found, ""
 
 
-def _ratio(seconds: np.ndarray, calls: int, samples: int = 2000) -> Ratio | None:
+def ratio_of(seconds: np.ndarray, calls: int, samples: int = 2000) -> Ratio | None:
     """The ratio of the times of one call, from medians over the rounds, with the percentile bootstrap's interval (Efron
     and Tibshirani 1993, chapter 13). None where a run of twice as many calls takes no longer.
 

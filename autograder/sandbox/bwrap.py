@@ -61,6 +61,7 @@ def bwrap(
     processes: int = 256,
     files: int = 4096,
     file_gb: float = 2.0,
+    data_gb: float | None = 0.0,
 ) -> list[str]:
     """The command line that runs `argv` inside.
 
@@ -83,6 +84,8 @@ def bwrap(
         processes, files: how many of this user's processes may run (not enforced by Linux if the user is root), and
             how many files each may have open.
         file_gb: GiB that one file may have.
+        data_gb: of RLIMIT_DATA, if not mem_gb; None sets no such limit, for programs that reserve far more than they use.
+            Then somebody must watch what they use.
     """
     size = ["--size", str(int(mem_gb * 2**30))] if _knows("--size") else []  # bubblewrap 0.7 and newer
     line = [
@@ -140,7 +143,7 @@ def bwrap(
         line += ["--setenv", name, str(value)]
     limits = [
         "prlimit",
-        f"--data={int(mem_gb * 2**30)}",
+        *([] if data_gb is None else [f"--data={int((data_gb or mem_gb) * 2**30)}"]),
         f"--cpu={int(cpu_s)}",
         f"--nproc={processes}",
         f"--nofile={files}",

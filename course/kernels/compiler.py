@@ -313,7 +313,7 @@ def _build(
                 "-Wl,-z,defs",
                 "-Wl,-Bsymbolic",
                 "-Wl,--version-script=exported.map",
-                *map(str, _runtime(gxx, system)),
+                *map(str, runtime(gxx, system)),
                 *(f"{variant}.o" for variant in variants),
                 "-o",
                 "kernels.so",
@@ -327,7 +327,7 @@ def _build(
         atomic_write(library, (work / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
 
 
-def _runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
+def runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
     """The simulated GPU as object files, compiled once."""
     flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
     key = hashlib.sha256(

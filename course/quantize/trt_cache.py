@@ -3,7 +3,8 @@
     TRT-8600-EntropyCalibration2
     image: 3caa54fc
 
-A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal digits of a big-endian float32. The file
+A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal digits of a big-endian float32, without
+leading zeros: a constant of zeros has the scale "0". The file
 says nothing of model or data; TensorRT uses it without asking. So a second file beside it, `<name>.from.json`, holds
 a fingerprint; a cache whose fingerprint does not fit, or that has none, is refused.
 """
@@ -195,8 +196,6 @@ def calibration_from(cache: Cache, origin: Fingerprint | None = None) -> Calibra
 
 
 def _float(digits: str) -> float | None:
-    try:
-        packed = bytes.fromhex(digits)
-    except ValueError:
+    if not re.fullmatch(r"[0-9a-fA-F]{1,8}", digits):
         return None
-    return struct.unpack(">f", packed)[0] if len(packed) == 4 else None
+    return struct.unpack(">f", bytes.fromhex(digits.zfill(8)))[0]

@@ -8,6 +8,7 @@ with Server(write("service", [Model("classifier", "classifier.onnx", max_batch=8
 
 from course.serving.client import Client
 from course.serving.load import closed_loop, open_loop, overhead, sweep
+from course.serving.notebook import with_triton
 from course.serving.repository import Batching, Decode, Model, write
 from course.serving.result import Load, save
 from course.serving.server import Server
@@ -26,5 +27,6 @@ __all__ = [
     "overhead",
     "save",
     "sweep",
+    "with_triton",
     "write",
 ]

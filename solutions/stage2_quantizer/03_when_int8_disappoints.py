@@ -316,4 +316,4 @@ choice(guess, "more", "Each addition on its own is one more kernel to start and 
 #   for layers that only round.
 # - One change, one build, one number.
 #
-# **Next:** lesson [04](04_calibration_set.ipynb): the engine is fast, and calibrated with the wrong images.
+# **Next:** lesson [04](04_when_int8_is_wrong.ipynb): the engine is fast, and its answers are wrong.

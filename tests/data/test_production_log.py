@@ -1,4 +1,4 @@
-"""The log of an inspection line: what lesson 04 of stage 2 lets learners choose from."""
+"""The log of an inspection line: what lesson 05 of stage 2 lets learners choose from."""
 
 from __future__ import annotations
 

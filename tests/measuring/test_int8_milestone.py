@@ -10,12 +10,12 @@ from autograder.measuring.measure import measure
 from autograder.milestones.stage2 import BUILD, CALIBRATOR, INT8
 from course.paths import ROOT
 from tests.hostile.int8.milestone import milestone
-from tools.gpu import grade_m2a
+from tools.gpu import grade
 
 
 @pytest.mark.slow
 def test_the_reference_gets_full_marks(tmp_path):
-    grade_m2a.make(tmp_path)
+    grade.make(INT8, tmp_path)
     report = measure(INT8, tmp_path, lane="cpu")
     assert (report.points, report.open_points) == (16, 4), report.text()
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 
-from tools.gpu.calibrator_record import compare
+import pytest
+
+from course.paths import ROOT
+from tools.gpu.calibrator_record import compare, record
 
 ONE = {
     "cases": {
@@ -41,3 +45,14 @@ def test_batch_sizes_and_scales_are_notes():
     lines = changed(lambda case: case["scales"].update(image=0.03, other=1.0))
     assert [line.startswith("(note)") for line in lines] == [True, True]
     assert "1.000 to 1.500 times" in lines[1]
+
+
+@pytest.mark.slow
+def test_the_stand_in_drives_a_calibrator_as_tensorrt_did(tmp_path):
+    """The same script ran on an H200 with TensorRT 8.6.0, and what it saw is in the repository."""
+    real = ROOT / "docs" / "results" / "h200" / "int8" / "calibrator_calls.json"
+    mine = tmp_path / "stand_in.json"
+    record(mine)
+    first, second = (json.loads(path.read_text()) for path in (real, mine))
+    assert (first["stand_in"], second["stand_in"], first["tensorrt"]) == (False, True, "8.6.0")
+    assert [line for line in compare(first, second) if not line.startswith("(note)")] == []

@@ -50,8 +50,8 @@ def compile_for_examination(
     gxx, cuda = toolkit.gxx(), toolkit.headers(tell)
     kernels = compile_cu(sources.kernels, tell=tell)
     text = "".join(path.name + path.read_text(errors="replace") for path in (sources.plugin, *sources.headers))
-    host = _host(gxx, headers, cuda.flags)
-    key = _key(text, kernels.name, str(host), " ".join(_FLAGS))
+    ours = host(gxx, headers, cuda.flags)
+    key = _key(text, kernels.name, str(ours), " ".join(_FLAGS))
     folder = (Path(out).resolve() if out else cache_dir() / "plugins") / f"{sources.name}-{key}"
     if folder.is_dir():
         return folder
@@ -63,7 +63,7 @@ def compile_for_examination(
             raise _does_not_compile(sources, headers, done.stderr)
         renames = [word for pair in _REDEFINED.items() for word in ("--redefine-sym", "=".join(pair))]
         gcc.must(gcc.run(["objcopy", *renames, "plugin.o"], work), "objcopy")
-        objects = [str(path) for path in sorted(host.glob("*.o"))]
+        objects = [str(path) for path in sorted(ours.glob("*.o"))]
         link = [gxx, "-shared", "-fsanitize=address", "-Wl,-z,defs", "-Wl,-rpath,$ORIGIN", *objects, "plugin.o"]
         done = gcc.run([*link, "kernels.so", "-o", "plugin.so"], work)
         if done.returncode:
@@ -80,7 +80,7 @@ def sanitizer() -> str:
     return ":".join(str(Path(path).resolve()) for path in paths)
 
 
-def _host(gxx: str, headers: Headers, cuda: list[str]) -> Path:
+def host(gxx: str, headers: Headers, cuda: list[str]) -> Path:
     """The host's object files, compiled once for a set of headers."""
     sources = sorted(HOST.glob("*.cpp"))
     own = [path.read_text() for path in (*sources, HOST / "host.h")]

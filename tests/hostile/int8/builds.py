@@ -88,7 +88,8 @@ CASES = (
     Case(
         "parser-not-asked",
         HONEST.replace("if not parser.parse_from_file(onnx):", "parser.parse_from_file(onnx)\n    if False:"),
-        3,
+        2.7,
+        "nobody raised on purpose",
     ),
     Case(
         "says-nothing",
@@ -132,7 +133,45 @@ def build(onnx, *others):
 """,
         3,
     ),
-    Case("forged-record", FORGED, 1.8, "No batch of the grader's images came"),
+    Case("forged-record", FORGED, 0, "no plan that TensorRT-RTX built"),
+    Case(  # the model's own bytes, long enough, are no plan either
+        "forged-with-the-model", FORGED.replace('write_bytes(b"plan")', "write_bytes(data * 9)"), 0, "no plan"
+    ),
+    Case(  # what a forger can gain: the flags are only told. Everything else he did.
+        "forges-a-flag",
+        without("BuilderFlag.FP16").replace("def build(", "def really(")
+        + """
+def build(*arguments):
+    really(*arguments)
+    last = [one for one in trt.recording.events if one["call"] == "Builder.build_serialized_network"][-1]
+    trt.recording.events.append({**last, "flags": ["FP16", "INT8"]})
+""",
+        3,
+    ),
+    Case(
+        "plan-of-the-first-network",
+        HONEST.replace("def build(", "FIRST = []\ndef really(")
+        + """
+def build(onnx, plan, *others):
+    really(onnx, plan, *others)
+    FIRST.append(Path(plan).read_bytes())
+    Path(plan).write_bytes(FIRST[0])
+""",
+        1.5,
+        "of another network than the given file",
+    ),
+    Case(
+        "plan-of-another-profile",
+        HONEST.replace("for size in batches", "for size in (1, 8, 64)").replace("def build(", "def really(")
+        + """
+def build(onnx, plan, batches, *others):
+    really(onnx, plan, batches, *others)
+    last = [one for one in trt.recording.events if one["call"] == "Builder.build_serialized_network"][-1]
+    trt.recording.events.append({**last, "profiles": [{"image": [[size, 3, 224, 224] for size in batches]}]})
+""",
+        2.55,
+        "another one than told",
+    ),
     Case(
         "patches-the-flags",
         "import tensorrt as trt\ntrt.BuilderFlag.INT8 = trt.BuilderFlag.FP16\n" + HONEST,
@@ -142,8 +181,8 @@ def build(onnx, *others):
     Case(
         "calls-the-calibrator-itself",
         FORGED + "    while calibrator and calibrator.get_batch(['image']): pass\n",
-        1.8,
-        "No batch of the grader's images came",
+        0,
+        "no plan that TensorRT-RTX built",
     ),
     Case("ends-python", "import os\ndef build(*_):\n    os._exit(0)\n", 0, "ended the process"),
     Case("endless", "def build(*_):\n    while True: pass\n", 0, "took too long"),

@@ -1,5 +1,9 @@
 """Drives a calibrator as TensorRT 8.6 does: the cache first; without one, batches until there are no more; then scales.
 
+The order of the calls is that of a record on a GPU (docs/results/h200/int8/calibrator_calls.json, tools/gpu/
+calibrator_record.py): 8.6.0 asks for the cache a second time behind the batches, and writes its own only if it is still
+given none; a cache of another version of TensorRT is used, one of another algorithm is not.
+
 Errors inside a calibrator's methods do not reach the script: the bindings print them and go on with nothing, so that
 an error in `get_batch` looks like the end of the data. (python/src/infer/pyInt8.cpp, v8.6.1.)
 """
@@ -34,7 +38,7 @@ class Failed(Exception):
 
 
 def run(calibrator: IInt8Calibrator, onnx: bytes | None, inputs: Inputs, tensors: Sequence[str], say: Say) -> dict:
-    """Calibrate. Returns what happened: "algorithm", "batches", "cache" ("read" or "written"), "missing" tensors.
+    """Calibrate. Returns what happened: "algorithm", "batches", "cache" ("read", "written", or ""), "missing" tensors.
 
     Raises:
         Failed: the build cannot go on.
@@ -47,7 +51,9 @@ def run(calibrator: IInt8Calibrator, onnx: bytes | None, inputs: Inputs, tensors
     recording.record("get_algorithm", algorithm=algorithm.name)
     recording.record("get_batch_size", size=batch_size if isinstance(batch_size, int) else None)
     done = {"algorithm": name, "batches": 0, "cache": "", "missing": []}
-    if (known := _read_cache(calibrator, name, say)) is not None:
+    given = _read_cache(calibrator)
+    if (known := _known(given, name, say)) is not None:
+        _read_cache(calibrator)
         say(
             "WARNING",
             "Generated calibration scales using calibration cache. Make sure that calibration cache has latest scales.",
@@ -68,10 +74,13 @@ def run(calibrator: IInt8Calibrator, onnx: bytes | None, inputs: Inputs, tensors
     found = _parse(text, name)
     if found is None:
         raise Failed(f"The scales that came back are no cache of {name}.")
+    missing = [tensor for tensor in tensors if tensor not in found]
+    done |= {"batches": len(batches), "missing": missing}
+    if _read_cache(calibrator):
+        return done
     say("INFO", f"Writing Calibration Cache for calibrator: TRT-{VERSION}-{name}")
     _write_cache(calibrator, text)
-    missing = [tensor for tensor in tensors if tensor not in found]
-    return done | {"batches": len(batches), "cache": "written", "missing": missing}
+    return done | {"cache": "written"}
 
 
 def _call(calibrator: IInt8Calibrator, method: str, *arguments: object) -> object:
@@ -85,17 +94,23 @@ def _call(calibrator: IInt8Calibrator, method: str, *arguments: object) -> objec
         return None
 
 
-def _read_cache(calibrator: IInt8Calibrator, name: str, say: Say) -> dict[str, float] | None:
+def _read_cache(calibrator: IInt8Calibrator) -> bytes:
+    """What `read_calibration_cache` gives; b"" for nothing."""
     given = _call(calibrator, "read_calibration_cache")
     data = b"" if given is None else _bytes(given, "read_calibration_cache")
     recording.record("read_calibration_cache", bytes=len(data), sha256=hashlib.sha256(data).hexdigest() if data else "")
+    return data
+
+
+def _known(data: bytes, name: str, say: Say) -> dict[str, float] | None:
+    """The scales of a cache by tensor; None if there is none that can be used."""
     if not data:
         return None
     say("INFO", f"Reading Calibration Cache for calibrator: {name}")
     found = _parse(data, name)
     if found is None:
         say("WARNING", "Calibration table does not match calibrator algorithm type.")
-        recording.record("problem", where="read_calibration_cache", words=f"It is no cache of TRT-{VERSION}-{name}.")
+        recording.record("problem", where="read_calibration_cache", words=f"It is no cache of {name}.")
     return found
 
 
@@ -109,15 +124,15 @@ def _bytes(given: object, method: str) -> bytes:
 
 
 def _parse(data: bytes, name: str) -> dict[str, float] | None:
-    """Scales by tensor; None if the text is of another version or algorithm, or no cache."""
+    """Scales by tensor; None if the text is of another algorithm, or no cache."""
     lines = data.decode(errors="replace").splitlines()
-    if not lines or lines[0].strip() != f"TRT-{VERSION}-{name}":
+    if not lines or not re.fullmatch(rf"TRT-\d+-{name}", lines[0].strip()):
         return None
     found = {}
     for line in lines[1:]:
         tensor, _, digits = line.rpartition(": ")
-        if tensor and re.fullmatch(r"[0-9a-fA-F]{8}", digits.strip()):
-            (found[tensor],) = struct.unpack(">f", bytes.fromhex(digits.strip()))
+        if tensor and re.fullmatch(r"[0-9a-fA-F]{1,8}", digits.strip()):
+            (found[tensor],) = struct.unpack(">f", bytes.fromhex(digits.strip().zfill(8)))
     return found
 
 
