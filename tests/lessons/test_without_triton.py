@@ -18,6 +18,7 @@ NEEDS_NONE = {"load-open", "load-queue"}
 """Exercises whose checks ask no server."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 30)
 @pytest.mark.parametrize("untouched", [True, False], ids=["untouched", "solved"])
 @pytest.mark.parametrize("lesson", USERS, ids=name)

@@ -4,8 +4,8 @@
 
 In --out: summary.json; MODEL_bN.json with the raw times of a run until it is done, without a graph and with one, the
 engine alone and with its copies, in turns; profiles.json with batch 1 of an engine built for 1-1-1 beside one built for
-1-64-256. Every part is written
-as soon as it is there. Engines are FP16 at builder level 0, so that all of it takes one to two minutes.
+1-64-256. Each part is written as soon as it is there. Engines are FP16 at builder level 0, so that all of it takes one
+to two minutes.
 """
 
 from __future__ import annotations

@@ -259,6 +259,15 @@ class Runtime:
         return sum(name == call for name, _ in self.events)
 
     @property
+    def recording(self) -> set[int]:
+        """Streams whose capture has begun and not ended."""
+        return set(self._captures)
+
+    def kinds_of(self, executable) -> list[str]:
+        """What an executable graph does, in order."""
+        return [work.kind for work in self._executables[int(executable)]]
+
+    @property
     def waiting(self) -> int:
         """How many things are queued and not done."""
         return sum(map(len, self._queues.values()))
