@@ -234,6 +234,9 @@ plot.life_cycle()
 # | a partitioner | many operators are missing, or they change with each release | a log to watch, borders |
 # | a plugin | the operator is slow in pieces, or cannot be said otherwise: data-dependent loops, a fused attention | a kernel, a class, a build for each TensorRT version and GPU, tests |
 #
+# On one H200 at batch 8 the whole network took {{docs/results/h200/ways/summary.json: results.b8.plugin.p50_ms | .2f}} ms with the plugin and {{docs/results/h200/ways/summary.json: results.b8.rewritten.p50_ms | .2f}} ms with the
+# rewrite: is that worth 150 lines? With the rest on the CPU it took {{docs/results/h200/ways/summary.json: results.b8.cut, CPU.p50_ms | .2f}} ms.
+#
 # One more comes before all of them: a newer TensorRT. Look whether its parser has the operator.
 #
 # ## Summary
