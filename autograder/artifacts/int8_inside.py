@@ -131,7 +131,7 @@ def _tensorrt(stand_in: str, real: bool) -> ModuleType:
         for name in [name for name in sys.modules if name == "tensorrt" or name.startswith("tensorrt.")]:
             del sys.modules[name]
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    sys.path.insert(0, stand_in)
+    sys.path[:0] = [stand_in]
     try:
         return importlib.import_module("tensorrt")
     except ImportError as error:

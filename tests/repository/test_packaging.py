@@ -28,6 +28,7 @@ MODULE_OF = {
     "pyyaml": "yaml",
     "protobuf": "google",
     "hdrhistogram": "hdrh",
+    "cuda-bindings": "cuda",
     "pytest-timeout": None,
 }
 """Package -> module, where they differ."""

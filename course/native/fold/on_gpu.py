@@ -37,7 +37,7 @@ def end_to_end(script: str | Path, sources: str | Path, model: str | Path, plan:
     said = ""
     for step in ("build", "run"):
         command = [sys.executable, script, step, library, model, plan]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode:
             raise CourseError(
                 f"The step {step!r} of {Path(script).name} failed.",
