@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from rich.table import Table
 
 from course import bench
 from course.engine import BuildConfig, Engine, Profile, TensorSpec, build
+from course.engine.feeds import PROBES
 from course.engine.types import BuildProgress, Shape
-from course.errors import ProfileError
+from course.errors import CourseError, ProfileError
 from course.files import atomic_write
 from course.profiling import layer_times
 from course.profiling.trtexec import profile_json
@@ -161,18 +163,32 @@ def _time(engine: Engine, number: int) -> bench.Samples:
 
 
 def _usual_feeds(engine: Engine, number: int) -> tuple[dict[str, object], dict[str, Shape]]:
-    """Random input at a profile's usual shapes, and these shapes."""
+    """Random input at a profile's usual shapes that the engine takes, and these shapes."""
     shapes = {spec.name: spec.shape for spec in engine.inputs}
     if engine.profiles:
         shapes |= {name: usual for name, (_, usual, _) in engine.profiles[number].shapes.items()}
     device = "cuda" if engine.device.startswith("cuda") else "cpu"
-    return {spec.name: _random(spec, shapes[spec.name], device) for spec in engine.inputs}, shapes
+
+    def filled(whole: int) -> dict[str, object]:
+        return {spec.name: _random(spec, shapes[spec.name], device, whole) for spec in engine.inputs}
+
+    if not all(_is_float(spec) for spec in engine.inputs):
+        for whole in PROBES:
+            with contextlib.suppress(CourseError):  # such as a side of 0 pixels: the next value
+                feeds = filled(whole)
+                engine.run(feeds)
+                return feeds, shapes
+    return filled(PROBES[0]), shapes  # where none fits, the run that follows says what is wrong
 
 
-def _random(spec: TensorSpec, shape: Shape, device: str) -> object:
-    """Normal numbers for a float input; zeros for any other, since they are valid indices and masks."""
-    is_float = spec.dtype == "bfloat16" or np.issubdtype(spec.dtype, np.floating)
-    values = np.random.default_rng(0).standard_normal(shape, np.float32) if is_float else np.zeros(shape, spec.dtype)
+def _is_float(spec: TensorSpec) -> bool:
+    return spec.dtype == "bfloat16" or np.issubdtype(spec.dtype, np.floating)
+
+
+def _random(spec: TensorSpec, shape: Shape, device: str, whole: int) -> object:
+    """Normal numbers for a float input, `whole` for any other."""
+    normal = np.random.default_rng(0).standard_normal
+    values = normal(shape, np.float32) if _is_float(spec) else np.full(shape, whole, spec.dtype)
     if device == "cpu":
         return values if spec.dtype == "bfloat16" else values.astype(spec.dtype)
     import torch

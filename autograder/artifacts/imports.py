@@ -25,6 +25,7 @@ _HARMLESS = re.compile(
     )$""",
     re.X,
 )
+_ENGLISH = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "check": True}
 _FILES = re.compile(r"basic_[io]?f(?:ile|stream)|basic_filebuf|filesystem|St6thread|St13random_device|St12__basic_file")
 _LIBRARIES = re.compile(
     r"(?:kernels\.so|lib(?:asan|stdc\+\+|m|gcc_s|c|rt|dl|pthread)\.so\.\d+|ld-linux[\w-]*\.so\.\d+)"
@@ -50,12 +51,12 @@ def refuse(library: Path, ours: Iterable[Path], others: Iterable[Path]) -> None:
                 "A plugin computes: it needs CUDA's runtime, TensorRT, mathematics and memory, and no other part of the system.",
                 "Leave the call out. `c++filt` turns a name that begins with _Z into C++.",
             )
-    said = subprocess.run(["objdump", "-p", str(library)], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["objdump", "-p", str(library)], **_ENGLISH).stdout
     for name in re.findall(r"NEEDED\s+(\S+)", said):
         if not _LIBRARIES.fullmatch(name):
             raise Refused(f"The library is linked with {name}.", "A plugin needs none but CUDA's.", "Leave it out.")
 
 
 def _names(path: Path, *options: str) -> set[str]:
-    done = subprocess.run(["nm", *options, "--format=posix", str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(["nm", *options, "--format=posix", str(path)], **_ENGLISH)
     return {line.split()[0].split("@")[0] for line in done.stdout.splitlines() if line.split()}

@@ -20,9 +20,9 @@ from autograder.tasks.classifier import Classifier
 class Accuracy(EngineMeasure):
     """The engine gives the reference's answers on labelled images that nobody saw before.
 
-    The worst of the three ramps decides.
+    The worst of the ramps decides.
 
-    agreement: part of the images whose top class is the reference's.
+    agreement: part of the images whose top class is the reference's; None asks nothing of it.
     drop: by how much fewer images it gets right than the reference (0.01 is one point of accuracy).
     error: root mean square of the logits' difference, relative to that of the reference's logits around their
         mean. Another network may agree on the class; it never has the same logits.
@@ -32,7 +32,7 @@ class Accuracy(EngineMeasure):
     """
 
     precision: str
-    agreement: Ramp
+    agreement: Ramp | None
     drop: Ramp
     error: Ramp
     images: int = 64
@@ -44,11 +44,9 @@ class Accuracy(EngineMeasure):
     tasks: ClassVar[tuple[type[Task], ...]] = (Classifier,)
 
     def wanted(self) -> str:
-        same, lost = self.agreement.text(" %", 100), self.drop.text(" percentage points", 100)
-        return (
-            f"PyTorch's class: {same}; accuracy lost: {lost}; error of the logits: {self.error.text(' %', 100)}"
-            + float16_words(self.min_float16)
-        )
+        same = f"PyTorch's class: {self.agreement.text(' %', 100)}; " if self.agreement else ""
+        lost, error = self.drop.text(" percentage points", 100), self.error.text(" %", 100)
+        return f"{same}accuracy lost: {lost}; error of the logits: {error}{float16_words(self.min_float16)}"
 
     def feeds(self) -> Iterator[ShapeRange]:
         yield ShapeRange((1,), (self.batch,))
@@ -74,7 +72,7 @@ class Accuracy(EngineMeasure):
         ours, theirs = (float((logits.argmax(1) == images.labels).mean()) for logits in (answer, wanted))
         low, high = classifier.wilson(same, count)
         shares = {
-            "agreement": self.agreement.share(same / count, low, high),
+            **({"agreement": self.agreement.share(same / count, low, high)} if self.agreement else {}),
             "drop": self.drop.share(theirs - ours, *classifier.drop_interval(answer, wanted, images.labels)),
             "error": self.error.share(error),
         }

@@ -184,11 +184,11 @@ class Bench:
         )
         return self.boxes.enter_context(box)
 
-    def peer(self, source: Path, **limits) -> Box:
-        """A box like the judged artifact's, with a file of ours in it: the reference that it is timed against."""
+    def peer(self, source: Path, *, sees: Sequence[str | Path] = (), **limits) -> Box:
+        """A box like the judged artifact's, with a file or folder of ours in it: what it is timed against."""
         artifact = self.artifact
         options = {"memory_gb": self.memory_gb, "cpu_s": CPU_S, **limits}
-        sees = (*(ROOT / name for name in artifact.harness), source)
+        sees = (*(ROOT / name for name in artifact.harness), source, *sees)
         return self.boxes.enter_context(
             Box(artifact.inside, str(source), sees=sees, words=artifact.words, gpu=self.lane == "gpu", **options)
         )

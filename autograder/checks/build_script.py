@@ -19,14 +19,13 @@ from autograder.tasks.base import Task
 from autograder.tasks.classifier import Classifier
 from course.quantize import calibrate, quantize
 
-NO_MODEL = b"This is no ONNX model."
 FLAGS = {"FP16", "INT8"}
 
 
 @dataclass(frozen=True)
 class BuildScript(Measure):
     """The script's function `build(onnx, plan, batches, calibrator)` is called three times: with Q/DQ pairs and no
-    calibrator, with a plain network and a calibrator of ours, and with a file that is no model. batches is (smallest,
+    calibrator, with a plain network and a calibrator of ours, and with half a file. batches is (smallest,
     usual, largest); they and the calibrator's batch are drawn.
 
     What a build was asked for is read from the calls that the script made (how far they are believed: `int8_scripts`).
@@ -67,8 +66,9 @@ class BuildScript(Measure):
             rows.append((0.4, f"{fault} {_no_flags(asked) if asked else ''}".strip()))
         else:
             rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, _other_profile(answer, asked, shapes, judges[0]))]
-        with at.step("building from a file that is no model"):
-            silent = _silent(_call(at, box, NO_MODEL, images, batches))
+        with at.step("building from a file that breaks off"):
+            # half a model: TensorRT-RTX takes bytes that are none at all for an empty network, and its parser says nothing
+            silent = _silent(_call(at, box, pairs[: len(pairs) // 2], images, batches))
         with at.step("building without pairs, with a calibrator"):
             rows += _with_calibrator(at, box, plain, images, batches, batch, judges[1])
         built = any(not fault for _, fault in rows)  # an error counts for nothing where there is never a plan
@@ -149,7 +149,11 @@ def _no_flags(asked: dict) -> str:
 def _other_profile(answer: dict, asked: dict, shapes: list, judges: plans.Expected | None) -> str:
     profiles = asked.get("profiles")
     if profiles == [{probe.INPUT: shapes}]:
-        return "" if judges is None or judges.has_profile(answer["bytes"]) else "The plan's profile is another one than told."
+        return (
+            ""
+            if judges is None or judges.has_profile(answer["bytes"])
+            else "The plan's profile is another one than told."
+        )
     shown = str(profiles)[:200] if profiles else "none"
     return f"The profile is {shown}; asked for was {probe.INPUT} with {shapes}."
 
@@ -171,10 +175,10 @@ def _not_calibrated(asked: dict, calibration: Calibration, batch: int) -> str:
 def _silent(answer: dict) -> str:
     size = answer.get("plan")
     if not answer.get("raised") or isinstance(size, int) and size > 0:
-        return "A file that is no model was built without an error: the parser's word was not asked for."
+        return "A file that breaks off half-way was built without an error: the parser's word was not asked for."
     if answer.get("meant") is not True:
         return (
-            f"A file that is no model ended in an error that nobody raised on purpose: {str(answer['raised'])[:200]} "
+            f"A file that breaks off half-way ended in an error that nobody raised on purpose: {str(answer['raised'])[:200]} "
             "Ask for what parse_from_file returns, and raise an error that says what failed."
         )
     return ""

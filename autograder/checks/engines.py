@@ -20,7 +20,8 @@ MOST_FIXED = 64
 class ShapeRange:
     """What a check feeds, from `low` to `high`: (batch,) where the file says the rest, else whole shapes.
 
-    anywhere: any shape between may come, so it gets a profile of its own; the others share one, tuned for its largest.
+    anywhere: any shape between may come, so it gets a profile of its own; the others share one, whose usual shape is the
+    largest.
     """
 
     low: tuple[int, ...]
@@ -139,9 +140,10 @@ class Engines:
 
     def ranges(self, precision: str, runtime: str) -> list[tuple[tuple[int, ...], ...]]:
         """Smallest, usual and largest shape of each optimisation profile that an engine with open sides needs: one for
-        the shapes that are judged, tuned for the largest of them, and one where any shape may come.
+        the shapes that are judged, with the largest of them as the usual one, and one where any shape may come.
 
-        A profile for each size of image would be tuned better, but each takes long to build: at level 0 an H100 took
+        From level 1 on a profile for each size of image would be tuned better, but each takes long to build (level 0
+        tunes nothing, and uses no timing cache): at level 0 an H100 took
         69 s with one profile (docs/results/h100/m1b/raw_1.log) and 109 s with two (h100/stage1/08_yolo.html).
         """
         needs = [need for need in self._needs(precision, runtime) if len(need.high) > 1]

@@ -69,7 +69,9 @@ def open_box(at: Bench) -> Box:
     box = at.box(sees=(*SEES, *others, stand_in), inside=INSIDE)
     head, _ = box.ask("start", stand_in=stand_in, others=others, real=real, seconds=at.limits_s["run"])
     if real and head.get("stand_in"):
-        at.notes["TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."] = None
+        at.notes[
+            "TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."
+        ] = None
     return box
 
 

@@ -22,7 +22,7 @@ SHOWN = 3
 class PluginContract(Measure):
     """The examination of `course.native.plugin`, with shapes of rank 1 to 5, attributes and values that are drawn.
 
-    findings: ramp for their number. None of the points count if the outputs are wrong or if the examination broke off.
+    findings: ramp for the number of different ones. None of the points count if the outputs are wrong or if the examination broke off.
     What the learner's code could forge is memory and streams, which are watched in its own process; values, shapes and plans
     are judged out here.
     """
@@ -57,7 +57,9 @@ class PluginContract(Measure):
                 )
         except CourseError as error:
             raise Rejected(error.what, error.cause, error.next_step) from error
-        count = len(report.findings)
+        count = len(
+            {(finding.kind, finding.method) for finding in report.findings}
+        )  # one mistake may show in several lines
         values = {
             "findings": [finding.kind for finding in report.findings],
             "shapes": shapes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -126,8 +127,6 @@ def _timed(
     Raises:
         Rejected: an output is wrong.
     """
-    import time
-
     fresh = {"seed": int(rng.integers(1 << 40)), "count": check.count, "slots": SLOTS, "half": True}
     limit = at.limits_s["run"]
     box.ask("fill", seconds=limit, **fresh)

@@ -15,10 +15,13 @@ from autograder.milestones.declare import Check, Milestone
 MODEL, CALIBRATOR, BUILD = "artifacts/resnet50_int8.onnx", "m2a/calibrator.py", "m2a/build_engine.py"
 
 # docs/results/m2a_accuracy.json, 1 024 images, calibrated with 64: entropy loses 0.0 points of accuracy and min-max 0.7; among
-# 200 draws of 512 the loss has a standard deviation of 0.3 points, which is what the dead band is for, and PyTorch's class
-# comes at least 97.5 % of the time. The logits are 8 to 12 % off.
+# 200 draws of 512 the loss has a standard deviation of 0.3 points, which is what the dead band is for. Noise in place of
+# images loses 3.3 points, scales that are half as large 4.9. PyTorch's class says nothing that these two do not: it comes
+# at least 97.5 % of the time in good files, 92.8 % with noise, so it is not asked for.
+# The error of the logits is there for what the classes do not show. Good files are 8 to 12 % off. With
+# the scales of the last block a tenth of what they should be, nearly all of its values saturate: on 192 images no accuracy
+# is lost, and the logits are 36 % off, which costs two of five points.
 DROP = Ramp(zero=0.03, full=0.01, dead_band=0.005)
-AGREEMENT = Ramp(zero=0.85, full=0.95, dead_band=0.01)
 ERROR = Ramp(zero=0.6, full=0.2)
 FAR = "The logits are far from the network's: its scales clip nearly all values or are far too coarse, or it is another one."
 
@@ -49,9 +52,9 @@ INT8 = Milestone(
             points=5,
             lanes={
                 "cpu": Accuracy(
-                    "int8", AGREEMENT, DROP, ERROR, images=128, hidden_images=512, runtime="onnxruntime", far=FAR
+                    "int8", None, DROP, ERROR, images=128, hidden_images=512, runtime="onnxruntime", far=FAR
                 ),
-                "gpu": Accuracy("int8", AGREEMENT, DROP, ERROR, images=512, hidden_images=512, batch=32, far=FAR),
+                "gpu": Accuracy("int8", None, DROP, ERROR, images=512, hidden_images=512, batch=32, far=FAR),
             },
             artifact=MODEL,
             needs=("int8",),

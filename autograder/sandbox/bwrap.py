@@ -118,8 +118,10 @@ def bwrap(
         if any(Path(path).is_relative_to(shown) for shown in ("/usr", *_SYSTEM)):
             line += ["--tmpfs", path]
     line += [*size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
+    masked = ("/usr/local/share", *map(str, hide))
     for path in (*filter(os.path.exists, _ETC), *_python(), *ro):
-        line += ["--ro-bind", str(path), str(path)]
+        if not _shown_anyway(path, masked):
+            line += ["--ro-bind", str(path), str(path)]
     if gpu:
         for device in sorted(Path("/dev").glob("nvidia*")):
             line += ["--dev-bind", str(device), str(device)]
@@ -151,6 +153,16 @@ def bwrap(
         "--core=0",
     ]
     return [*line, "--remount-ro", "/dev", "--chdir", str(cwd), "--", *limits, "--", *argv]
+
+
+def _shown_anyway(path: str | Path, masked: Sequence[str]) -> bool:
+    """Whether it is part of /usr, which is there as it is. (It may be a link, such as /usr/local/cuda, and on a link
+    bubblewrap can mount nothing.)
+    """
+    places = (Path(path).absolute(), Path(path).resolve())
+    return all(
+        place.is_relative_to("/usr") and not any(place.is_relative_to(one) for one in masked) for place in places
+    )
 
 
 def has_gpu() -> bool:

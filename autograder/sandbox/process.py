@@ -191,6 +191,16 @@ class Box:
             raise Rejected(*(str(part)[:1000] for part in (refused if whole else (str(refused), "", self.words.died))))
         return answer, results
 
+    @property
+    def home(self) -> Path:
+        """The folder that it may write, seen from here under the same name. Trust nothing that lies in it."""
+        return Path(self._home.name)
+
+    @property
+    def pid(self) -> int:
+        """Of bubblewrap, or of the process itself where there is none."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop every process in it, so that it takes no time from another one that is being timed."""
         self._signal(signal.SIGSTOP)

@@ -71,7 +71,15 @@ def draw(seeds: Seeds, purpose: str, count: int) -> Drawn:
     From CIFAR-10's public split; in hidden mode also from the hidden pool, where the instructor has fetched
     it.
     """
-    from course.data import cifar10, preprocess
+    from course.data import preprocess
+
+    pixels, labels, source = altered(seeds, purpose, count)
+    return Drawn(preprocess.classifier(pixels), labels, source)
+
+
+def altered(seeds: Seeds, purpose: str, count: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """The pixels of `draw`, uint8 [N, 32, 32, 3], their labels, and where they come from."""
+    from course.data import cifar10
 
     rng = np.random.default_rng(seeds(purpose))
     pool, source = cifar10.images("public"), "public CIFAR-10 images, altered at random"
@@ -81,7 +89,7 @@ def draw(seeds: Seeds, purpose: str, count: int) -> Drawn:
         except MissingFileError:
             source += " (the hidden pool is not on this machine: `course data fetch`)"
     chosen = rng.choice(len(pool), count, replace=count > len(pool))
-    return Drawn(preprocess.classifier(alter(pool.pixels[chosen], rng)), pool.labels[chosen], source)
+    return alter(pool.pixels[chosen], rng), pool.labels[chosen], source
 
 
 def alter(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,9 @@ from course.engine.profiles import Profile
 from course.engine.types import TensorSpec
 from course.errors import DtypeError, ProfileError, ShapeError
 
+PROBES = (0, 1, 2, 8, 32)
+"""Values that a model is tried with: an index or a mask may be 0, a size or a factor may not."""
+
 
 def check(
     inputs: tuple[TensorSpec, ...], profiles: tuple[Profile, ...], feeds: Mapping[str, Any], profile: int

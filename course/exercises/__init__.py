@@ -137,22 +137,23 @@ def reference(id: str) -> Callable[[Callable[[], object]], Callable[[], object]]
     return declare
 
 
-def solved(id: str, mine: object = None) -> object:
+def solved(id: str, mine: object = None, **others: object) -> object:
     """`mine` if it solves the exercise, else the course's own answer, and says so.
 
-    Cells below an exercise go on with it, so that an unsolved one does not break the lesson. The exercise must look at
-    one name, and have a `reference` in its module.
+    Cells below an exercise go on with it, so that an unsolved one does not break the lesson. The exercise must have a
+    `reference` in its module, and look at one name, besides those whose values are given in `others`.
 
     Raises:
         CourseError: there is no such exercise.
         ValueError: it has no reference.
     """
     found = find(id)
-    if id not in _references or len(found.names) != 1:
+    names = [name for name in found.names if name not in others]
+    if id not in _references or len(names) != 1 or not set(others) <= set(found.names):
         raise ValueError(f"exercise {id!r} cannot be gone on without: it needs a reference, and one name")
     if _solved.get(id) is not mine or mine is None:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            share, _ = _judge(found, {found.names[0]: mine})
+            share, _ = _judge(found, {names[0]: mine, **others})
         if share < 1:
             print(f"{id} is not solved yet: the cells below go on with the course's answer.")
             return _references[id]()

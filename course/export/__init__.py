@@ -33,6 +33,11 @@ fails for some models. The torchscript exporter writes 17 by itself.
 NEWEST_IR = 10
 """IR version that onnx 1.17 and ONNX Runtime 1.20 read. Newer onnx packages would write a higher one."""
 LARGEST_BYTES = (1 << 31) - 1  # protobuf's limit for one message
+_TOO_LARGE = (
+    "One ONNX file holds at most 2.1 GB; larger models keep their weights as external data in a second file, which "
+    "this course does not write.",
+    "Call torch.onnx.export(..., external_data=True) yourself, or split the model.",
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ def export(
     """Write `model` as an ONNX file with its weights inside, and prove that the file works.
 
     The file is run by ONNX Runtime on altered values of `args`, with every dynamic axis at other sizes (axis
-    0 at 1, 2 and 3), and must give PyTorch's shapes and values. That finds a batch size or a value that was
-    built in.
+    0 at 1, 2 and 3), and must give PyTorch's shapes and values: of every output, integers, NaN and infinities
+    included, each in its own scale. That finds a batch size, a length or a value that was built in. What the
+    exporter itself warned of stands in `notes`.
 
     Args:
         model: float32, in eval mode.
@@ -84,8 +90,8 @@ def export(
         opset: None for the one that fits the target.
 
     Raises:
-        CourseError: the model is in training mode, a name or axis does not fit, a size or value is built in,
-            the exporter failed, or the file cannot be written. Nothing is left at `path` that was not there
+        CourseError: the model is in training mode or answers at random, a name or axis does not fit or is missing
+            in the file, a size or value is built in, the exporter failed, or the file cannot be written. Nothing is left at `path` that was not there
             before.
         DtypeError: the model or an input is not float32 (precision is chosen when the engine is built).
         UnsupportedError: an operator without ONNX form, a branch on the data, an opset that the target cannot
@@ -108,16 +114,17 @@ def export(
     job = Job(
         model, _large_enough(args, input_names, inputs), list(input_names), list(output_names), inputs, outputs, opset
     )
-    first_error, notes = None, []
+    errors, notes = {}, []
     for choice in exporters:
         try:
             proto, before = _finish(run_exporter(choice, job), job, trials, simplify, notes)
+            notes.extend(f"The {choice} exporter warned: {finding}." for finding in job.findings)
             break
         except CourseError as error:
             notes.append(f"The {choice} exporter failed: {error.what} {error.cause}")
-            first_error = first_error or error
+            errors[choice] = error
     else:
-        raise first_error
+        raise _all_failed(errors, job)
     for note in notes:
         log.info("%s", note)
     atomic_write(path, proto.SerializeToString())
@@ -131,6 +138,31 @@ def export(
         time.perf_counter() - started,
         tuple(notes),
     )
+
+
+def _all_failed(errors: Mapping[str, CourseError], job: Job) -> CourseError:
+    """One error for all exporters that were tried: the most definite, with what the others said."""
+    choice, best = next(
+        ((choice, error) for choice, error in errors.items() if isinstance(error, UnsupportedError)),
+        next(iter(errors.items())),
+    )
+    cause, next_step = best.cause, best.next_step
+    for other, error in errors.items():
+        if other != choice and (error.what, error.cause) != (best.what, best.cause):
+            cause += f" The {other} exporter failed, too: {error.what} {error.cause}"
+    if len(errors) > 1 and "exporter" in next_step and "has what the exporter said" not in next_step:
+        next_step = (  # the step named the exporter that has failed, too
+            "Both exporters were tried. Write the part named above with other operators, or leave it out and compute "
+            'it after the engine. The log "course.export" (level DEBUG) has all that they said.'
+        )
+    if turning := [key for key, tensor in job.model.named_buffers() if tensor.is_complex()]:
+        next_step = (
+            f"{turning[0]!r} is complex, which ONNX does not have. Keep its cosine and sine as two float32 buffers and "
+            "multiply by hand: (a cos - b sin, a sin + b cos)."
+        )
+    raised = type(best)(best.what, cause, next_step)
+    raised.__cause__ = best
+    return raised
 
 
 def _plan(exporter: str, target: str | None, opset: int | None) -> tuple[list[str], int]:
@@ -188,18 +220,24 @@ def _check_call(model, args, input_names, output_names, dynamic) -> None:
             "Give each its own name.",
         )
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for key, tensor in [*weights.items(), *zip(input_names, args)]:
-        if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+    for key, tensor in zip(input_names, args):
+        if tensor.is_complex():
             raise DtypeError(
                 f"{key!r} is {str(tensor.dtype).removeprefix('torch.')}.",
-                "Models are exported in float32; the precision is chosen when building.",
+                "ONNX Runtime and TensorRT take no complex inputs.",
+                "Give its real and imaginary part as float32, torch.view_as_real(x), and join them in forward().",
+            )
+    for key, tensor in [*weights.items(), *zip(input_names, args)]:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise DtypeError(
+                f"{key!r} is {str(tensor.dtype).removeprefix('torch.')}.",
+                "Models are exported in float32; the precision is chosen later, by a flag of the build (TensorRT 8.6, 10) or by "
+                "converting the file (11).",
                 "Call model.float() and give float32 inputs.",
             )
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     if size > LARGEST_BYTES:
-        raise UnsupportedError(
-            f"{name} has {size / 1e9:.1f} GB of weights.", "An ONNX file holds at most 2.1 GB.", "Split the model."
-        )
+        raise UnsupportedError(f"{name} has {size / 1e9:.1f} GB of weights.", *_TOO_LARGE)
     ranks = {**{key: arg.ndim for key, arg in zip(input_names, args)}, **dict.fromkeys(output_names, 99)}
     for key, axes in dynamic.items():
         if key not in ranks:
@@ -246,8 +284,7 @@ def _finish(
     if final.ByteSize() > LARGEST_BYTES:
         raise UnsupportedError(
             f"The ONNX file would have {final.ByteSize() / 1e9:.1f} GB.",
-            "An ONNX file holds at most 2.1 GB.",
-            "Split the model.",
+            *_TOO_LARGE,
         )
     try:
         onnx.checker.check_model(final, full_check=True)

@@ -48,6 +48,7 @@ class Job:
     """What an exporter gets.
 
     dynamic: input name -> {axis: dimension name}; outputs: output name -> {axis: dimension name or size}.
+    findings: filled by the exporter that ran last: what it warned of, values taken out of tensors above all.
     """
 
     model: torch.nn.Module
@@ -57,6 +58,7 @@ class Job:
     dynamic: Mapping[str, Mapping[int, str]]
     outputs: Mapping[str, Mapping[int, str | int]]
     opset: int
+    findings: list[str] = field(default_factory=list)
 
 
 def run_exporter(exporter: str, job: Job) -> onnx.ModelProto:
@@ -66,6 +68,7 @@ def run_exporter(exporter: str, job: Job) -> onnx.ModelProto:
         UnsupportedError: an operator that ONNX does not have, or a branch on the data.
         CourseError: anything else that the exporter could not do.
     """
+    job.findings.clear()
     descriptors = (1, 2) if exporter == "torchscript" else (2,)  # only its C++ code prints to stdout
     with tempfile.TemporaryDirectory() as folder, quiet(descriptors) as said:
         path = Path(folder) / "model.onnx"
@@ -76,7 +79,8 @@ def run_exporter(exporter: str, job: Job) -> onnx.ModelProto:
         except Exception as error:
             raise _translated(error, job, exporter, said.text()) from error
     if exporter == "torchscript":
-        _refuse_data_branches(job, said)
+        shapes_only = _refuse_data_branches(job, said)
+        job.findings.extend(_baked_in(said, shapes_only))
     return proto
 
 
@@ -85,6 +89,9 @@ def _dynamo(job: Job, path: Path) -> None:
     # made fixed. A named Dim would refuse a net that needs, say, multiples of 32.
     auto = torch.export.Dim.AUTO
     shapes = tuple({axis: auto for axis in job.dynamic.get(name, {})} for name in job.input_names)
+    for index, parameter in enumerate(inspect.signature(job.model.forward).parameters.values()):
+        if parameter.kind is parameter.VAR_POSITIONAL:  # forward(*args): torch.export wants their shapes as one tuple
+            shapes = (*shapes[:index], shapes[index:])
     program = torch.export.export(job.model, job.args, dynamic_shapes=shapes, strict=False)
     try:
         _call_torch(program, job, path, dynamo=True, external_data=False)
@@ -124,22 +131,40 @@ def _call_torch(model, job: Job, path: Path, **options) -> None:
     torch.onnx.export(model, job.args, str(path), **{key: value for key, value in options.items() if key in known})
 
 
-def _refuse_data_branches(job: Job, said: Said) -> None:
+def _refuse_data_branches(job: Job, said: Said) -> bool:
     """Tracing follows one side of an `if` for ever and only warns. torch.export knows whether the condition
-    hangs on the data (then the file would be wrong) or only on a shape (then it is right for that shape)."""
+    hangs on the data (then the file would be wrong) or only on a shape (then it is right for that shape).
+
+    Returns:
+        Whether it is known that every branch hangs on shapes only.
+    """
     branches = [w for w in said.warnings if "Python boolean" in str(w.message)]
     if not branches:
-        return
+        return True
     with quiet():
         try:
             torch.export.export(job.model, job.args, strict=False)
         except Exception as error:
             if "DataDependent" not in " ".join(type(e).__name__ for e in _chain(error)):
                 log.info("torch.export could not check the branches: %s", last_line(error))
-                return
+                return False
             raise _data_branch(
                 type(job.model).__name__, f"line {branches[0].lineno} of {branches[0].filename}"
             ) from error
+    return True
+
+
+def _baked_in(said: Said, shapes_only: bool) -> list[str]:
+    """The tracer's warnings of values that it keeps as constants, each once, with the line that it names."""
+    found = []
+    for warning in said.warnings:
+        text = " ".join(str(warning.message).split())
+        if not issubclass(warning.category, torch.jit.TracerWarning) or (shapes_only and "Python boolean" in text):
+            continue
+        line = f"line {warning.lineno} of {warning.filename}: {text.split('. ')[0].rstrip('.')}"
+        if line not in found:
+            found.append(line)
+    return found
 
 
 def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseError:
@@ -150,10 +175,18 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
     for pattern in _UNKNOWN_OPERATOR:
         if found := pattern.search(text):
             where = where or _where_in_graph(found[1], said)
+            way = "Write this part with other operators, or leave it out and compute it after the engine."
+            if "adaptive" in found[1]:
+                shapes = ", ".join(f"{key} {list(arg.shape)}" for key, arg in zip(job.input_names, job.args))
+                where += f" (inputs: {shapes})"
+                way = (
+                    "Pool with a kernel and a stride of your own, or fix height and width (leave these axes out of "
+                    "`dynamic`); only pooling to 1x1 needs neither."
+                )
             return UnsupportedError(
                 f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX {job.opset}.",
                 f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
-                "Write this part with other operators, or leave it out and compute it after the engine.",
+                way,
             )
     if any("DataDependent" in type(e).__name__ for e in _chain(error)):
         return _data_branch(name, where.removeprefix(", at "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,20 +74,27 @@ def check_parity(
     feeds = [feeds] if isinstance(feeds, Mapping) else list(feeds)
     if not feeds:
         raise CourseError("check_parity got no inputs.", "The list of feeds is empty.", "Give at least one real input.")
+    if bad := [type(feed).__name__ for feed in feeds if not isinstance(feed, Mapping)]:
+        raise CourseError(
+            "check_parity got inputs without names.",
+            f"Instead of a dict, it got {bad[0]}.",
+            'Give a dict of name -> array, {"image": x}, or a list of them.',
+        )
     runner = onnx if hasattr(onnx, "run") else OnnxRunner(onnx)
     name = str(onnx) if isinstance(onnx, (str, Path)) else "The converted model"
     results = []
     for feed in feeds:
         ordered = _in_order(feed, runner)
-        answers = runner.run(dict(feed))
+        answers = _converted(name, runner, feed)
         try:
-            results.append(_compare(name, run_torch(model, ordered), answers))
-        except RuntimeError as error:  # what PyTorch raises for shapes and dtypes that do not fit
+            wanted = run_torch(model, ordered)
+        except Exception as error:  # whatever forward() raises for values, shapes and dtypes that do not fit
             raise CourseError(
                 f"{type(model).__name__} fails on these inputs in PyTorch.",
-                last_line(error),
+                f"{type(error).__name__}: {telling_line(error)}",
                 "Give the inputs that the model was made for.",
             ) from error
+        results.append(_compare(name, wanted, answers))
     top1 = [r.top1 for r in results if r.top1 is not None]
     weights = [r.samples for r in results if r.top1 is not None]
     parity = Parity(
@@ -118,6 +126,21 @@ def check_parity(
     return parity
 
 
+def _converted(name: str, runner: Any, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The converted model's answers as arrays, whatever `runner` is."""
+    try:
+        answers = runner.run(dict(feed))
+        return {output: to_numpy(value) for output, value in answers.items()}
+    except CourseError:
+        raise
+    except Exception as error:
+        raise ParityError(
+            f"{name} cannot be run on these inputs.",
+            f"{type(error).__name__}: {telling_line(error)}",
+            "Give it something whose run(dict of name -> array) returns a dict of output name -> array.",
+        ) from error
+
+
 class OnnxRunner:
     """An ONNX model on ONNX Runtime's CPU. `inputs`: names in order. run(dict) -> dict of numpy arrays."""
 
@@ -146,6 +169,12 @@ class OnnxRunner:
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         arrays = {name: to_numpy(value) for name, value in feeds.items()}
+        if set(arrays) != set(self.inputs):
+            raise ShapeError(
+                f"The inputs given are {sorted(arrays)}.",
+                f"The model takes {sorted(self.inputs)}.",
+                "Use the model's input names as the keys.",
+            )
         for name, array in arrays.items():
             wanted = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(
                 self._types[name], self._types[name][len("tensor(") : -1]
@@ -162,7 +191,7 @@ class OnnxRunner:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
             raise ShapeError(
                 f"The ONNX model fails on {shapes}.",
-                last_line(error),
+                telling_line(error),
                 "Give the shape of the export, or make that axis dynamic.",
             ) from error
 
@@ -200,6 +229,22 @@ def last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+_NUMBERS = re.compile(
+    r"\bGot: ?\S+ Expected: ?\S+|\b(?:shape|size|dim|axis|index|input)\w*\b.*\d|\d+x\d+", re.IGNORECASE
+)
+
+
+def telling_line(error: BaseException) -> str:
+    """The line of an error's text that holds the numbers; the last one where none does.
+
+    ONNX Runtime ends its message with "Please fix either the inputs/outputs or the model."; the line above says
+    "index: 0 Got: 1 Expected: 2".
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = [line for line in lines if "Expected:" in line] or [line for line in lines if _NUMBERS.search(line)]
+    return " ".join(found[:3]) if found and "Expected:" in found[0] else (found or [last_line(error)])[-1]
+
+
 def _in_order(feed: Mapping[str, Any], runner: Any) -> list[Any]:
     names = [getattr(spec, "name", spec) for spec in getattr(runner, "inputs", None) or feed]
     if set(names) != set(feed):
@@ -220,13 +265,18 @@ def _compare(name: str, expected: list[np.ndarray], answers: Mapping[str, np.nda
         )
     worst, cosine, top1, samples = 0.0, 1.0, [], 1
     for (output, answer), wanted in zip(answers.items(), expected):
-        answer = to_numpy(answer)
         if answer.shape != wanted.shape:
             raise ParityError(
                 f"{name}: output {output!r} has shape {list(answer.shape)}.",
                 f"PyTorch gives {list(wanted.shape)}.",
                 "Export again; if an axis should be dynamic, name it in `dynamic`.",
             )
+        if answer.dtype.kind not in "biufc":
+            raise ParityError(
+                f"{name}: output {output!r} holds {answer.dtype}.", "Only numbers can be compared.", "Leave it out."
+            )
+        if "c" in (answer.dtype.kind, wanted.dtype.kind):  # as two real numbers each
+            answer, wanted = (np.stack([values.real, values.imag], -1) for values in (answer, wanted))
         x, y = answer.astype(np.float64), wanted.astype(np.float64)
         infinite = np.isinf(x) | np.isinf(y)
         if np.isnan(x).any() or np.isnan(y).any() or (x[infinite] != y[infinite]).any():

@@ -14,17 +14,20 @@ import onnx
 import torch
 
 from course.errors import CourseError, UnsupportedError
+from course.export import probes
+from course.export.compare import difference
 from course.export.exporters import Job
-from course.export.parity import OnnxRunner, last_line, run_torch, to_numpy
+from course.export.parity import OnnxRunner, run_torch, telling_line, to_numpy
 
 
 @dataclass(frozen=True)
 class Trial:
-    """PyTorch's answers at one choice of the dynamic sizes."""
+    """PyTorch's answers at one choice of the dynamic sizes. varied: on values that were made up."""
 
     sizes: dict[str, int]
     feeds: dict[str, np.ndarray]
     answers: list[np.ndarray]
+    varied: bool = False
 
 
 def make_trials(
@@ -33,7 +36,11 @@ def make_trials(
     input_names: Sequence[str],
     dynamic: Mapping[str, Mapping[int, str]],
 ) -> list[Trial]:
-    """Run PyTorch with axis 0 at 1, 2 and 3, and once with the other dynamic axes larger."""
+    """Run PyTorch with axis 0 at 1, 2 and 3, once with the other dynamic axes larger, and on other values.
+
+    Raises:
+        CourseError: the sizes of the example do not agree, PyTorch fails at one of them, or answers at random.
+    """
     batch, others = {}, {}
     for arg, key in zip(args, input_names):
         for axis, label in dynamic.get(key, {}).items():
@@ -59,17 +66,43 @@ def make_trials(
             value = to_numpy(arg)
             for axis, label in dynamic.get(key, {}).items():
                 value = np.take(value, np.arange(sizes[label]), axis, mode="wrap")
-            if value.dtype.kind == "f":  # other values than the example's, of the same sign and similar size
-                value = (value * generator.uniform(0.25, 0.75, value.shape)).astype(value.dtype)
-            feeds[key] = value
+            feeds[key] = probes.scaled(value, generator)
         try:
             trials.append(Trial(sizes, feeds, run_torch(model, feeds.values())))
         except Exception as error:  # whatever the learner's forward() raises
             raise CourseError(
                 f"{type(model).__name__} fails in PyTorch already{_at(sizes)}.",
-                f"{type(error).__name__}: {last_line(error)}",
+                f"{type(error).__name__}: {telling_line(error)}",
                 "Make forward() work at these sizes, or leave the axis fixed.",
             ) from error
+    _refuse_random(model, trials[-1])
+    return trials + _varied(model, trials[min(1, len(trials) - 1)], generator)
+
+
+def _refuse_random(model: torch.nn.Module, trial: Trial) -> None:
+    again = run_torch(model, trial.feeds.values())
+    for index, (first, second) in enumerate(zip(trial.answers, again)):
+        if first.shape != second.shape or difference(second, first):
+            raise CourseError(
+                f"{type(model).__name__} answers at random.",
+                f"PyTorch itself gives two answers for one input (output {index}), in eval mode.",
+                "Look for F.dropout without training=self.training, for torch.rand and for random layers in forward(); "
+                "give random numbers as an input.",
+            )
+
+
+def _varied(model: torch.nn.Module, base: Trial, generator: np.random.Generator) -> list[Trial]:
+    """Trials at the sizes of `base` on other values. Values that PyTorch refuses are none that the model may meet."""
+    trials = []
+    for feeds in probes.variations(base.feeds, generator):
+        try:
+            answers = run_torch(model, feeds.values())
+        except Exception:  # such as an index outside a table
+            continue
+        if len(answers) == len(base.answers) and all(
+            np.isfinite(new).all() or not np.isfinite(old).all() for new, old in zip(answers, base.answers)
+        ):
+            trials.append(Trial(base.sizes, feeds, answers, varied=True))
     return trials
 
 
@@ -97,7 +130,15 @@ def output_axes(
 
 
 def verify(final: onnx.ModelProto, raw: onnx.ModelProto, job: Job, trials: list[Trial]) -> None:
-    """Run the file at every trial's sizes. Its shapes must be PyTorch's, values within 1 % of the largest."""
+    """Run the file at every trial's sizes and values. Its names must be the ones asked for, its shapes and values
+    PyTorch's (see `compare.difference`)."""
+    for kind, values, names in (
+        ("input", final.graph.input, job.input_names),
+        ("output", final.graph.output, job.output_names),
+    ):
+        held = [value.name for value in values]
+        if held != list(names):
+            raise _other_names(job, kind, held, names)
     runner = OnnxRunner(final)
     for trial in trials:
         try:
@@ -106,24 +147,34 @@ def verify(final: onnx.ModelProto, raw: onnx.ModelProto, job: Job, trials: list[
             node = re.search(r"running (\w+) node\. Name:'([^']*)'", error.cause)
             where = f"node {node[2]!r} ({node[1]}) fails{_at(trial.sizes)}" if node else error.cause
             raise built_in(raw, job, where) from error
+        altered = trial.varied or any(value.dtype.kind == "f" for value in trial.feeds.values())
+        other = " on other values than the example's" if altered else ""
         for (name, answer), wanted in zip(answers.items(), trial.answers):
             if answer.shape != wanted.shape:
-                raise built_in(
-                    raw,
-                    job,
-                    f"output {name!r} has shape {list(answer.shape)}, in PyTorch "
-                    f"{list(wanted.shape)}{_at(trial.sizes)}",
-                )
-            if wanted.dtype.kind != "f" or not np.isfinite(wanted).all():
-                continue
-            difference, scale = np.abs(answer - wanted).max(initial=0), np.abs(wanted).max(initial=0)
-            if not difference <= 0.01 * scale + 1e-6:
-                raise built_in(
-                    raw,
-                    job,
-                    f"output {name!r} is off by {difference:.2g} (largest value {scale:.2g})"
-                    f"{_at(trial.sizes)} on other values than the example's",
-                )
+                sizes = f"output {name!r} has shape {list(answer.shape)}, in PyTorch {list(wanted.shape)}"
+                raise built_in(raw, job, sizes + _at(trial.sizes) + (other if trial.varied else ""))
+            if wrong := difference(answer, wanted):
+                raise built_in(raw, job, f"output {name!r} {wrong}{_at(trial.sizes)}{other}")
+
+
+def _other_names(job: Job, kind: str, held: list[str], names: Sequence[str]) -> CourseError:
+    name = type(job.model).__name__
+    if lost := [key for key in names if key not in held]:
+        reason = (
+            "forward() does not use it, or uses only its shape or a value that became a constant"
+            if kind == "input"
+            else "it is an input passed on, a constant, or the same tensor as another output"
+        )
+        return CourseError(
+            f"The ONNX file of {name} has no {kind} {', '.join(map(repr, lost))}.",
+            f"Its {kind}s are {held}: {reason}.",
+            f"Leave this {kind} out of forward() and of {kind}_names, or compute with it as a tensor.",
+        )
+    return CourseError(
+        f"The ONNX file of {name} has other {kind}s than asked for.",
+        f"They are {held}, in this order; {kind}_names has {list(names)}.",
+        "Give one name per tensor, in the order of forward().",
+    )
 
 
 def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
@@ -145,12 +196,18 @@ def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
                     f"{node.op_type} {node.name!r} to {shape}" + (f" ({' '.join(line[0].split())})" if line else "")
                 )
     hint = f" Suspects: {'; '.join(suspects[:3])}." if suspects else ""
+    if job.findings:
+        hint += f" The exporter warned: {'; '.join(job.findings[:3])}."
+    way = "In forward(), use x.shape[0] or -1 instead of a number, int(x.shape[0]), .item(), .tolist() or a random tensor."
+    if any(set(axes) - {0} for axes in job.dynamic.values()):
+        way += (
+            " Adaptive pooling to more than 1x1 has a fixed kernel in ONNX: use a kernel and a stride of your own, "
+            "or fix these sizes (leave height and width out of `dynamic`)."
+        )
     return CourseError(
         f"The ONNX file of {type(job.model).__name__} has sizes or values built in.",
         f"{what[0].upper()}{what[1:]}.{hint}",
-        "In forward(), use x.shape[0] or -1 instead of a number, int(x.shape[0]), .item(), "
-        '.tolist() or a random tensor. The log "course.export" (level DEBUG) has what the '
-        "exporter said.",
+        f'{way} The log "course.export" (level DEBUG) has what the exporter said.',
     )
 
 

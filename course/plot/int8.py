@@ -163,7 +163,7 @@ def noise(
     """SQNR over the position in the network: each layer alone, and with all the noise that has gathered before it.
 
     Args:
-        layers: in the order of the network. named: how many of those with the most noise of their own are labelled.
+        layers: in the order of the network. named: how many of those with the most noise of their own are named, at most 5.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(8.2, 3.9), layout="constrained")
@@ -174,19 +174,14 @@ def noise(
             places, gathered, color=PALETTE[3], linewidth=2, label="gathered: with the noise of all layers before"
         )
         axis.plot(places, alone, "o", color=PALETTE[1], markersize=6, label="alone: exact inputs")
-        for place in sorted(places, key=lambda place: alone[place])[:named]:
-            axis.annotate(
-                layers[place].node.removesuffix("/Conv"),
-                (place, alone[place]),
-                xytext=(5, 7),
-                textcoords="offset points",
-                fontsize=8.5,
-                ha="right" if place > 0.7 * len(layers) else "left",
-            )
+        worst = sorted(places, key=lambda place: alone[place])[:named]
+        for place, marker in zip(worst, "s^Dvp"):
+            label = layers[place].node.removesuffix("/Conv")
+            axis.plot(place, alone[place], marker, color=INK, markersize=8, linestyle="none", label=label)
         axis.set(xlabel="layer, in the order of the network", ylabel="SQNR in dB (higher is better)", title=title)
         bottom, top = axis.get_ylim()
-        axis.set_ylim(bottom, top + 0.25 * (top - bottom))
-        axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9.5)
+        axis.set_ylim(bottom, top + 0.4 * (top - bottom))
+        axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
     return figure
 
 

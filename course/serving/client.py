@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy as np
 from course.serving import protocol
 from course.serving.words import RefusedError, ServingError
 
+UNIX = "unix:"
+"""How the address of a Unix socket begins: a server in a box without a network is reached over one."""
+
 
 class Client:
     """One HTTP connection to a Triton server, opened when it is first needed. Use it with `with`, or `close` it.
 
     Args:
-        address: "host:port".
+        address: "host:port", or "unix:PATH" of a Unix socket.
         seconds: how long an answer may take.
     """
 
@@ -78,7 +82,7 @@ class Client:
         for fresh in [False, True] if self._connection else [True]:
             if fresh:
                 self.close()
-                self._connection = http.client.HTTPConnection(self.address, timeout=self.seconds)
+                self._connection = _connection(self.address, self.seconds)
             try:
                 self._connection.request(method, path, body, dict(headers or {}))
                 answer = self._connection.getresponse()
@@ -107,6 +111,23 @@ class Client:
                 answer.status,
             )
         return answer, data
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, seconds: float):
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: str, seconds: float) -> http.client.HTTPConnection:
+    if address.startswith(UNIX):
+        return _UnixConnection(address.removeprefix(UNIX), seconds)
+    return http.client.HTTPConnection(address, timeout=seconds)
 
 
 def said(body: bytes) -> str:

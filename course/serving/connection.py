@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from course.serving import protocol
+from course.serving.client import UNIX
 
 LOST = 0
 """The status of a request whose connection broke or whose time was up; others have HTTP's."""
@@ -14,8 +15,9 @@ LOST = 0
 
 def request(address: str, path: str, body: bytes, json_bytes: int) -> bytes:
     """A whole inference request as it goes over the wire."""
+    host = "localhost" if address.startswith(UNIX) else address
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/octet-stream\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/octet-stream\r\n"
         f"Content-Length: {len(body)}\r\n{protocol.LENGTH}: {json_bytes}\r\n\r\n"
     )
     return head.encode() + body

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from course.serving.client import said
+from course.serving.client import UNIX, said
 from course.serving.connection import Connection
 from course.serving.words import ServingError
 
@@ -63,8 +63,7 @@ class _Recorder:
     """Sends requests over connections and writes down what became of them."""
 
     def __init__(self, address: str, requests: Sequence[bytes], timeout: float, keep: bool):
-        self.host, port = address.rsplit(":", 1)
-        self.port, self.requests, self.timeout = int(port), requests, timeout
+        self.address, self.requests, self.timeout = address, requests, timeout
         self.rows: list[list] = []
         self.answers: list | None = [] if keep else None
         self.reasons: Counter = Counter()
@@ -78,10 +77,13 @@ class _Recorder:
     async def connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            return (await loop.create_connection(Connection, self.host, self.port))[1]
+            if self.address.startswith(UNIX):
+                return (await loop.create_unix_connection(Connection, self.address.removeprefix(UNIX)))[1]
+            host, port = self.address.rsplit(":", 1)
+            return (await loop.create_connection(Connection, host, int(port)))[1]
         except OSError as error:
             raise ServingError(
-                f"No server answers at {self.host}:{self.port}.", str(error), "Start it, or look at its log."
+                f"No server answers at {self.address}.", str(error), "Start it, or look at its log."
             ) from error
 
     def send(self, connection: Connection, due: float, then: Callable[[], None]) -> None:

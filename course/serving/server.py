@@ -193,29 +193,17 @@ class Server:
         self.pid = int(self._keeper.stdout.readline() or 0)
 
     def _command(self, http: int, metric: int) -> list[str]:
-        server, backends = self.environment.server, Path(self._temporary) / "backends" / "python"
-        backends.mkdir(parents=True)
-        for file in ("libtriton_python.so", "triton_python_backend_utils.py"):
-            (backends / file).symlink_to(server / "backends" / "python" / file)
-        (backends / "triton_python_backend_stub").symlink_to(self.environment.stub)
-        loopback = "127.0.0.1"
-        return [
-            str(server / "bin" / "tritonserver"),
-            f"--model-repository={self.repository}",
-            f"--backend-directory={backends.parent}",
-            f"--cache-directory={server / 'caches'}",
-            f"--http-address={loopback}",
-            f"--http-port={http}",
-            f"--metrics-address={loopback}",
-            f"--metrics-port={metric}",
-            "--allow-grpc=false",
-            "--model-control-mode=explicit",  # so that `reload` works
-            "--load-model=*",
-            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
-            f"--exit-timeout-secs={max(1, round(self.stop_seconds))}",
-            *([f"--model-config-name={self.config}"] if self.config else []),
-            *self.arguments,
-        ]
+        backends = Path(self._temporary) / "backends"
+        link_backends(self.environment, backends)
+        return command(
+            self.environment,
+            self.repository,
+            backends,
+            (http, metric),
+            prefix=self._prefix,
+            exit_seconds=self.stop_seconds,
+            config=self.config,
+        ) + list(self.arguments)
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + self.start_seconds
@@ -230,6 +218,51 @@ class Server:
                         "Look at the log (`server.log`), or give it more `start_seconds`.",
                     )
                 time.sleep(0.03)
+
+
+def link_backends(environment: Environment, folder: Path) -> None:
+    """Make `folder` a backend directory with the Python backend of this environment's Python."""
+    backend = folder / "python"
+    backend.mkdir(parents=True)
+    for file in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        (backend / file).symlink_to(environment.server / "backends" / "python" / file)
+    (backend / "triton_python_backend_stub").symlink_to(environment.stub)
+
+
+def command(
+    environment: Environment,
+    repository: Path,
+    backends: Path,
+    ports: tuple[int, int],
+    *,
+    prefix: str,
+    exit_seconds: float = 5.0,
+    config: str = "",
+) -> list[str]:
+    """The command line of a server on the loopback interface.
+
+    Args:
+        backends: as `link_backends` made it. ports: of HTTP and of the metrics.
+        prefix: of the names of its shared memory. config: as for `Server`.
+    """
+    http, metric = ports
+    loopback = "127.0.0.1"
+    return [
+        str(environment.server / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        f"--cache-directory={environment.server / 'caches'}",
+        f"--http-address={loopback}",
+        f"--http-port={http}",
+        f"--metrics-address={loopback}",
+        f"--metrics-port={metric}",
+        "--allow-grpc=false",
+        "--model-control-mode=explicit",  # so that `reload` works
+        "--load-model=*",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--exit-timeout-secs={max(1, round(exit_seconds))}",
+        *([f"--model-config-name={config}"] if config else []),
+    ]
 
 
 def free_ports(count: int) -> list[int]:

@@ -59,6 +59,8 @@ plot_graph.pipeline()
 # Each runtime reads opsets up to some newest one. The course writes the one that fits the target:
 
 # %%
+# Sources: docs/operators.md of onnx-tensorrt (8.6: opset 17; 10: opset 20), NVIDIA's ONNX Opset
+# Guide for 11.x (25), ONNX Runtime's compatibility table for 1.20 (21).
 print("target       we write   it reads up to")
 for target, (written, newest) in TARGET_OPSET.items():
     name = target if target == "onnxruntime" else f"TensorRT {target}"
@@ -89,8 +91,8 @@ print(plot_graph.count(resnet_path))
 
 # %% [markdown]
 # There is no batch normalisation in the file. With fixed weights it is a multiplication and an addition for each
-# channel, and the exporter folded both into the weights of the convolution before it. That is **constant
-# folding**: what can be computed before the network runs is computed once.
+# channel, and the exporter put both into the weights of the convolution before it: a **fusion** of two operations that
+# the exporter knows (in eval mode). It is not constant folding, which computes nodes whose inputs are all constants.
 #
 # Two blocks of the graph as a picture. Each box is a node, with the shape of the tensor that it makes. N is the
 # open batch size. Look for the arrows that go past the boxes: these are the skip connections.
@@ -155,7 +157,7 @@ check("export-batch")
 # | a Python `if` on the data | keeps one side, and only warns | refuses |
 # | opset | 17 and others | made for 18; older ones through a converter that may fail |
 # | operator without a translation | fails, for example RMSNorm | breaks many of them into simpler ones first |
-# | custom translation (`symbolic`) | yes: our NMS uses it | not this way |
+# | custom translation | `symbolic` of a function: our NMS uses it | `custom_translation_table=`; writes torchvision's NMS by itself |
 # | graph | many small nodes for shapes; needs simplification | folded already |
 #
 # One row of this table, tried:
@@ -269,8 +271,9 @@ plot_graph.draw(path, decoding, "Decoding: scores left, boxes right")
 
 # %% [markdown]
 # Which form is best? Decoding inside: the engine gives boxes, and nobody has to write it again in C++. NMS inside
-# is convenient, too, but its work depends on the image, which is hard for a runtime that plans ahead, and the
-# dynamo exporter cannot write it:
+# is convenient, too, but its work depends on the image, which is hard for a runtime that plans ahead. (Engines in use
+# often have the plugin `EfficientNMS_TRT` there, with an output of fixed size.) The dynamo exporter writes
+# `torchvision.ops.nms`; the course's `WithNMS` has a translation for the old exporter only (`symbolic`), so here it stops:
 
 # %%
 try:
@@ -525,11 +528,11 @@ class JoinFixed(nn.Module):
 check("export-operator")
 
 # %% [markdown]
-# ## 11. Failure four: int64
+# ## 11. Failure four: int64, for TensorRT 8.6
 #
 # PyTorch counts in int64: sizes, indices, words. TensorRT 8.6 has no int64 inside: its parser makes int32 of it,
-# says so, and cuts numbers that do not fit. TensorRT 10 and 11 have int64. An input that changes its dtype from
-# one version to the next is trouble for whoever feeds it.
+# says so, and cuts numbers that do not fit. TensorRT 10 and 11 have int64, and need none of this. But a file that
+# 8.6 must read, too, would change the dtype of its input from one version to the next: trouble for whoever feeds it.
 
 # %%
 torch.manual_seed(1)
@@ -610,7 +613,7 @@ print(f"int32 holds up to {2**31 - 1}; {int((np.abs(values) > 2**31 - 1).sum())}
 # - Two exporters: torchscript follows one example, dynamo follows the code. When one fails, try the other.
 # - Simplification removes bookkeeping nodes, not convolutions.
 # - A Python `if` on data becomes `torch.where`; a number for the batch becomes `flatten(1)` or `-1`; an unknown
-#   operator becomes known ones; integer inputs are int32.
+#   operator becomes known ones; integer inputs are int32 if TensorRT 8.6 must read the file.
 # - No file without the parity gate: the same real inputs through PyTorch and through the file.
 #
 # **Next:** lesson [02](02_api_by_hand.ipynb) builds an engine from such a file, by hand.

@@ -30,7 +30,7 @@ from course import bench
 from course.by_hand import network_onnx, raw
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, available_runtimes, build, log
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.models import resnet50
 from course.plot import api as plot_api
 
@@ -182,7 +182,7 @@ check("define")
 
 # %%
 network = empty_network(builder)
-define(network)
+solved("define", define)(network)
 for index in range(network.num_layers):
     layer = network.get_layer(index)
     print(layer.name, "->", layer.get_output(0).name, list(layer.get_output(0).shape))
@@ -232,7 +232,7 @@ print(f"weights: {(kernel.nbytes + bias.nbytes) / 1e3:.1f} kB")
 guess = None   # your number: kB of the plan
 
 # %%
-config, profile = configure(builder)
+config, profile = solved("configure", configure)(builder)
 with log.capture() as lines:
     plan = builder.build_serialized_network(network, config)
 errors = [line.text for line in lines if line.severity == "ERROR"]
@@ -415,13 +415,8 @@ else:
 # A **stream** is a queue of work for the GPU. Copies and runs on one stream are done in the order in which you put
 # them there. The calls come back at once; the work is done later. So before you read the answer, you must wait.
 #
-# **Exercise 6 (4 points).** Two parts, of which the second says the first in code.
-#
-# First, `steps`: one run as a list of strings, from the image to the features, in an order that works. The verbs
-# are `set_shape`, `allocate`, `set_address`, `copy_to_gpu`, `execute`, `copy_to_host`, `wait` and `read`. All but
-# `execute` and `wait` are followed by a tensor's name, such as `"allocate image"`. More than one order is right.
-#
-# Second, `run_by_hand`, with PyCUDA. Memory and stream are there; the rest is yours:
+# **Exercise 6 (4 points).** Complete `run_by_hand`, with PyCUDA. Shape, memory and stream are there; the rest is
+# yours:
 #
 # - `context.set_tensor_address(name, int(buffer))`
 # - `cuda.memcpy_htod_async(buffer, array, stream)`: host to device, that is to the GPU
@@ -429,16 +424,10 @@ else:
 # - `cuda.memcpy_dtoh_async(array, buffer, stream)`: device to host
 # - `stream.synchronize()`
 #
-# Without a GPU the check judges your list; with one it also runs your function.
+# The check really calls your function: on a stand-in for PyCUDA and the context, whose stream does its work only when
+# somebody waits, and whose memory is full of NaN at first. Where there is a GPU, it is called there, too.
 
 # %% nbgrader={"grade_id": "by-hand", "solution": true}
-### BEGIN SOLUTION
-steps = ["set_shape image", "allocate image", "allocate features",
-         "set_address image", "set_address features", "copy_to_gpu image",
-         "execute", "copy_to_host features", "wait", "read features"]
-### END SOLUTION
-
-
 def run_by_hand(cuda, context, image):
     """cuda: pycuda.driver; context: of the engine; image: float32 [n, 3, 224, 224].
 
@@ -476,12 +465,13 @@ with torch.inference_mode():
 
 if engine is not None:
     try:
-        answers["by hand"] = run_by_hand(raw.pycuda_driver(), context, images)
+        by_hand = solved("by-hand", run_by_hand)
+        answers["by hand"] = by_hand(raw.pycuda_driver(), context, images)
         print("by hand:", answers["by hand"].shape, "from", trt.__name__)
     except Exception as error:
         print("Not run:", error)
 else:
-    print("Open: needs a GPU with TensorRT. run_by_hand was not called.")
+    print("Open: needs a GPU with TensorRT.")
 
 # %% [markdown]
 # What happens with a batch of 9? The profile ends at 8. Where there is a GPU, `set_input_shape` gives `False`, and the
@@ -510,7 +500,7 @@ guess = None   # your number: largest difference, such as 0.01
 
 # %%
 network = empty_network(builder)
-define(network)
+solved("define", define)(network)
 onnx_model = network_onnx.to_onnx(trt, network)
 
 batch = Profile.batch(onnx_model, 1, 4, 8)

@@ -32,7 +32,7 @@ from course import bench, plot
 from course.data import cifar10
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from course.engine import BuildConfig, Profile, build
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.export import export
 from course.models import resnet50
 from course.native import compile as cpp_build
@@ -195,7 +195,8 @@ def numpy_way(image=pixels[0]):
 
 
 try:
-    source = cpp_programs.preprocess_library(preprocess)
+    mine = solved("cpp-preprocess", preprocess)
+    source = cpp_programs.preprocess_library(mine)
     built = cpp_build.program(source, "preprocess", include=["cpp"], shared=True)
     library = ctypes.CDLL(str(built))
 except Exception as error:
@@ -236,21 +237,16 @@ both_ways() if library is not None else None
 # 2. `set_shape` tells the context the input's shape, and throws if it is refused.
 # 3. `run_once` sets the addresses, copies, runs, copies back, and waits.
 #
-# **Exercise 5 (4 points).** Complete them. Then write down, in order, what the program does from the shape to the
-# answer: a list `calls` of strings, a call and the tensor that it is for (`input` or `output`), such as
-# `"setInputShape input"`. The calls are `setInputShape`, `cudaMallocAsync`, `setTensorAddress`,
-# `cudaMemcpyAsync-to-gpu`, `enqueueV3`, `cudaMemcpyAsync-to-host`, `cudaStreamSynchronize` and `write_floats` (which
-# reads the answer). `enqueueV3` and `cudaStreamSynchronize` stand alone.
+# **Exercise 5 (4 points).** Complete them, save the file, and read its text into `infer_cpp`, with
+# `Path("cpp/infer.cpp").read_text()`.
 #
-# The check judges the list. Where TensorRT's headers are, it also compiles your `cpp/infer.cpp`; on a GPU it builds it,
-# runs it on fresh inputs, and tries a batch that the engine must refuse.
+# The check compiles this text against stand-in headers and runs the program: its stream does its work only when
+# somebody waits, and some calls fail on purpose. Where TensorRT's headers are, it also compiles with them; on a GPU it
+# builds the program, runs it on fresh inputs, and tries a batch that the engine must refuse.
 
 # %% nbgrader={"grade_id": "cpp-infer", "solution": true}
 ### BEGIN SOLUTION
-calls = ["setInputShape input", "cudaMallocAsync input", "cudaMallocAsync output",
-         "setTensorAddress input", "setTensorAddress output", "cudaMemcpyAsync-to-gpu input",
-         "enqueueV3", "cudaMemcpyAsync-to-host output", "cudaStreamSynchronize",
-         "write_floats output"]
+infer_cpp = Path("cpp/infer.cpp").read_text()
 ### END SOLUTION
 
 # %% nbgrader={"grade_id": "cpp-infer-test", "grade": true, "points": 4}

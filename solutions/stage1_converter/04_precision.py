@@ -27,7 +27,7 @@ import torch
 
 from course.data import cifar10, preprocess
 from course.engine import BuildConfig, Profile, available_runtimes, build, graph
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.export import export
 from course.models import resnet50, yolo
 from course.plot import precision as plot_precision
@@ -255,15 +255,13 @@ def weights_of(path):
                if tensor.data_type == onnx.TensorProto.FLOAT]
     return np.concatenate([onnx.numpy_helper.to_array(tensor).ravel() for tensor in tensors])
 
-try:
-    for path in (detector_path, resnet_path):
-        weights = weights_of(path)
-        few, none = count_small(weights)
-        print(f"{path}: of {weights.size} weights {few} become subnormal and {none} become 0; "
-              f"half of all are larger than {np.median(np.abs(weights)):.2g}")
-    prediction(guess, int(few), "weights of ResNet-50")
-except NotImplementedError:
-    print("This cell uses your count_small of exercise 4. Write it, then run this cell again.")
+count = solved("precision-subnormal", count_small)
+for path in (detector_path, resnet_path):
+    weights = weights_of(path)
+    few, none = count(weights)
+    print(f"{path}: of {weights.size} weights {few} become subnormal and {none} become 0; "
+          f"half of all are larger than {np.median(np.abs(weights)):.2g}")
+prediction(guess, int(few), "weights of ResNet-50")
 
 # %% [markdown]
 # A subnormal weight is off by at most 2⁻²⁵, which is 0.00000003. Beside weights of 0.01 and more that is nothing. The
@@ -381,7 +379,8 @@ check("precision-overflow")
 # converted = convert_float_to_float16(onnx.load("resnet50.onnx"), keep_io_types=True)
 # ```
 #
-# With the flag, TensorRT chooses by speed, and may keep a layer in FP32. With types, you choose. `build(path,
+# So "choose the precision when you build" holds for 8.6 and 10. (10 can build strongly typed networks as well.) With
+# the flag, TensorRT chooses by speed, and may keep a layer in FP32. With types, you choose. `build(path,
 # BuildConfig("fp16"))` takes the way that the runtime has. Here is the second one, looked at.
 #
 # **Predict:** how many `Cast` nodes has the converted ResNet-50?

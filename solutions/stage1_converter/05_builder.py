@@ -39,7 +39,7 @@ from course.engine import (
     network_layers,
 )
 from course.errors import CourseError
-from course.exercises import check, hint, prediction
+from course.exercises import check, hint, prediction, solved
 from course.export import export
 from course.models import resnet50
 from course.plot import builder as plot_builder
@@ -142,6 +142,7 @@ guess = None   # your number: MB
 
 # %%
 sizes = tensor_bytes(nodes, batch=8)
+hidden = solved("fusion-hidden", hidden)
 unwritten = hidden(nodes, layers)
 saved, everything = sum(sizes[name] for name in unwritten) / 1e6, sum(sizes.values()) / 1e6
 prediction(guess, saved, "MB")
@@ -150,7 +151,8 @@ written = {"every ONNX tensor": everything, "tensors that are written": everythi
 plot_builder.bars(written, "MB", "Tensors of one run at batch 8", "in FP32 (less is better)")
 
 # %% [markdown]
-# Every hidden tensor would be written once and read at least once.
+# Every hidden tensor would be written once and read at least once. And each layer that is gone is a kernel that nobody
+# has to launch: for a small batch that can be worth more than the bytes.
 #
 # ## 2. What is fusion worth?
 #
@@ -184,10 +186,12 @@ check("fusion-break")
 guess = None   # your number: percent longer
 
 # %%
+broken = solved("fusion-break", broken, nodes=nodes)
 sums = {node.outputs[0].name for node in nodes if node.kind == "Add"}
 blocks = [node.outputs[0].name for node in nodes
           if node.kind == "Relu" and node.inputs[0].name in sums]
-already = [name for name in keep if name not in unwritten]
+more = [spec.name for spec in broken.outputs if spec.name != "logits"]
+already = [name for name in more if name not in unwritten]
 control = build(path, settings(keep_outputs=blocks + already))
 lost = {name: len(unwritten) - len(hidden(nodes, other.layers()))
         for name, other in {"control": control, "broken": broken}.items()}
@@ -269,7 +273,7 @@ check("memory-lifetimes")
 guess = None   # your number: MB
 
 # %%
-tensors = lifetimes(steps, sizes)
+tensors = solved("memory-lifetimes", lifetimes)(steps, sizes)
 prediction(guess, most_live(tensors) / 1e6, "MB")
 plot_builder.lifetimes([(tensor.size, tensor.first, tensor.last) for tensor in tensors])
 
@@ -300,7 +304,7 @@ def plan(tensors):
 check("memory-plan")
 
 # %%
-places = plan(tensors)
+places = solved("memory-plan", plan, tensors=tensors)(tensors)
 peak = max(places[tensor.name] + tensor.size for tensor in tensors)
 rectangles = [(tensor.first, tensor.last, places[tensor.name], tensor.size) for tensor in tensors]
 plot_builder.memory_map(rectangles, "Your memory plan for ResNet-50, batch 8",
@@ -369,7 +373,8 @@ plot_builder.bars(fresh, "MB per run", "Memory newly taken in each run (CPU)", "
 # PyTorch asks the C library for every tensor and gives it back. The C library keeps what is small, and returns the
 # rest to the operating system, so that the next run must ask again: the number changes from machine to machine, and
 # even from run to run. The engine keeps what it has planned. What is left, if anything, is the answer itself, and
-# Python. (On a GPU PyTorch keeps a cache of its own.)
+# Python. (On a GPU PyTorch's caching allocator keeps what was given back, so in a steady state it asks CUDA for nothing
+# either. The plan is still worth having: it is smaller, and it does not depend on what ran before.)
 #
 # On a GPU TensorRT asks an *allocator* for memory, an object that we can replace by one that counts. The next cell
 # loads the engine under such an allocator and runs it 101 times. **Predict** the number of requests in the last
@@ -491,6 +496,7 @@ plot_builder.tuning(measured, "One convolution, three ways (CPU, one thread)")
 guess = None   # your number: times as fast
 
 # %%
+autotune = solved("autotune", autotune)
 cache = Path("artifacts/convolutions.json")
 
 
@@ -595,8 +601,8 @@ print(text_table((f"built twice with {runtime}", "bytes", "that differ"), rows))
 # So never compare engines by their hash. Compare their answers, and keep the hash of the ONNX file: the course's
 # engine file has it in its header.
 #
-# An engine holds machine code for one GPU architecture, in the format of one TensorRT version. The header says
-# which, and `load` compares. First, another model:
+# An engine holds machine code that was chosen on one GPU, in the format of one TensorRT version. The header says
+# which, and `load` compares. First, another network:
 
 # %%
 saved = engine.save("artifacts/resnet50.engine")
@@ -623,9 +629,19 @@ except CourseError as error:
     print(f"{type(error).__name__}: {error}")
 
 # %% [markdown]
-# **Exercise 6.** Write this check. `reasons(header, version, capability, sha256)` returns a list with the words
+# What may travel, in NVIDIA's words (Developer Guide, "Engine compatibility"): an engine is meant for the GPU **model**
+# it was built on. On another model of the same compute capability (an H200 for an H100) TensorRT loads it with a
+# warning: not recommended, it may be slow or fail. Another compute capability fails, another operating system always.
+# If you want more, ask for it when you build, at a price in speed or size:
+#
+# - `HardwareCompatibilityLevel.AMPERE_PLUS` (since 8.6): Ampere and everything newer
+# - `HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY` (since 10): all models of one compute capability
+# - `BuilderFlag.VERSION_COMPATIBLE` (since 8.6): newer TensorRT versions of the same major version
+#
+# **Exercise 6.** Write this check, for engines without such a flag, on one operating system. `reasons(header, version, capability, sha256)` returns a list with the words
 # `"version"`, `"architecture"` and `"model"`, as many of them as speak against loading; an empty list means go ahead.
-# `header` has `runtime_version`, `compute_capability`, `gpu` and `onnx_sha256`.
+# `header` has `runtime_version`, `compute_capability`, `gpu` and `onnx_sha256`. Whether another GPU model of the same
+# compute capability counts as another "architecture" is up to you.
 
 # %% nbgrader={"grade_id": "engine-travels", "solution": true}
 def reasons(header, version, capability, sha256):
@@ -646,14 +662,16 @@ engine.close()
 # %% [markdown]
 # ## Summary
 #
-# - **Fusion** gives one kernel the work of several nodes. What it saves are tensors that are never written.
+# - **Fusion** gives one kernel the work of several nodes. What it saves are tensors that are never written,
+#   and launches.
 # - A tensor that you keep as an output cannot be fused away. The price has two parts, and a control tells them apart.
 # - An engine's **memory plan** is made when it is built: tensors that do not live at the same time share addresses.
 # - While it runs, an engine takes **no memory** for what is between its layers. You counted it.
 # - The builder **measures** kernels, since the fastest depends on the shape. Levels say how many it tries, a timing
 #   cache remembers the times.
 # - Two builds need not give equal bytes. Compare answers.
-# - An engine belongs to one TensorRT version, one GPU architecture and one model. The ONNX file is what you keep.
+# - An engine belongs to one TensorRT version, one GPU model, one operating system and one network, unless it was built
+#   with a compatibility flag. The ONNX file is what you keep.
 #
 # **Next:** trtexec, the tool that builds and times engines from the command line, how to read its numbers, and why
 # they are not those of your script.

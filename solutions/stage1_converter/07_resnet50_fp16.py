@@ -84,8 +84,8 @@ print(parity)
 # ## 4. Build two engines
 #
 # A profile says which batch sizes the engine accepts, and for which one it is tuned. Build `fp32` and
-# `fp16`, both for batch 1 to 16, tuned for 8. The file stays FP32: precision is chosen here, when the
-# engine is built.
+# `fp16`, both for batch 1 to 16, tuned for 8. The file stays FP32: with TensorRT 8.6 and 10
+# a flag of the build chooses the precision. TensorRT 11 has no such flag; there `build` converts the file first.
 #
 # Give both `optimization_level=2` and `timing_cache="artifacts/timing.cache"`. The default level 3 tries more
 # tactics and takes longer. On one H100 the builds took 21.0 s for FP32 and 39.6 s for FP16, at level 2 and with a cache
@@ -133,6 +133,13 @@ print(f"Another class on {different} of 64 images; largest difference of a logit
 # engine, on a CPU the FP32 one: there FP16 only adds conversions. If other programs run, the interval is
 # wide; on a CPU the grader therefore uses CPU time on one thread each. The ratio is the median of the rounds'
 # ratios, so it may differ a little from the ratio of the two medians.
+#
+# Say over what a speed-up is. This one compares FP16 with PyTorch eager in FP32, so two things change at once: the
+# precision and the runtime. PyTorch can do FP16, too. Medians at batch 8 on one H100, TensorRT 8.6.0: eager
+# {{docs/results/h100/matrix/summary.json: rows.10.p50_ms | .2f}} ms in FP32,
+# {{docs/results/h100/matrix/summary.json: rows.11.p50_ms | .2f}} ms in TF32 and
+# {{docs/results/h100/matrix/summary.json: rows.12.p50_ms | .2f}} ms in FP16 (channels last), `torch.compile` in FP16
+# {{docs/results/h100/matrix/summary.json: rows.13.p50_ms | .2f}} ms.
 
 # %%
 engine = fp16 if fp16.device.startswith("cuda") else fp32

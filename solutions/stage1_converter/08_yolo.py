@@ -14,7 +14,7 @@
 # | step | on a GPU with TensorRT | on a CPU |
 # | --- | --- | --- |
 # | export, check against PyTorch | the same | the same |
-# | engine with two profiles | TensorRT: each profile is tuned | ONNX Runtime: a profile is only a limit |
+# | engine with two profiles | TensorRT: kernels chosen for each profile | ONNX Runtime: a profile is only a limit |
 # | FP16 | TensorRT, on tensor cores | ONNX Runtime: values rounded to FP16, arithmetic in FP32 |
 # | speed, all points | FP16, 3 times PyTorch at batch 8, 1.5 times at 64 | FP32, 1.25 times at batch 1 |
 #
@@ -177,9 +177,10 @@ print(check_parity(model, path, feeds, max_abs=1e-2))   # boxes are pixels: 0.01
 # %% [markdown]
 # ## 5. One engine, two profiles
 #
-# TensorRT tunes an engine for the usual shape of a profile. One wide profile from 320 to 416 px would be tuned for one
-# of the two sizes only. So we give one profile to each size; the weights are stored once. The price is the build: every
-# profile is tuned anew.
+# From level 1 on TensorRT times kernels at the usual shape of a profile. One wide profile from 320 to 416 px would be
+# tuned for one of the two sizes only. So we give one profile to each size. The price is the build, as every profile is
+# planned anew, and the plan's size: TensorRT may keep weights once for both, and promises nothing (a kernel can want
+# them in a form of its own). Compare the sizes that you get.
 #
 # Write `profiles`: two profiles, for 320 and 416 px in this order. Batch 1 to 8, tuned for 8; height and width fixed.
 
@@ -191,8 +192,8 @@ for profile in profiles:
     print(*profile.shapes["image"])
 
 # %% [markdown]
-# The next cell builds two engines on a GPU, both in FP16. Level 0 takes the first kernel that works instead of the
-# fastest: on one H100 the builds took 109 s and 102 s. At level 1 the first one had not ended after 140 s, while another
+# The next cell builds two engines on a GPU, both in FP16. Level 0 takes the first kernel that works, times
+# nothing and uses no timing cache, so neither profile is *tuned*: on one H100 the builds took 109 s and 102 s. At level 1 the first one had not ended after 140 s, while another
 # build ran beside it. On a CPU there is a third engine, in FP32: there FP16 means rounded values, which show the
 # accuracy and not the speed.
 

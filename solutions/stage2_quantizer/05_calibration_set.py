@@ -209,9 +209,9 @@ check("set-reader")
 #
 # Three sets of 8, three of 64, and one of 256 surfaces, through your reader.
 #
-# **Predict:** from 64 to 256 images, *min-max*
+# **Predict:** from 8 to 256 images, *min-max*
 # - `"gets better"`: more data is better data
-# - `"stays"`: 64 images show all there is
+# - `"stays"`: 8 images show all there is
 # - `"gets worse"`: the largest value of a larger set is a rarer one
 
 # %%
@@ -224,8 +224,8 @@ sets = {n: [list(iter(Reader(line[at:at + n]).get_next, None)) for at in range(0
 histograms = {n: [counted(one) for one in several] for n, several in sets.items()}
 found = {f"{method}, {n} images": [report(f"{n} images", one, method) for one in histograms[n]]
          for method in ("min-max", "entropy") for n in sets}
-large, medium = (found[f"min-max, {n} images"] for n in (256, 64))
-step = paired(large[0], np.mean(medium, 0))
+large, small = (found[f"min-max, {n} images"] for n in (256, 8))
+step = paired(large[0], np.mean(small, 0))
 choice(guess, "gets better" if step.low > 0 else "gets worse" if step.high < 0 else "stays",
        f"The difference is {step} dB. An outlier never leaves a maximum again; in a histogram it stays one of many.")
 plot.spread({name: [one.mean() for one in several] for name, several in found.items()},

@@ -17,7 +17,7 @@
 # | --- | --- | --- |
 # | the INT8 model | made, and its accuracy measured: ONNX Runtime rounds as INT8 does | the same, in TensorRT |
 # | INT8 kernels | real, from the kernels that TensorRT-RTX lists | from TensorRT's inspector |
-# | the scripts | run with a stand-in for TensorRT 8.6, which asks the calibrator as 8.6 does | run with TensorRT |
+# | the scripts | run with a stand-in for TensorRT 8.6, which asks the calibrator as 8.6 does | run with TensorRT 8.6 or 10; beside 11, which has no calibrators, with the stand-in |
 # | speed | **open**: 4 points | measured, at batch 64 |
 #
 # The scripts lie in a folder of their own. Both must run without

@@ -291,4 +291,4 @@ measured = on_gpu.shares({"a warp a row": ("artifacts/layernorm.cu", "launchLaye
 # - Shuffles reduce inside a warp without memory. With `xor` all lanes have the result.
 # - Squares of differences, not the difference of squares.
 #
-# **Next:** the lesson on the plugin that carries such a kernel into TensorRT is planned.
+# **Next:** the plugin, the class that carries such a kernel into TensorRT.

@@ -31,8 +31,8 @@ plot.life_cycle()
 # ## 1. The operator, and the class
 #
 # `torch.nn.functional.fold` adds overlapping patches up to an image: c · k² channels at h × w places become c channels of
-# height (h − 1) · stride + k − 2 · padding. ONNX calls it `Col2Im`; the lesson before the kernels met it. The kernel is
-# there (`fold.cu`). Above stands the class, declared and empty, and when TensorRT calls what.
+# height (h − 1) · stride + k − 2 · padding. ONNX calls it `Col2Im`; the first lesson of this stage met it. The kernel is
+# there: `print(fold.text("fold.cu"))`. Above stands the class, declared and empty, and when TensorRT calls what.
 
 # %% [markdown]
 # ## 2. The builder's questions
@@ -51,7 +51,10 @@ plot.life_cycle()
 questions = r"""
 // BEGIN SOLUTION
 int32_t Fold::getNbOutputs() const noexcept { return 1; }
-DataType Fold::getOutputDataType(int32_t, const DataType* types, int32_t) const noexcept { return types[0]; }
+DataType Fold::getOutputDataType(int32_t, const DataType* types, int32_t) const noexcept
+{
+    return types[0];
+}
 DimsExprs Fold::getOutputDimensions(int32_t, const DimsExprs* in, int32_t, IExprBuilder& build) noexcept
 {
     DimsExprs out = in[0];
@@ -65,7 +68,8 @@ DimsExprs Fold::getOutputDimensions(int32_t, const DimsExprs* in, int32_t, IExpr
     }
     return out;
 }
-bool Fold::supportsFormatCombination(int32_t pos, const PluginTensorDesc* inOut, int32_t, int32_t) noexcept
+bool Fold::supportsFormatCombination(int32_t pos, const PluginTensorDesc* inOut, int32_t,
+                                     int32_t) noexcept
 {
     const PluginTensorDesc& tensor = inOut[pos];
     bool number = tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF;
@@ -96,16 +100,19 @@ print(fold.text("fold.cuh"))
 # %% nbgrader={"grade_id": "plugin-work", "solution": true}
 work = r"""
 // BEGIN SOLUTION
-void Fold::configurePlugin(const DynamicPluginTensorDesc*, int32_t, const DynamicPluginTensorDesc*, int32_t) noexcept {}
-size_t Fold::getWorkspaceSize(const PluginTensorDesc*, int32_t, const PluginTensorDesc*, int32_t) const noexcept
+void Fold::configurePlugin(const DynamicPluginTensorDesc*, int32_t,
+                           const DynamicPluginTensorDesc*, int32_t) noexcept {}
+size_t Fold::getWorkspaceSize(const PluginTensorDesc*, int32_t, const PluginTensorDesc*,
+                              int32_t) const noexcept
 {
     return 0;
 }
 int32_t Fold::initialize() noexcept { return 0; }
-int32_t Fold::enqueue(const PluginTensorDesc* in, const PluginTensorDesc* out, const void* const* x, void* const* y, void*,
-                      cudaStream_t stream) noexcept
+int32_t Fold::enqueue(const PluginTensorDesc* in, const PluginTensorDesc* out,
+                      const void* const* x, void* const* y, void*, cudaStream_t stream) noexcept
 {
-    int planes = int(out[0].dims.d[0] * out[0].dims.d[1]), h = int(in[0].dims.d[2]), w = int(in[0].dims.d[3]);
+    int planes = int(out[0].dims.d[0] * out[0].dims.d[1]);
+    int h = int(in[0].dims.d[2]), w = int(in[0].dims.d[3]);
     return launchFold(x[0], y[0], planes, h, w, window.kernel, window.stride, window.padding,
                       in[0].type == DataType::kHALF, stream);
 }
@@ -136,7 +143,8 @@ print(with_kept_sizes())
 report = examine(with_kept_sizes())
 print(report)
 choice(guess, "all others" if report.kinds == {"stale-shape"} else "the largest",
-       "A kernel gets an address, not a size. With the shape of the profile's maximum it reads rows that are not there. "
+       "A kernel gets an address, not a size. With the profile's largest shape it goes beyond both "
+       "tensors. "
        "A test with the largest shape alone passes.")
 
 # %% [markdown]
@@ -152,7 +160,8 @@ guess = None   # "the numbers", "only the manners" or "nothing"
 report = examine(with_own_memory())
 print(report)
 choice(guess, "only the manners" if report.kinds == {"enqueue-blocks"} else "the numbers",
-       "cudaFree waits for the whole device, in every call. And while a CUDA graph is captured, both calls are errors: "
+       "cudaFree may wait for the whole device, in every call. And while a CUDA graph is captured, "
+       "both calls are errors: "
        "the engine would run, and could not be captured.")
 
 # %% [markdown]
@@ -273,7 +282,8 @@ print(plugin.examine(folder, fold.contract()))
 
 x = torch.randn(2, 27, 5, 4)
 theirs = torch.nn.functional.fold(x.flatten(2), (9, 7), 3, stride=2, padding=1)
-print("NumPy's reference and PyTorch differ by", (theirs - torch.from_numpy(fold.fold(x.numpy(), 3, 2, 1))).abs().max().item())
+ours = torch.from_numpy(fold.fold(x.numpy(), 3, 2, 1))
+print("NumPy's reference and PyTorch differ by", (theirs - ours).abs().max().item())
 
 # %% [markdown]
 # What was not seen here: whether TensorRT takes the library, and how fast it is. A GPU needs the same files, compiled by nvcc

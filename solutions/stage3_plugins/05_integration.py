@@ -140,7 +140,8 @@ for slip, answer in answers.items():
     if answer is None:
         print(f"{slip}: open, TensorRT-RTX is not on this machine")
     else:
-        print(f"{slip}: {'creator called with ' + str(answer.fields) if answer.found else answer.message}")
+        called = f"creator called with {answer.fields}"
+        print(f"{slip}: {called if answer.found else answer.message}")
 messages = {answer.message for answer in answers.values() if answer and not answer.found}
 choice(guess, "the first three" if len(messages) <= 1 else "the first three, each by its name",
        "And the message is one for all of them. The other two reach the creator: a plugin that trusts "
@@ -170,7 +171,7 @@ choice(guess, "the first three" if len(messages) <= 1 else "the first three, eac
 
 # %% nbgrader={"grade_id": "integration-by-hand", "solution": true}
 def add_fold(trt, registry, network, patches, kernel, stride, padding):
-    """Add CourseFold behind the tensor `patches` -> the layer. trt: the module, for PluginField and its like."""
+    """Add CourseFold behind the tensor `patches` -> the layer. trt: for PluginField and its like."""
     ### BEGIN SOLUTION
     find = registry.get_creator if hasattr(registry, "get_creator") else registry.get_plugin_creator
     creator = find("CourseFold", "1", "")
@@ -247,8 +248,9 @@ guess = None   # "the old kernel" or "the new kernel"
 written = saved.plan_bytes(fold.write("artifacts/fold", fold.source()), kernel=8, stride=4, padding=2)
 print(f"serialize writes {len(written)} bytes:", np.frombuffer(written, np.int32))
 choice(guess, "the new kernel" if len(written) < 100 else "the old kernel",
-       "serialize wrote twelve bytes: three numbers. The code comes from the library that is loaded, so "
-       "both have to be kept together, unless plugins_to_serialize packed the library into a version-compatible plan.")
+       "serialize wrote twelve bytes: three numbers. The code comes from the library that is "
+       "loaded, so both have to be kept together, unless plugins_to_serialize packed the library "
+       "into a version-compatible plan.")
 
 # %% [markdown]
 # Here is the whole way as a script, for TensorRT 8.6 and 10: `build` in one process, `run` in the next.
@@ -270,9 +272,11 @@ if step == "build":
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(model):
         raise SystemExit(parser.get_error(0).desc())
-    data = builder.build_serialized_network(network, builder.create_builder_config())
+    config = builder.create_builder_config()
+    config.set_tactic_sources(0)    # else 8.6 loads cuBLAS and cuDNN, to hand them to the plugin
+    data = builder.build_serialized_network(network, config)
     if data is None:
-        raise SystemExit("no engine was built")
+        raise SystemExit("no engine was built: the log says why")
     Path(plan).write_bytes(data)
 else:
     engine = trt.Runtime(log).deserialize_cuda_engine(Path(plan).read_bytes())
@@ -290,7 +294,8 @@ else:
     print("largest difference from PyTorch:", (wanted - tensors["restored"]).abs().max().item())
 """
 Path("artifacts/fold_engine.py").write_text(script)
-done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restorer.onnx", "artifacts/restorer.plan")
+done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restorer.onnx",
+                         "artifacts/restorer.plan")
 
 # %% [markdown]
 # ## When it does not work
@@ -301,6 +306,7 @@ done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restore
 # | `load_library` fails in 10, and works in 8.6 | the library has only `getPluginCreators` | add `getCreators` |
 # | `load_library` fails in 8.6, and works in 10 | the other way round | add `getPluginCreators` |
 # | `undefined symbol: getPluginRegistry` | opened by `ctypes` before TensorRT's symbols were visible | import TensorRT first, open with `RTLD_GLOBAL`, or use `load_library` |
+# | 8.6 builds nothing, and its log misses cuBLAS or cuDNN | it wants to hand their handles to a V2 plugin | `config.set_tactic_sources(0)`, if the plugin needs neither cuBLAS nor cuDNN |
 # | a crash while loading or building | headers of another major version | build with those of the TensorRT that runs |
 # | right engine, wrong numbers | an attribute lost, or of another type | let `createPlugin` refuse |
 # | `deserialize_cuda_engine` gives `None` in a new process | the library was not loaded there | load it first |

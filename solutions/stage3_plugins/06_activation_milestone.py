@@ -79,7 +79,7 @@ try_kernels()
 #
 # Open `m3a/activation_plugin.cpp`. It holds two empty classes and the macro that registers the creator; the methods that must
 # be overridden are in `NvInferRuntime.h`, and the compiler names those that are missing. `IPluginV2DynamicExt` is what
-# TensorRT 8.6 has; 10 and 11 still take it, and call it deprecated.
+# TensorRT 8.6 has; the headers of 10 and 11 still have it, deprecated in favour of `IPluginV3`.
 #
 # The next cell compiles your class for the CPU and drives it as TensorRT does: it asks for formats position by position, copies
 # it, writes it to a plan and reads it again, runs two of them side by side, and looks at every pointer that you keep.
@@ -168,10 +168,11 @@ selfcheck("s3.m3a")
 # ## 5. Plugin or not
 #
 # A team deploys a detector with TensorRT and asks you about three of its operators: **SiLU** after every convolution,
-# **non-maximum suppression** at the end, and a **deformable convolution** in the neck, for which ONNX has an operator since opset
-# 19 and TensorRT's parser has none. For each, say in four or five lines whether you would write a plugin, and what else could be
-# done: leave it to TensorRT's own layers and fusion, take a plugin that exists, rewrite the graph, or split the model. Name what
-# you would measure before you decide, and what a plugin costs later, when the version of TensorRT changes.
+# **non-maximum suppression** at the end, and **a sampling layer of their own** in the neck, which for each pixel gathers nine
+# values at fractional positions that the network has computed. For each, say in four or five lines whether you would write a
+# plugin, and what else could be done: leave it to TensorRT's own layers and fusion, take a plugin that exists, rewrite the
+# graph, or split the model. Name what you would measure before you decide, and what a plugin costs later, when the version of
+# TensorRT changes.
 #
 # Write your answer in a new cell below this one.
 #
@@ -182,8 +183,9 @@ selfcheck("s3.m3a")
 #   a pass over memory. Says how to see it: layer information or a profile of the engine, with and without.
 # - **NMS: no plugin of one's own.** A plugin that exists (EfficientNMS_TRT) or TensorRT's own NMS layer, with a fixed number of
 #   outputs; or it stays outside, on the GPU or on the CPU. Weighs the copy to the CPU and the output whose size depends on data.
-# - **Deformable convolution: a plugin is reasonable.** It gathers at computed places, which standard operators express only with
-#   many Gather nodes; names the alternatives (GridSample per tap, a split with the framework in between) and why they are slow.
+# - **The sampling layer: a plugin is reasonable.** It gathers at computed places, which standard operators express with many
+#   Gather or GridSample nodes, each a pass over memory; names these, a split with the framework in between, or somebody's
+#   plugin for deformable convolutions as alternatives, and what each costs.
 # - **Decides by measurement and counts the upkeep.** The operator's share of the time first; then the plugin against the best
 #   alternative, in one engine, FP16 included. Upkeep: a build for each major version, V2 to V3, tests, formats (INT8), who owns it.
 #

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Triton I: a model behind a port
 #
-# Between a network and its users stands a server: it takes requests, shares out work, counts, and changes to a new version
-# while it runs. NVIDIA's is the Triton Inference Server. Here you run the real one and write both files that a model
-# needs: `config.pbtxt` and `model.py`.
+# Between a network and its users stands a server: it takes requests, shares out work, counts, and changes to a new
+# version while it runs. NVIDIA's is the Triton Inference Server. Here you run the real one and write both files
+# that a model needs: `config.pbtxt` and `model.py`.
 #
-# **Afterwards you can** describe a model to Triton, write one for its Python backend that survives a bad request, put a
-# new version into service under load, and read the server's counters.
+# **Afterwards you can** describe a model to Triton, write one for its Python backend that survives a bad request,
+# put a new version into service under load, and read the server's counters.
 #
 # **Time:** 40 minutes. The cells together run for about half a minute on two CPU cores.
 #
@@ -15,8 +15,8 @@
 # | the server, its files, versions, counters | all of it: Triton 2.51 from PyPI, which has the Python backend | nothing here |
 # | other backends (`tensorrt`, `onnxruntime`, `dali`) | read only | NVIDIA's container `nvcr.io/nvidia/tritonserver` has them |
 #
-# Triton has an environment of its own (320 MB). Get it once in a terminal: `course serve setup`. Without it the lesson
-# runs as well, and says what stays open.
+# Triton has an environment of its own (320 MB). Get it once in a terminal: `course serve setup`. Without it the
+# lesson runs as well, and says what stays open.
 
 # %%
 import json
@@ -39,13 +39,15 @@ from course.serving import closed_loop, with_triton
 #     models/grey/config.pbtxt       what goes in and out, how it is run
 #     models/grey/1/model.py         version 1: what it computes
 #
-# Which program reads the version's folder is the *backend*: `tensorrt` reads a `model.plan`, `onnxruntime` a `model.onnx`,
-# `python` a `model.py` with a class `TritonPythonModel`. The one below turns colour images into grey ones.
+# Which program reads the version's folder is the *backend*: `tensorrt` reads a `model.plan`, `onnxruntime` a
+# `model.onnx`, `python` a `model.py` with a class `TritonPythonModel`. The one below turns colour images into grey
+# ones.
 #
-# **Exercise 1.** Write its `config.pbtxt`, in protobuf's text format: fields are `name: value`, groups `name { … }`, lists
-# `name [ …, … ]`. You need `backend`, `max_batch_size`, `input` and `output` (each a list of groups with `name`,
-# `data_type` such as `TYPE_INT32`, `dims`) and `instance_group` (a list of groups with `count` and `kind: KIND_CPU`).
-# It takes 1 to 8 uint8 images of any one size in a request, and two instances of it work at the same time.
+# **Exercise 1.** Write its `config.pbtxt`, in protobuf's text format: fields are `name: value`, groups `name { …
+# }`, lists `name [ …, … ]`. You need `backend`, `max_batch_size`, `input` and `output` (each a list of groups with
+# `name`, `data_type` such as `TYPE_INT32`, `dims`) and `instance_group` (a list of groups with `count` and `kind:
+# KIND_CPU`). It takes 1 to 8 uint8 images of any one size in a request, and two instances of it work at the same
+# time.
 
 # %%
 grey = '''
@@ -94,8 +96,8 @@ check("triton-config")
 # ## 2. Ask it
 #
 # `with_triton` starts `tritonserver --model-repository=models` on a free port, calls your function, and stops the
-# server. The protocol is HTTP with JSON, called KServe v2, so any language can talk to it. Fast clients append tensors
-# to the JSON as bytes; that is what `closed_loop`, further down, does.
+# server. The protocol is HTTP with JSON, called KServe v2, so any language can talk to it. Fast clients append
+# tensors to the JSON as bytes; that is what `closed_loop`, further down, does.
 
 # %%
 def post(address, path, content):
@@ -135,8 +137,8 @@ def wrong_dims(triton):
         except Exception as error:
             print(error.cause)
             happened = "refuses requests"
-    choice(guess, happened, "The file itself is sound, so a start proves nothing. The error appears when the first "
-           "client comes. Send a request in the test of every deployment.")
+    choice(guess, happened, "The file itself is sound, so a start proves nothing. The error appears when the "
+           "first client comes. Send a request in the test of every deployment.")
 
 write("grey", grey_config.replace("dims: [ -1, -1, 3 ]", "dims: [ -1, -1, -1, 3 ]"), 1, grey)
 with_triton("models", wrong_dims)
@@ -168,13 +170,13 @@ def look(triton):
 with_triton("models", look)
 
 # %% [markdown]
-# The C++ backends differ: their instances are threads of one process. `tensorrt` makes one execution context for each
-# instance and keeps one engine, so weights are there once.
+# The C++ backends differ: their instances are threads of one process. `tensorrt` makes one execution context for
+# each instance and keeps one engine, so weights are there once.
 #
 # ## 4. Write the model
 #
-# Now a network behind the port. It is small on purpose, so that you can check its answer in your head: the mean colour of
-# an image. Pixels arrive as uint8: a quarter of the bytes that float32 would send.
+# Now a network behind the port. It is small on purpose, so that you can check its answer in your head: the mean
+# colour of an image. Pixels arrive as uint8: a quarter of the bytes that float32 would send.
 
 # %%
 class Pool(torch.nn.Module):
@@ -193,11 +195,12 @@ for name, pool in (("mean", torch.mean), ("max", torch.amax)):
 # %% [markdown]
 # **Exercise 2.** Write `model.py`.
 #
-# - `initialize`: a session of `model.onnx`, which lies in the version's folder. `args["model_repository"]` is the model's
-#   folder, `args["model_version"]` the number, as a string.
-# - `execute`: for each request, turn uint8 [n, h, w, 3] into what the network wants, run it, return `colour` [n, 3].
-# - A camera that is covered sends zeros only. Such a request gets the error `the image is black`, and no other request
-#   suffers: `pb_utils.InferenceResponse(error=pb_utils.TritonError("…"))`.
+# - `initialize`: a session of `model.onnx`, which lies in the version's folder. `args["model_repository"]` is the
+#   model's folder, `args["model_version"]` the number, as a string.
+# - `execute`: for each request, turn uint8 [n, h, w, 3] into what the network wants, run it, return `colour` [n,
+#   3].
+# - A camera that is covered sends zeros only. Such a request gets the error `the image is black`, and no other
+#   request suffers: `pb_utils.InferenceResponse(error=pb_utils.TritonError("…"))`.
 #
 # The check sends requests that Triton hands over together, some of them black.
 
@@ -272,13 +275,14 @@ with_triton("models", count)
 # | `nv_inference_queue_duration_us` | time in the queue |
 # | `nv_inference_compute_infer_duration_us` | time in the model |
 #
-# With eight clients and one instance nearly all the time is queue: seven wait while one is served. The model is as quick as
-# before. `p99` alone would not have told you that.
+# With eight clients and one instance nearly all the time is queue: seven wait while one is served. The model is as
+# quick as before. `p99` alone would not have told you that.
 #
 # ## 6. A new version
 #
-# `version_policy` says which versions are served. Without one it is `latest { num_versions: 1 }`: the highest number only.
-# Ours is `all`. A client may ask for `/v2/models/colour/versions/1/infer`; who names none gets the highest.
+# `version_policy` says which versions are served. Without one it is `latest { num_versions: 1 }`: the highest
+# number only. Ours is `all`. A client may ask for `/v2/models/colour/versions/1/infer`; who names none gets the
+# highest.
 #
 # What if the new one is broken? Here `model.onnx` of version 2 is no network, and Triton is told to load.
 #
@@ -307,16 +311,16 @@ with_triton("models", broken)
 shutil.rmtree("models/colour/2", ignore_errors=True)
 
 # %% [markdown]
-# But version 2 still lay in the folder. At the next start, perhaps at night after a power cut, Triton would have found it and
-# ended: a model that cannot be loaded stops the start, unless `--exit-on-error=false` says otherwise.
+# But version 2 still lay in the folder. At the next start, perhaps at night after a power cut, Triton would have
+# found it and ended: a model that cannot be loaded stops the start, unless `--exit-on-error=false` says otherwise.
 #
-# **Exercise 3.** Write `publish`. Two clients go on asking meanwhile, and not one request may fail. Version 1 stays for
-# those who name it. If Triton refuses the file, nothing of it stays behind, and the error goes on to the caller.
-# Tools: `shutil.copytree`, `shutil.copyfile`, `Path.rename`, `shutil.rmtree`, and `post` from above.
+# **Exercise 3.** Write `publish`. Two clients go on asking meanwhile, and not one request may fail. Version 1 stays
+# for those who name it. If Triton refuses the file, nothing of it stays behind, and the error goes on to the
+# caller. Tools: `shutil.copytree`, `shutil.copyfile`, `Path.rename`, `shutil.rmtree`, and `post` from above.
 
 # %% nbgrader={"grade_id": "triton-publish", "solution": true}
 def publish(address, repository, model, file):
-    """Serve the ONNX file `file` as the model's next version; its model.py is the latest version's. Returns the number."""
+    """Serve the ONNX file as the model's next version, with the model.py of the latest. Returns the number."""
     ### BEGIN SOLUTION
     folder = Path(repository, model)
     number = max(int(path.name) for path in folder.iterdir() if path.name.isdigit()) + 1
@@ -358,7 +362,7 @@ with_triton("models", change_over)
 # | clients must not be surprised by a new network | `version_policy { all { } }` or `specific`, and clients that name a version |
 # | deployment from a pipeline | `--model-control-mode=explicit` and a load request; `poll` may see half-written files |
 #
-# **Summary.** A repository is folders: model, version, files. `config.pbtxt` is a contract with clients, and a start does not
-# prove it: a request does. `execute` gets several requests and owes each one its own answer or its own error. Counters
-# only grow; look at differences. Publish beside the old version, whole, and clear up if it is refused.
-# Next: [batches, and what they cost](04_triton_2.ipynb).
+# **Summary.** A repository is folders: model, version, files. `config.pbtxt` is a contract with clients, and a
+# start does not prove it: a request does. `execute` gets several requests and owes each one its own answer or its
+# own error. Counters only grow; look at differences. Publish beside the old version, whole, and clear up if it is
+# refused. Next: [batches, and what they cost](04_triton_2.ipynb).

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Load and tails: what users feel
 #
-# "Our service answers in 6 ms." Which users were asked, and how many came at the same time? Here you load a real server in two ways
-# that disagree by a factor of ten and more, predict its p99 from a queueing model of ten lines, and configure it so that it holds
-# a limit and survives a flood.
+# "Our service answers in 6 ms." Which users were asked, and how many came at the same time? Here you load a real
+# server in two ways that disagree by a factor of ten and more, predict its p99 from a queueing model of ten lines,
+# and configure it so that it holds a limit and survives a flood.
 #
-# **Afterwards you can** say what a load test left out, find how much a server can take at a given p99, size it before it is
-# bought, and tell what a million requests cost.
+# **Afterwards you can** say what a load test left out, find how much a server can take at a given p99, size it
+# before it is bought, and tell what a million requests cost.
 #
 # **Time:** 40 minutes. The cells together run for about 50 seconds on two CPU cores, most of which is waiting.
 #
@@ -34,8 +34,9 @@ from course.serving import closed_loop, with_triton
 # %% [markdown]
 # ## 1. Two ways to ask
 #
-# In a **closed loop** a client sends its next request when it has its answer. That is how most first load tests look. In
-# an **open loop** requests come when they come: users do not know of each other, nor of your server's troubles.
+# In a **closed loop** a client sends its next request when it has its answer. That is how most first load tests
+# look. In an **open loop** requests come when they come: users do not know of each other, nor of your server's
+# troubles.
 #
 # The service `hiccup` takes 5 ms. Once every two seconds it stands still for 0.4 s.
 #
@@ -48,13 +49,13 @@ from course.serving import closed_loop, with_triton
 guess = None   # one of the three
 
 # %% [markdown]
-# **Exercise 1.** Write `open_loop`. `send()` sends one request and returns when it was answered. `due` holds the moments
-# at which requests are to be sent, in seconds from the start. Users also feel the time that a request waited to be
-# sent, so a latency begins when the request was *due*. The check needs no Triton.
+# **Exercise 1.** Write `open_loop`. `send()` sends one request and returns when it was answered. `due` holds the
+# moments at which requests are to be sent, in seconds from the start. Users also feel the time that a request
+# waited to be sent, so a latency begins when the request was *due*. The check needs no Triton.
 
 # %% nbgrader={"grade_id": "load-open", "solution": true}
 def open_loop(send, due):
-    """Call send() at each of the times `due`, whatever became of the others. Returns latencies in seconds, in that order."""
+    """Call send() at each of the times `due`, whatever became of the others -> latencies in s, in that order."""
     ### BEGIN SOLUTION
     start = time.perf_counter()
     def one(at):
@@ -111,12 +112,13 @@ write("hiccup", ONE)
 with_triton("models", two_ways)
 
 # %% [markdown]
-# Leaving out the requests that would have hurt is called *coordinated omission* (Gil Tene). A closed loop is right for
-# what is closed: a robot that waits for its answer. For everybody else use the open loop, and count from the due time.
+# Leaving out the requests that would have hurt is called *coordinated omission* (Gil Tene). A closed loop is right
+# for what is closed: a robot that waits for its answer. For everybody else use the open loop, and count from the
+# due time.
 #
-# Your generator needs a thread a request. `course.serving.open_loop` does the same on one event loop. Beside MLPerf's
-# LoadGen, on the same server at the same rate, its p99 was {{docs/results/cpu/serving/loadgen.json: p99_ratio | .2f}} times
-# theirs (a CPU, 2 cores).
+# Your generator needs a thread a request. `course.serving.open_loop` does the same on one event loop. Beside
+# MLPerf's LoadGen, on the same server at the same rate, its p99 was
+# {{docs/results/cpu/serving/loadgen.json: p99_ratio | .2f}} times theirs (a CPU, 2 cores).
 #
 # ## 2. A queue in ten lines
 #
@@ -140,8 +142,8 @@ def simulate(due, services, instances=1):
 check("load-queue")
 
 # %% [markdown]
-# Held against the real server: `work` works as long as each request says, 20 ms on average, some five times as long. So 50 a
-# second are all that one instance can do.
+# Held against the real server: `work` works as long as each request says, 20 ms on average, some five times as
+# long. So 50 a second are all that one instance can do.
 #
 # **Predict:** at 80 % of that, p99 compared with p99 at 20 %, one instance:
 # - `"equal"`: a fifth of the time it is idle
@@ -162,7 +164,8 @@ def against(triton):
     p99, loads = {}, []
     for load in (0.2, 0.5, 0.8):
         due = poisson(50 * load, 2.5)
-        loads.append(serving.open_loop(triton.address, "work", feeds, due, 2.5, warmup=0, label=f"{load:.0%} load"))
+        loads.append(serving.open_loop(triton.address, "work", feeds, due, 2.5, warmup=0,
+                                       label=f"{load:.0%} load"))
         modelled = 1e3 * simulate(due, np.resize(services, len(due)))
         p99[load] = loads[-1].p99
         print(f"{load:4.0%} load: p50 {loads[-1].p50:4.0f} ms, the model says {np.median(modelled):4.0f}; "
@@ -175,8 +178,9 @@ def against(triton):
 with_triton("models", against)
 
 # %% [markdown]
-# The model knows nothing of HTTP or processes, and is close. If measurement and model disagree on your service, something that you
-# did not know of takes time: search for it. With services timed on a real engine the same lines size a server that has not been bought.
+# The model knows nothing of HTTP or processes, and is close. If measurement and model disagree on your service,
+# something that you did not know of takes time: search for it. With services timed on a real engine the same lines
+# size a server that has not been bought.
 #
 # ## 3. One queue or two
 #
@@ -200,7 +204,8 @@ shared = simulate(due, work, instances=2)
 for name, latencies in (("one server, 40/s", alone), ("two servers, dealt out by chance, 80/s", dealt),
                         ("two servers, one queue, 80/s", shared)):
     print(f"{name:40} p99 {1e3 * np.percentile(latencies, 99):4.0f} ms")
-choice(guess, "one queue wins" if np.percentile(shared, 99) < 0.75 * np.percentile(dealt, 99) else "no difference",
+better = np.percentile(shared, 99) < 0.75 * np.percentile(dealt, 99)
+choice(guess, "one queue wins" if better else "no difference",
        "In one queue nobody waits while a server is idle. By chance, one is flooded while the other sleeps.")
 
 # %% [markdown]
@@ -210,18 +215,20 @@ choice(guess, "one queue wins" if np.percentile(shared, 99) < 0.75 * np.percenti
 # | several machines behind a balancer | "round robin" or "random" is the dealt case; "least outstanding requests" comes close to one queue |
 # | a machine that starts, reloads or dies | the balancer asks `/v2/health/ready`, and `/v2/models/NAME/ready` |
 #
-# Batches change the sum: two servers with half the load each make smaller batches. How much two GPUs bring over one, host and
-# network included, is open until it has been measured on such a machine.
+# Batches change the sum: two servers with half the load each make smaller batches. How much two GPUs bring over
+# one, host and network included, is open until it has been measured on such a machine.
 #
 # ## 4. Hold a limit
 #
-# `triton_models/engine.py` takes time as an engine does: 20 ms, and 1 ms for each row. **The task:** at 150 requests a second,
-# at least 95 % are answered within 150 ms. In a flood of 900 a second, which nobody can serve, still 200 a second are
-# answered within 150 ms. There is memory for two instances, and the engine's profile ends at batch 8.
+# `triton_models/engine.py` takes time as an engine does: 20 ms, and 1 ms for each row. **The task:** at 150
+# requests a second, at least 95 % are answered within 150 ms. In a flood of 900 a second, which nobody can serve,
+# still 200 a second are answered within 150 ms. There is memory for two instances, and the engine's profile ends at
+# batch 8.
 #
-# A trap first. A full queue (`max_queue_size`) refuses at once, and that request wakes nobody: `Enqueue` in Triton's
-# `dynamic_batch_scheduler.cc` returns before it notifies the thread that makes batches. Triton 2.51 was seen to stand still
-# for half a second with a full queue. With a timeout every request goes in, and wakes it. Look for such gaps:
+# A trap first. A full queue (`max_queue_size`) refuses at once, and that request wakes nobody: `Enqueue` in
+# Triton's `dynamic_batch_scheduler.cc` returns before it notifies the thread that makes batches. Triton 2.51 was
+# seen to stand still for half a second with a full queue. With a timeout every request goes in, and wakes it. Look
+# for such gaps:
 
 # %%
 FULL = ONE + "dynamic_batching { default_queue_policy { max_queue_size: 32 } }"
@@ -240,7 +247,8 @@ for name, config in (("full queue", FULL), ("timeout", TIMEOUT)):
     with_triton("models", gaps)
 
 # %% [markdown]
-# **Exercise 3.** Write the whole `config.pbtxt`; inputs and outputs as in `ONE`. Plan it with the numbers above, then measure.
+# **Exercise 3.** Write the whole `config.pbtxt`; inputs and outputs as in `ONE`. Plan it with the numbers above,
+# then measure.
 
 # %% nbgrader={"grade_id": "load-hold", "solution": true}
 held = None   # the text of config.pbtxt
@@ -259,8 +267,8 @@ check("load-hold")
 # %% [markdown]
 # ## 5. What it costs
 #
-# A server costs by the hour, whatever it does. What counts is how many requests it answers *within the limit*. Set the
-# price of your machine.
+# A server costs by the hour, whatever it does. What counts is how many requests it answers *within the limit*. Set
+# the price of your machine.
 
 # %%
 held = solved("load-hold", held)
@@ -270,8 +278,8 @@ def cost(triton, rates):
     loads = serving.sweep(triton.address, "engine", {"x": np.ones((1, 1), np.float32)}, rates, 1.0, warmup=0.2)
     best = max((load for load in loads if load.p99 <= LIMIT_MS and load.failed < 0.01 * load.sent),
                key=lambda load: load.rate, default=None)
-    if best:
-        print(f"{best.label} at p99 {best.p99:.0f} ms: {PRICE / (best.rate * 3600) * 1e6:.2f} for a million requests")
+    print(f"{best.label} at p99 {best.p99:.0f} ms: {PRICE / (best.rate * 3600) * 1e6:.2f} for a million"
+          if best else "none of these rates held the limit")
     return loads
 
 series = {}
@@ -281,8 +289,8 @@ for name, config, rates in (("request by request", ONE, (20, 35, 70)), ("yours",
 plot.tail(series, LIMIT_MS)
 
 # %% [markdown]
-# The curve is flat, then a wall. The place before the wall is your capacity; the price of a request is set there, and not where the
-# server is busiest. Leave room for the busiest hour, for a machine that fails, for a reload.
+# The curve is flat, then a wall. The place before the wall is your capacity; the price of a request is set there,
+# and not where the server is busiest. Leave room for the busiest hour, for a machine that fails, for a reload.
 #
 # ## Decide
 #
@@ -294,5 +302,6 @@ plot.tail(series, LIMIT_MS)
 # | more than one server | one queue if you can, else least outstanding requests |
 # | overload | a timeout that leaves time for the work; refuse the rest |
 #
-# **Summary.** A closed loop leaves out those who would have waited. p99 grows long before a server is full, and a queue of ten
-# lines says where. One queue beats two. Capacity is the rate at which the limit still holds; it also sets the price.
+# **Summary.** A closed loop leaves out those who would have waited. p99 grows long before a server is full, and a
+# queue of ten lines says where. One queue beats two. Capacity is the rate at which the limit still holds; it also
+# sets the price.

@@ -14,7 +14,7 @@ import numpy as np
 import tensorrt as trt
 import torch
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU a stand-in for TensorRT reads the CPU's memory
+DEVICE = "cpu" if hasattr(trt, "recording") else "cuda"  # a stand-in for TensorRT reads the CPU's memory
 
 
 class Calibrator(trt.IInt8EntropyCalibrator2):

@@ -162,3 +162,20 @@ def test_a_choice_is_put_beside_what_happened(capsys):
         exercises.choice(guess, "b", "Since it is.", ("a", "b"))
         said = capsys.readouterr().out
         assert said.startswith("It was 'b'.") and words in said and "Since it is." in said
+
+
+def test_an_exercise_of_two_names_goes_on_if_the_other_one_is_given(capsys, monkeypatch):
+    def judge(answer, data):
+        if answer != sum(data):
+            raise Wrong("no", "no", "no")
+        return "yes"
+
+    monkeypatch.setitem(exercises._known, "two", exercises.Exercise("two", 1, ("a", "b", "c"), judge))
+    monkeypatch.setitem(exercises._references, "two", lambda: "the course's")
+    assert exercises.solved("two", 6, data=[1, 2, 3]) == 6 and capsys.readouterr().out == ""
+    assert exercises.solved("two", 5, data=[1, 2, 3]) == "the course's"
+    assert "not solved yet" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="needs a reference, and one name"):
+        exercises.solved("two", 6)
+    with pytest.raises(ValueError, match="needs a reference, and one name"):
+        exercises.solved("two", 6, data=[], other=1)

@@ -11,13 +11,14 @@ import sys
 import pytest
 
 from course.paths import ROOT
-from tests.lessons.test_lessons import LESSONS, SECONDS, name
+from tests.lessons.test_lessons import SECONDS, TAUGHT, name
 
-USERS = [lesson for lesson in LESSONS if "with_triton(" in lesson.read_text()]
+USERS = [lesson for lesson in TAUGHT if "with_triton(" in lesson.read_text()]
 NEEDS_NONE = {"load-open", "load-queue"}
 """Exercises whose checks ask no server."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 30)
 @pytest.mark.parametrize("untouched", [True, False], ids=["untouched", "solved"])
 @pytest.mark.parametrize("lesson", USERS, ids=name)

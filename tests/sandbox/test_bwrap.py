@@ -170,3 +170,17 @@ def test_no_folder_that_ld_library_path_names_shows_a_secret(tmp_path, monkeypat
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LD_LIBRARY_PATH", ":".join(map(str, [*good, *bad])))
     assert bwrap._named_libraries() == sorted(map(str, good))
+
+
+def test_a_link_in_usr_can_be_named_as_seen():
+    """/usr/local/cuda is one, and bubblewrap can mount nothing on a link: on a GPU machine no box started."""
+    link = Path(f"/usr/local/trt-course-test-{os.getpid()}")
+    try:
+        link.symlink_to("/usr/lib")
+    except OSError:
+        pytest.skip("needs to write into /usr/local")
+    try:
+        done = inside(f"import os; print(len(os.listdir({str(link)!r})) > 0)", ro=(link,))
+        assert done.stdout.strip() == "True", done.stderr
+    finally:
+        link.unlink()

@@ -112,7 +112,10 @@ class Plan:
         self.engine = trt.Runtime(LOG).deserialize_cuda_engine(path.read_bytes())
         self.context, self.kind = self.engine.create_execution_context(), kind
         inspector = self.engine.create_engine_inspector()
-        self.layers = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))["Layers"]
+        # A plugin's metadata holds control characters, which TensorRT 8.6 writes as they are.
+        self.layers = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False)[
+            "Layers"
+        ]
 
     def run(self, x: torch.Tensor, y: torch.Tensor) -> None:
         self.context.set_input_shape("x", tuple(x.shape))

@@ -45,9 +45,9 @@ def variants(plain: bytes) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]
             kept[name] = collect(plain, x, tensors)
         return kept[name]
 
-    def made(name: str, x: np.ndarray, method: str, times: float = 1.0, placement: str = "tensorrt"):
-        found = {tensor: times * scale for tensor, scale in scales(histograms(name, x), method).scales.items()}
-        return quantize(plain, found, placement)
+    def made(name: str, x: np.ndarray, method: str, times: float = 1.0, only: str = ""):
+        found = scales(histograms(name, x), method).scales
+        return quantize(plain, {tensor: scale * (times if only in tensor else 1) for tensor, scale in found.items()})
 
     noise = np.random.default_rng(1).standard_normal(right.shape).astype(np.float32)
     yield "entropy", lambda: made("right", right, "entropy")
@@ -64,6 +64,7 @@ def variants(plain: bytes) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]
     yield "entropy, scales times 0.5", lambda: made("right", right, "entropy", 0.5)
     yield "entropy, scales times 0.25", lambda: made("right", right, "entropy", 0.25)
     yield "entropy, scales times 8", lambda: made("right", right, "entropy", 8)
+    yield "entropy, the last block's scales times 0.1", lambda: made("right", right, "entropy", 0.1, "layer4.2/")
 
 
 def logits(model: onnx.ModelProto, x: np.ndarray, batch: int = 16) -> np.ndarray:

@@ -14,7 +14,7 @@ from course.engine import graph, onnx_layers, profiles
 from course.engine.base import Engine
 from course.engine.config import BuildConfig
 from course.engine.container import Header
-from course.engine.feeds import check
+from course.engine.feeds import PROBES, check
 from course.engine.fusion import fused_layers, original_tensor
 from course.engine.progress import Progress
 from course.engine.types import Captured, Layer, LogLine, Memory, TensorSpec
@@ -73,8 +73,7 @@ def build(onnx, config: BuildConfig) -> Engine:
     inputs = graph.with_dim_names(_specs(session.get_inputs()), model.proto)
     outputs = _specs(session.get_outputs())
     progress.tell("Try it once")
-    if not progress.stopped:
-        _try(session, ready, inputs, config)
+    probed = () if progress.stopped else _try(session, ready, inputs, config)
     progress.check(model.name)
     header = Header(
         "onnxruntime",
@@ -88,7 +87,7 @@ def build(onnx, config: BuildConfig) -> Engine:
         graph.weights_bytes(ready.proto),
     )
     progress.tell("Done")
-    return OrtEngine(header, ready, session, _notes(config))
+    return OrtEngine(header, ready, session, (*_notes(config), *probed))
 
 
 def load(path, header: Header, payload: bytes) -> Engine:
@@ -256,16 +255,36 @@ def _specs(arguments) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def _try(session, model: graph.Model, inputs: tuple[TensorSpec, ...], config: BuildConfig) -> None:
-    """Run zeros of the smallest shapes: TensorRT refuses in a build what ONNX Runtime only meets in a run."""
+def _try(session, model: graph.Model, inputs: tuple[TensorSpec, ...], config: BuildConfig) -> tuple[LogLine, ...]:
+    """Run the smallest shapes once: TensorRT refuses in a build what ONNX Runtime only meets in a run.
+
+    Nobody says which values are valid. Zeros are a valid index and no valid size or factor; so ones and a few other
+    numbers are tried, too, and one that works is enough. If none works, the model is at fault where its inputs are
+    plain floats; where it takes integers or a scalar, which may be sizes, it is only the probe that failed.
+
+    Returns:
+        A line for the build log if the probe failed.
+
+    Raises:
+        ParseError: a model of plain floats cannot be run.
+    """
     if any(spec.dtype == "bfloat16" for spec in inputs):
-        return  # NumPy cannot make them
+        return ()  # NumPy cannot make them
     profile = config.profiles[0].shapes if config.profiles else {}
     shapes = {spec.name: profile[spec.name][0] if spec.name in profile else spec.shape for spec in inputs}
-    try:
-        session.run(None, {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in inputs})
-    except Exception as error:
-        raise graph.parse_error(model, *explain(error, model), "ONNX Runtime") from error
+    first = None
+    for number in PROBES:
+        try:
+            session.run(None, {spec.name: np.full(shapes[spec.name], number, spec.dtype) for spec in inputs})
+            return ()
+        except Exception as error:
+            first = first or error
+    values_matter = any(np.dtype(spec.dtype).kind != "f" or len(shapes[spec.name]) < 2 for spec in inputs)
+    if not values_matter:
+        raise graph.parse_error(model, *explain(first, model), "ONNX Runtime") from first
+    text = " ".join(str(first).split())
+    tried = ", ".join(map(str, PROBES))
+    return (LogLine("WARNING", f"The probe failed: inputs full of {tried} are no valid input of this model. {text}"),)
 
 
 def _to_numpy(name: str, tensor) -> np.ndarray:

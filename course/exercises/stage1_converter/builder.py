@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from course import bench
+from course.engine import BuildConfig, Profile, available_runtimes, build, network_layers
 from course.engine.base import Engine
 from course.engine.container import Header
 from course.engine.types import Layer, TensorInfo
-from course.exercises import Wrong, exercise
+from course.exercises import Wrong, exercise, reference
 from course.profiling.steps import Step, Tensor, most_live
 from course.text import number
 
@@ -124,7 +127,7 @@ def fusion_break(nodes: tuple[Layer, ...], broken: Engine):
     together = [layer for layer in broken.layers() if {"Conv", "Add"} <= {kinds.get(name) for name in layer.onnx_nodes}]
     if not kept:
         raise Wrong(
-            "The engine returns nothing but its usual output.",
+            "Not written yet: the engine returns nothing but its usual output.",
             "No inner tensor was kept, so nothing is broken.",
             "Put names of tensors into `keep`, such as the first output of a Conv node.",
         )
@@ -376,14 +379,15 @@ def autotune(autotune):
     hints=(
         "Three things must agree. Which of the header's fields tell them?",
         "Compare runtime_version, compute_capability and onnx_sha256. What about the name of the GPU?",
-        "An H100 and an H200 both have compute capability 9.0: the name alone is no reason.",
+        "Words whose two sides differ: runtime_version and version, compute_capability and capability, onnx_sha256 and "
+        "sha256. Another GPU model of one capability may count or not.",
     ),
 )
 def engine_travels(reasons):
-    here = {"version": "10.16.1", "capability": "9.0", "sha256": "a" * 64}
+    here, careful = {"version": "10.16.1", "capability": "9.0", "sha256": "a" * 64}, False
     cases = (
         ({}, set()),
-        ({"gpu": "NVIDIA H200"}, set()),
+        ({"gpu": "NVIDIA H200"}, None),  # not recommended and may fail: both answers are right
         ({"runtime_version": "10.16.0"}, {"version"}),
         ({"compute_capability": "8.9"}, {"architecture"}),
         ({"onnx_sha256": "b" * 64}, {"model"}),
@@ -411,16 +415,110 @@ def engine_travels(reasons):
             },
         )
         found = set(reasons(header, **here))
+        if wanted is None and found <= {"architecture"}:
+            careful = bool(found)
+            continue
+        wanted = wanted or set()
         if found == wanted:
             continue
         text = ", ".join(f"{name} {value[:12]}" for name, value in changes.items()) or "no difference"
         if extra := found - wanted:
-            cause = (
-                "Both GPUs have compute capability 9.0, and run the same machine code."
-                if changes == {"gpu": "NVIDIA H200"}
-                else f"{sorted(extra)[0]!r} is the same on both sides."
-            )
+            cause = f"{sorted(extra)[0]!r} is the same on both sides."
         else:
             cause = causes[sorted(wanted - found)[0]]
         raise Wrong(f"For {text} reasons() gives {sorted(found)}.", cause, f"It should give {sorted(wanted)}.")
-    return "Right for six headers: exact version, architecture and model must agree; the GPU's name need not."
+    way = "You refuse it, the careful choice" if careful else "You allow it; TensorRT warns, and it may be slow or fail"
+    return (
+        "Right for six headers: exact version, architecture and network must agree. Another GPU model of the same compute "
+        f"capability is not recommended and may fail. {way}."
+    )
+
+
+# ------------------------------------------------------------------ the course's own answers
+
+
+@reference("fusion-hidden")
+def _hidden():
+    def hidden(nodes, layers):
+        home = {name: number for number, layer in enumerate(layers) for name in layer.onnx_nodes}
+        readers: dict[str, list[str]] = {}
+        for node in nodes:
+            for tensor in node.inputs:
+                readers.setdefault(tensor.name, []).append(node.name)
+        return {
+            tensor.name
+            for node in nodes
+            for tensor in node.outputs
+            if {home.get(reader, reader) for reader in readers.get(tensor.name, ())} == {home.get(node.name)}
+        }
+
+    return hidden
+
+
+@reference("fusion-break")
+def _broken() -> Engine:
+    path, gpu = "artifacts/resnet50.onnx", available_runtimes()["tensorrt"] is None
+    nodes = network_layers(path, "onnxruntime")
+    maker = {tensor.name: node for node in nodes for tensor in node.outputs}
+    summands = [tensor.name for node in nodes if node.kind == "Add" for tensor in node.inputs]
+    batch = 8 if gpu else 1  # as the lesson builds its other engines
+    return build(
+        path,
+        BuildConfig(
+            "tf32" if gpu else "fp32",
+            profiles=Profile.batch(path, batch, batch, batch),
+            optimization_level=1,
+            timing_cache="artifacts/timing.cache",
+            keep_outputs=[name for name in summands if maker[name].kind == "Conv"],
+        ),
+    )
+
+
+@reference("memory-lifetimes")
+def _lifetimes():
+    def lifetimes(steps, sizes):
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for index, step in enumerate(steps):
+            for name in step.writes:
+                first[name] = last[name] = index
+            for name in step.reads:
+                last[name] = index
+        return [Tensor(name, sizes[name], first[name], last[name]) for name in first]
+
+    return lifetimes
+
+
+@reference("memory-plan")
+def _plan():
+    def plan(tensors):
+        places: dict[str, int] = {}
+        placed: list[Tensor] = []
+        for tensor in sorted(tensors, key=lambda tensor: -tensor.size):
+            address = 0
+            for other in sorted(placed, key=lambda other: places[other.name]):
+                if other.first <= tensor.last and tensor.first <= other.last:
+                    if address + tensor.size <= places[other.name]:
+                        break
+                    address = max(address, places[other.name] + other.size)
+            places[tensor.name] = address
+            placed.append(tensor)
+        return places
+
+    return plan
+
+
+@reference("autotune")
+def _autotune():
+    def autotune(key, candidates, cache):
+        known = json.loads(Path(cache).read_text()) if Path(cache).is_file() else {}
+        if key not in known:
+            times = {
+                name: bench.measure(function, warmup_s=0.02, min_samples=10, max_seconds=0.4).p50
+                for name, function in candidates.items()
+            }
+            known[key] = min(times, key=times.get)
+            Path(cache).write_text(json.dumps(known))
+        return known[key]
+
+    return autotune

@@ -6,6 +6,7 @@ C++ answers are compiled and run in a process of their own: a crash there is an 
 from __future__ import annotations
 
 import mmap
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from course.by_hand import raw
-from course.by_hand.steps import check_steps
 from course.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from course.engine import TensorSpec
 from course.errors import BuildError, CourseError
-from course.exercises import Wrong, exercise
+from course.exercises import Wrong, exercise, reference
 from course.native import compile as cpp_build
 from course.native import programs as cpp_programs
 
@@ -32,18 +31,10 @@ NAMES = {  # Python -> C++; a test compares both sides with the real modules and
     "IExecutionContext.set_tensor_address": "setTensorAddress",
     "IExecutionContext.execute_async_v3": "enqueueV3",
 }
-CALLS = {
-    "allocate": "cudaMallocAsync",
-    "set_shape": "setInputShape",
-    "set_address": "setTensorAddress",
-    "copy_to_gpu": "cudaMemcpyAsync-to-gpu",
-    "execute": "enqueueV3",
-    "copy_to_host": "cudaMemcpyAsync-to-host",
-    "wait": "cudaStreamSynchronize",
-    "read": "write_floats",
-}
 NEEDS = {"runtime": "logger", "engine": "runtime", "context": "engine", "buffer": "stream"}
 HEADERS = Path("cpp")  # tensor_file.h, in the stage's folder
+STAND_IN = Path(cpp_build.__file__).parent / "infer_stand_in"
+"""Headers in which a program without TensorRT runs, as late as a GPU; see NvInferRuntime.h there."""
 
 
 @exercise(
@@ -60,6 +51,8 @@ HEADERS = Path("cpp")  # tensor_file.h, in the stage's folder
 def cpp_names(cpp_names):
     if not isinstance(cpp_names, Mapping):
         raise Wrong("`cpp_names` is no dict.", f"It is {type(cpp_names).__name__}.", "Keep the cell's form.")
+    if len(cpp_names) == 1:
+        raise NotImplementedError
     right = sum(cpp_names.get(python) == name for python, name in NAMES.items())
     for python, name in NAMES.items():
         given = cpp_names.get(python)
@@ -191,39 +184,115 @@ def cpp_preprocess(preprocess):
     "cpp-infer",
     points=4,
     hints=(
-        "It is the run of lesson 02. Which C++ call stands for each of its steps?",
-        "Shape first, since the size of the output depends on it. Then memory, addresses, copy, run, copy, wait, read.",
-        "setInputShape input, cudaMallocAsync input, cudaMallocAsync output, setTensorAddress input, setTensorAddress "
-        "output, cudaMemcpyAsync-to-gpu input, enqueueV3, cudaMemcpyAsync-to-host output, cudaStreamSynchronize, "
-        "write_floats output.",
+        "It is the run of lesson 02. Which C++ call stands for each of its steps, and what does each give back?",
+        "Every call that gives false or a status can fail: throw then. Lower severities are worse, so compare with <=.",
+        "run_once: two setTensorAddress, cudaMemcpyAsync up, enqueueV3(stream), cudaMemcpyAsync down, "
+        "cudaStreamSynchronize(stream), each looked at; log: drop what is > kWARNING, keep what is <= kERROR.",
     ),
 )
-def cpp_infer(calls):
-    inputs = (TensorSpec("input", np.dtype("float32"), (-1, 3, 224, 224)),)
-    outputs = (TensorSpec("output", np.dtype("float32"), (-1, 64, 56, 56)),)
-    check_steps(calls, inputs, outputs, CALLS)
-    verdict = f"Your {len(calls)} calls are in an order that works."
-    if left := (HEADERS / "infer.cpp").read_text().count("YOUR CODE HERE"):
+def cpp_infer(infer_cpp):
+    if isinstance(infer_cpp, Path):
+        infer_cpp = infer_cpp.read_text()
+    if not isinstance(infer_cpp, str) or "int main(" not in infer_cpp:
         raise Wrong(
-            f"Your list is right; cpp/infer.cpp still has {left} of 3 places to write.",
-            "The lines YOUR CODE HERE are still there.",
-            "Replace each by what the comment above it asks for.",
-            share=0.5,
+            "`infer_cpp` is not the text of cpp/infer.cpp.",
+            f"It is {type(infer_cpp).__name__}, without a main().",
+            'Write infer_cpp = Path("cpp/infer.cpp").read_text().',
         )
+    if left := infer_cpp.count("YOUR CODE HERE"):
+        raise Wrong(
+            f"cpp/infer.cpp still has {left} of 3 places to write.",
+            "The lines YOUR CODE HERE are still there.",
+            "Replace each by what the comment above it asks for, save the file, and run both cells again.",
+        )
+    program = _program(infer_cpp, "infer-stand-in", include=[HEADERS, STAND_IN])
+    with tempfile.TemporaryDirectory() as folder:
+        _judge_infer(program, Path(folder))
+    verdict = (
+        "Compiled against the course's stand-in headers, it computes three batches rightly, waits for its answer, and "
+        "stops with a message at five provoked failures."
+    )
     tools = cpp_build.find()
     if tools.missing(link=False):
-        return (
-            verdict + " cpp/infer.cpp itself was not compiled: that needs TensorRT's and CUDA's headers, as the "
-            "list above says."
-        )
+        return verdict + " TensorRT's own headers: open, they are not here."
     try:
         cpp_build.syntax(HEADERS / "infer.cpp", tools)
     except BuildError as error:
         raise Wrong(error.what, error.cause, error.next_step, share=0.5) from error
     verdict += f" cpp/infer.cpp compiles with the headers of TensorRT {tools.headers_version}."
     if not raw.can_run(raw.module()) or tools.missing():
-        return verdict + " It was not run: that needs a GPU with TensorRT."
+        return verdict + " A real GPU: open, it needs TensorRT."
     return f"{verdict} {_run_infer(tools)}"
+
+
+def _judge_infer(program: Path, folder: Path) -> None:
+    """Run the program on the stand-in's engine: right batches, then a batch and calls that are refused."""
+    source, result = folder / "in.f32", folder / "out.f32"
+
+    def run(batch: int, plan: str = "stand-in plan") -> tuple[int, str]:
+        (folder / "net.plan").write_text(plan)
+        image = np.random.default_rng().normal(size=(batch, 3, 16)).astype(np.float32)
+        image.tofile(source)
+        result.unlink(missing_ok=True)
+        words = [str(program), str(folder / "net.plan"), str(source), f"{batch}x3x4x4", str(result)]
+        try:
+            done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=60)
+        except subprocess.TimeoutExpired:
+            raise Wrong(
+                "infer did not end within 60 s.", "It loops for ever.", "Look for a loop without an end."
+            ) from None
+        if done.returncode == 0 and plan == "stand-in plan" and batch <= 8:
+            wanted = np.stack([image[:, 0] - image[:, 2], 2 * image[:, 1] - image[:, 2]], 1)
+            given = np.fromfile(result, np.float32) if result.is_file() else np.zeros(0, np.float32)
+            if given.size != wanted.size or np.isnan(given).any() or np.abs(given - wanted.ravel()).max() > 1e-5:
+                lost = int(np.isnan(given).sum())
+                raise Wrong(
+                    f"At batch {batch} the answer is wrong"
+                    + (f": {lost} of {given.size} values were never written." if lost else "."),
+                    "The work of a stream is done when somebody waits for it; what is read before is what was there.",
+                    "Addresses, copy to the GPU, enqueueV3, copy back, cudaStreamSynchronize, in this order.",
+                )
+        return done.returncode, done.stderr
+
+    for batch in (2, 5, 1):
+        status, said = run(batch)
+        if status:
+            raise Wrong(
+                f"infer does not run batch {batch} (status {status}).", said.strip()[-300:] or "It said nothing.",
+                "Complete set_shape and run_once.",
+            )  # fmt: skip
+    if "stand-in warning" not in said or "stand-in info" in said or "stand-in verbose" in said:
+        raise Wrong(
+            "Logger::log prints " + ("too much." if "stand-in info" in said else "no warning."),
+            "Warnings and errors go to std::cerr, the rest is dropped. Lower severities are worse.",
+            "if (severity > Severity::kWARNING) return;",
+            share=0.75,
+        )
+    status, said = run(9)
+    if status == 0 or "9x3x4x4" not in said or "infer:" not in said:
+        raise Wrong(
+            "Batch 9 lies outside the profile, and infer "
+            + ("went on." if status == 0 else "does not name the shape."),
+            "setInputShape gave false, and nobody looked at it." if status == 0 else f"It said: {said.strip()[-200:]}",
+            "Throw a Failure in set_shape with to_text(shape) and logger.last_error.",
+            share=0.5,
+        )
+    if "Runtime dimension" not in said.split("infer:")[-1]:
+        raise Wrong(
+            "The reason is missing in the message about batch 9.",
+            "TensorRT's text went to the logger, and last_error does not hold it.",
+            "Keep the text in Logger::log (<= kERROR), and add logger.last_error to the Failure.",
+            share=0.5,
+        )
+    for call in ("setTensorAddress", "enqueueV3", "cudaMemcpyAsync", "cudaStreamSynchronize"):
+        status, said = run(2, f"stand-in plan fail={call}")
+        if status == 0:
+            raise Wrong(
+                f"{call} failed, and infer went on as if nothing had happened.",
+                "What it gave back was not looked at.",
+                "TensorRT's calls give false: throw a Failure. CUDA's give a status: check(..., what it did).",
+                share=0.5,
+            )
 
 
 def _run_infer(tools: cpp_build.Toolchain) -> str:
@@ -266,6 +335,21 @@ def _run_infer(tools: cpp_build.Toolchain) -> str:
         "Throw a Failure in set_shape when it gives false.",
         share=0.75,
     )
+
+
+@reference("cpp-preprocess")
+def _preprocess():
+    return r"""
+std::vector<float> preprocess(const std::uint8_t* pixels, int height, int width) {
+    std::vector<float> result(static_cast<std::size_t>(3) * height * width);
+    for (int c = 0; c < 3; ++c)
+        for (int y = 0; y < height; ++y)
+            for (int x = 0; x < width; ++x)
+                result[(c * height + y) * width + x] =
+                    (pixels[(y * width + x) * 3 + c] / 255.0f - MEAN[c]) / STD[c];
+    return result;
+}
+"""
 
 
 def _written(code: object, name: str, words: str) -> None:

@@ -31,6 +31,8 @@ REFUSED = ("Col2Im", "Det", "DFT", "Unique")
     ),
 )
 def export_batch(small, batch_path):
+    if not Path(batch_path).is_file():
+        raise NotImplementedError
     proto = graph.read(batch_path).proto
     dims = [dim.dim_param or dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
     if isinstance(dims[0], int):
@@ -73,19 +75,23 @@ def export_parity(compare: Callable):
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).eval()
     x = _noise(40, 3, 2, 2)
     with tempfile.TemporaryDirectory() as folder:
-        good, shifted, flipped = (Path(folder) / name for name in ("good.onnx", "shifted.onnx", "flipped.onnx"))
+        good, lower, higher, flipped = (
+            Path(folder) / name for name in ("good.onnx", "lower.onnx", "higher.onnx", "flipped.onnx")
+        )
         _export(model, x[:2], good)
-        _with_bias(good, shifted, lambda bias: bias - np.float32([0.0, 0.0, 0.5, 0.0, 0.0]))
+        _with_bias(good, lower, lambda bias: bias - np.float32([0.0, 0.0, 0.5, 0.0, 0.0]))
+        _with_bias(good, higher, lambda bias: bias + np.float32([0.0, 0.4, 0.0, 0.0, 0.0]))
         _with_bias(good, flipped, lambda bias: bias + np.float32([3.0, 0.0, 0.0, 0.0, -3.0]))
         for name, path in (
             ("the right file", good),
-            ("a file with one logit too small by 0.5", shifted),
+            ("a file with one logit too small by 0.5", lower),
+            ("a file with one logit too large by 0.4", higher),
             ("a file with two wrong biases", flipped),
         ):
             expected, answers = run_torch(model, [x])[0], next(iter(OnnxRunner(path).run({"image": x}).values()))
             wanted = float(np.abs(answers - expected).max()), float((answers.argmax(1) == expected.argmax(1)).mean())
             _judge_pair(_call(compare, model, path, x), wanted, answers - expected, name)
-    return "It lets the right file pass and finds two wrong ones, with the right numbers for each."
+    return "It lets the right file pass and finds three wrong ones, with the right numbers for each."
 
 
 def _judge_pair(found, wanted: tuple[float, float], difference: np.ndarray, name: str) -> None:
@@ -101,6 +107,8 @@ def _judge_pair(found, wanted: tuple[float, float], difference: np.ndarray, name
         reason = "Perhaps it looks at some of the logits only."
         if abs(largest - difference.max()) < 1e-6:
             reason = "It is the largest difference with its sign: a logit that is too small counts as nothing."
+        elif abs(largest + difference.min()) < 1e-6:
+            reason = "It is the largest difference with its sign: a logit that is too large counts as nothing."
         elif abs(largest - np.abs(difference).mean()) < 1e-6:
             reason = "It is the mean difference: many right logits hide one that is wrong."
         raise Wrong(
@@ -265,6 +273,8 @@ def export_operator(JoinFixed):
     ),
 )
 def export_int32(words, int32_path):
+    if not Path(int32_path).is_file():
+        raise NotImplementedError
     proto = graph.read(int32_path).proto
     value = proto.graph.input[0]
     dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from course.exercises import Wrong, exercise
+from course.exercises import Wrong, exercise, reference
 from course.precision import FORMATS, Format, number_in
 
 
@@ -245,6 +245,15 @@ def subnormal(count_small: Callable):
         "Convert with .astype(np.float16), then look at what came out.",
         share=0.5 if few == wanted[0] or none == wanted[1] else 0.0,
     )
+
+
+@reference("precision-subnormal")
+def _count_small():
+    def count_small(weights):
+        half = np.abs(weights.astype(np.float16))
+        return ((half > 0) & (half < 2**-14)).sum(), ((half == 0) & (weights != 0)).sum()
+
+    return count_small
 
 
 @exercise(

@@ -256,10 +256,12 @@ def obey(keep_in_fp16: Callable):
     network, config, held = _network(trt)
     names = [network.get_layer(index).name for index in range(network.num_layers)]
     wanted = [name for name in names if name.endswith("/Conv")][2:5]
+    before = _precisions(network)  # TensorRT's parser sets some itself: its Shape layers compute with integers
     keep_in_fp16(trt, network, config, list(wanted))
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    half = {layer.name for layer in layers if layer.precision_is_set and layer.precision == trt.float16}
-    other = {layer.name for layer in layers if layer.precision_is_set} - half
+    changed = {name: kind for name, kind in _precisions(network).items() if before.get(name) != kind}
+    half = {name for name, kind in changed.items() if kind == trt.float16}
+    other = set(changed) - half
     del held
     if other:
         raise Wrong(
@@ -295,6 +297,12 @@ def obey(keep_in_fp16: Callable):
             share=0.5,
         )
     return f"{len(wanted)} layers of {len(layers)} in FP16, and TensorRT must keep to it. (Asked: TensorRT {trt.__version__}.)"
+
+
+def _precisions(network) -> dict[str, object]:
+    """Layer -> its precision, of those that have one set."""
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    return {layer.name: layer.precision for layer in layers if layer.precision_is_set}
 
 
 def _network(trt):

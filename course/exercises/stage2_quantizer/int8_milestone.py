@@ -60,7 +60,7 @@ def rehearse(folder: str | Path, images: np.ndarray) -> None:
     Args:
         images: float32 [N, 3, 224, 224].
     """
-    trt, folder = tensorrt_here(), Path(folder)
+    trt, folder = tensorrt_here(needs="IInt8EntropyCalibrator2"), Path(folder)
     network = _stem()
     try:
         scripts = {name: _load(folder / f"{name}.py") for name in ("calibrator", "build_engine")}

@@ -18,7 +18,7 @@ def examined(name: str, text: object, causes: Mapping[str, str]) -> plugin.Repor
             from; such findings come first.
 
     Raises:
-        Wrong: not written yet, or the first finding.
+        Wrong: not written yet, or the first finding; half the points if the plugin ran to its end and nothing else was found.
         BuildError: it does not compile; names the line in NAME.h, which is that of the learner's text.
     """
     mine = written(name, text)
@@ -34,6 +34,7 @@ def examined(name: str, text: object, causes: Mapping[str, str]) -> plugin.Repor
             f"{where}{method}{finding.message} [{finding.kind}].",
             causes.get(finding.kind, "The examination drives the plugin as TensorRT does, and compares."),
             finding.advice,
+            share=0.5 if report.finished and report.combinations and len(report.kinds) == 1 else 0.0,
         )
     return report
 

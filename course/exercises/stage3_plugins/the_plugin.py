@@ -165,7 +165,7 @@ void Fold::configurePlugin(const DynamicPluginTensorDesc* in, int32_t, const Dyn
     height = int(in[0].max.d[2]);
     width = int(in[0].max.d[3]);
 }
-""" + "\n".join(_work().splitlines()[1:]).replace(
+""" + "\n".join(_work().splitlines()[2:]).replace(
         "h = int(in[0].dims.d[2]), w = int(in[0].dims.d[3])", "h = height, w = width"
     )
 

@@ -255,10 +255,10 @@ class TritonPythonModel:
     def execute(self, requests):
         (request,) = requests
         x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
-        time.sleep((0 if len(x) in GRAPHS else 0.060) + 0.004 * len(x))
+        time.sleep((0 if len(x) in GRAPHS else 0.120) + 0.020 + 0.002 * len(x))
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x)])]
 """
-"""A larger batch takes longer, and one without a graph 60 ms longer: far more than a busy machine adds."""
+"""A larger batch takes longer, and one without a graph 120 ms longer: far more than a busy machine adds."""
 
 
 @exercise(
@@ -269,13 +269,13 @@ class TritonPythonModel:
         "batch_stats has for each batch_size the sum compute_infer.ns over compute_infer.count executions. Compare the "
         "times of one execution.",
         "ms = {row['batch_size']: row['compute_infer']['ns'] / row['compute_infer']['count'] for row in …}; a size misses "
-        "if ms[size] > 1.3 * min(ms of all larger sizes)",
+        "if ms[size] > 2 * min(ms of all larger sizes)",
     ),
 )
 def batch_misses(misses: Callable):
     if not callable(misses):
         raise Wrong(f"`misses` is {type(misses).__name__}.", "A function was asked for.", "def misses(stats): …")
-    cases = {"a": ({1, 3, 6, 8}, (9, 1, 1, 2, 1, 1, 1, 1)), "b": ({8}, (1, 1, 1, 1, 1, 1, 1, 3))}
+    cases = {"a": ({1, 3, 6, 8}, (14, 1, 1, 2, 1, 1, 1, 1)), "b": ({8}, (1, 1, 1, 1, 1, 1, 1, 3))}
     models = {
         name: {"config.pbtxt": POOL_CONFIG, "1/model.py": POOL.format(graphs=sorted(graphs))}
         for name, (graphs, _) in cases.items()
@@ -330,4 +330,4 @@ def _misses(stats):
         row["batch_size"]: row["compute_infer"]["ns"] / row["compute_infer"]["count"]
         for row in stats["model_stats"][0]["batch_stats"]
     }
-    return {size for size in ms if any(ms[size] > 1.3 * ms[larger] for larger in ms if larger > size)}
+    return {size for size in ms if any(ms[size] > 2 * ms[larger] for larger in ms if larger > size)}

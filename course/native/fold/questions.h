@@ -1,5 +1,8 @@
 int32_t Fold::getNbOutputs() const noexcept { return 1; }
-DataType Fold::getOutputDataType(int32_t, const DataType* types, int32_t) const noexcept { return types[0]; }
+DataType Fold::getOutputDataType(int32_t, const DataType* types, int32_t) const noexcept
+{
+    return types[0];
+}
 DimsExprs Fold::getOutputDimensions(int32_t, const DimsExprs* in, int32_t, IExprBuilder& build) noexcept
 {
     DimsExprs out = in[0];
@@ -13,7 +16,8 @@ DimsExprs Fold::getOutputDimensions(int32_t, const DimsExprs* in, int32_t, IExpr
     }
     return out;
 }
-bool Fold::supportsFormatCombination(int32_t pos, const PluginTensorDesc* inOut, int32_t, int32_t) noexcept
+bool Fold::supportsFormatCombination(int32_t pos, const PluginTensorDesc* inOut, int32_t,
+                                     int32_t) noexcept
 {
     const PluginTensorDesc& tensor = inOut[pos];
     bool number = tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF;

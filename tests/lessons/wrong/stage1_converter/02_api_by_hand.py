@@ -108,22 +108,120 @@ def buffer_bytes(tensor, batch):
 def buffer_bytes(tensor, batch):
     return 4 * batch * math.prod(tensor.shape[1:])
 
-# %% by-hand | There is no "wait" between "copy_to_host features" and "read features"
-steps = ["set_shape image", "allocate image", "allocate features", "set_address image", "set_address features",
-         "copy_to_gpu image", "execute", "copy_to_host features", "read features"]
-run_by_hand = print
+# %% by-hand | Nobody waited after the copy back
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    context.execute_async_v3(stream.handle)
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    return host_out.copy()
 
-# %% by-hand | "set_address features" is missing
-steps = ["set_shape image", "allocate image", "allocate features", "set_address image", "copy_to_gpu image",
-         "execute", "copy_to_host features", "wait", "read features"]
-run_by_hand = print
+# %% by-hand | Nobody waited after the copy back
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    context.execute_async_v3(stream.handle)
+    stream.synchronize()
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    return host_out.copy()
 
-# %% by-hand | "set_shape image" is missing
-steps = ["allocate image", "allocate features", "set_address image", "set_address features", "copy_to_gpu image",
-         "execute", "copy_to_host features", "wait", "read features"]
-run_by_hand = print
+# %% by-hand | copied to the GPU only after the run
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    context.execute_async_v3(stream.handle)
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    stream.synchronize()
+    return host_out.copy()
 
-# %% by-hand | There is no "wait" between "copy_to_host features" and "read features"
-steps = ["set_shape image", "allocate image", "allocate features", "set_address image", "set_address features",
-         "copy_to_gpu image", "execute", "wait", "copy_to_host features", "read features"]
-run_by_hand = print
+# %% by-hand | the features were never copied back
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    context.execute_async_v3(stream.handle)
+    stream.synchronize()
+    return host_out.copy()
+
+# %% by-hand | An illegal memory access
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", 0)
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    context.execute_async_v3(stream.handle)
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    stream.synchronize()
+    return host_out.copy()
+
+# %% by-hand | nobody has computed
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    context.execute_async_v3(stream.handle)
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    stream.synchronize()
+    return host_out.copy()
+
+# %% by-hand | never called
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    stream.synchronize()
+    return host_out.copy()
+
+# %% by-hand | is not written yet
+def run_by_hand(cuda, context, image):
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = cuda.pagelocked_empty(image.shape, np.float32), cuda.pagelocked_empty(shape, np.float32)
+    gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
+    stream = cuda.Stream()
+    host_in[...] = image
+    raise NotImplementedError

@@ -114,17 +114,21 @@ std::vector<float> preprocess(const std::uint8_t* pixels, int height, int width)
 }
 """
 
-# %% cpp-infer | There is no "cudaStreamSynchronize" between
-calls = ["setInputShape input", "cudaMallocAsync input", "cudaMallocAsync output", "setTensorAddress input",
-         "setTensorAddress output", "cudaMemcpyAsync-to-gpu input", "enqueueV3", "cudaMemcpyAsync-to-host output",
-         "write_floats output"]
-
-# %% cpp-infer | "setInputShape input" is missing
-calls = ["cudaMallocAsync input", "cudaMallocAsync output", "setTensorAddress input", "setTensorAddress output",
-         "cudaMemcpyAsync-to-gpu input", "enqueueV3", "cudaMemcpyAsync-to-host output", "cudaStreamSynchronize",
-         "write_floats output"]
-
-# %% cpp-infer | "setTensorAddress output" comes after "enqueueV3"
-calls = ["setInputShape input", "cudaMallocAsync input", "cudaMallocAsync output", "setTensorAddress input",
-         "cudaMemcpyAsync-to-gpu input", "enqueueV3", "setTensorAddress output", "cudaMemcpyAsync-to-host output",
-         "cudaStreamSynchronize", "write_floats output"]
+# %% cpp-infer | values were never written
+infer_cpp = Path("cpp/infer.cpp").read_text().replace('check(cudaStreamSynchronize(stream), "the run");', "")
+# %% cpp-infer | Batch 9 lies outside the profile, and infer went on
+infer_cpp = Path("cpp/infer.cpp").read_text().replace("if (!context.setInputShape(names.input.c_str(), to_dims(shape)))",
+                                                      "if (Shape used = shape; used[0] = std::min<decltype(used[0] + 0)>(used[0], 8), "
+                                                      "!context.setInputShape(names.input.c_str(), to_dims(used)))")
+# %% cpp-infer | The reason is missing
+infer_cpp = Path("cpp/infer.cpp").read_text().replace("last_error = text;", ";")
+# %% cpp-infer | enqueueV3 failed, and infer went on
+infer_cpp = Path("cpp/infer.cpp").read_text().replace("if (!context.enqueueV3(stream)) throw Failure(\"TensorRT could not run the engine. \" + logger.last_error);\n    check(cudaMemcpyAsync(buffers.host_out", "context.enqueueV3(stream);\n    check(cudaMemcpyAsync(buffers.host_out")
+# %% cpp-infer | cudaStreamSynchronize failed, and infer went on
+infer_cpp = Path("cpp/infer.cpp").read_text().replace('check(cudaStreamSynchronize(stream), "the run");', "cudaStreamSynchronize(stream);")
+# %% cpp-infer | too much
+infer_cpp = Path("cpp/infer.cpp").read_text().replace("if (severity > Severity::kWARNING) return;", "")
+# %% cpp-infer | does not compile
+infer_cpp = Path("cpp/infer.cpp").read_text().replace("check(cudaStreamSynchronize(stream)", "todo; check(cudaStreamSynchronize(stream)")
+# %% cpp-infer | still has 3 of 3 places
+infer_cpp = "// YOUR CODE HERE\n" * 3 + "int main() {}"

@@ -96,10 +96,9 @@ def autotune(key, candidates, cache):
         times = {name: bench.measure(f, warmup_s=0.02, min_samples=5, max_seconds=0.2).p50 for name, f in candidates.items()}
         remembered[key] = min(times, key=times.get)
     return remembered[key]
-# %% engine-travels | Both GPUs have compute capability 9.0
+# %% engine-travels | machine code for one architecture
 def reasons(header, version, capability, sha256):
-    words = ["version"] * (header.runtime_version != version) + ["architecture"] * (header.gpu != "NVIDIA H100")
-    return words + ["model"] * (header.onnx_sha256 != sha256)
+    return ["version"] * (header.runtime_version != version) + ["model"] * (header.onnx_sha256 != sha256)
 # %% engine-travels | patch number included
 def reasons(header, version, capability, sha256):
     words = ["version"] * (header.runtime_version.split(".")[:2] != version.split(".")[:2])

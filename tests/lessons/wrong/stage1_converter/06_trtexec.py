@@ -23,22 +23,21 @@ def throughput(trace):
 # %% trtexec-throughput | per millisecond
 def throughput(trace):
     return len(trace.compute) / (trace.d2h_end[-1] - trace.h2d_start[0])
-# %% trtexec-account | D2H is missing
-def account(result, script_ms):
-    parts = {"copies": result.h2d.median, "compute": result.compute.median, "launch": 0.0}
-    return {**parts, "unexplained": script_ms - sum(parts.values())}
-# %% trtexec-account | That is the mean
-def account(result, script_ms):
-    parts = {"copies": result.h2d.median + result.d2h.median, "compute": result.compute.mean, "launch": 0.0}
-    return {**parts, "unexplained": script_ms - sum(parts.values())}
-# %% trtexec-account | While the GPU computes
-def account(result, script_ms):
-    parts = {"copies": result.h2d.median + result.d2h.median, "compute": result.compute.median, "launch": result.enqueue.median}
-    return {**parts, "unexplained": script_ms - sum(parts.values())}
-# %% trtexec-account | has the copies in it already
-def account(result, script_ms):
-    parts = {"copies": result.h2d.median + result.d2h.median, "compute": result.latency.median, "launch": 0.0}
-    return {**parts, "unexplained": script_ms - sum(parts.values())}
+# %% trtexec-launch-bound | You compare means
+def launch_bound(result):
+    return result.enqueue.mean > 0.8 * result.compute.mean
+# %% trtexec-launch-bound | At 1.0 it is too late
+def launch_bound(result):
+    return result.enqueue.median > result.compute.median
+# %% trtexec-launch-bound | Latency has the copies in it
+def launch_bound(result):
+    return result.enqueue.median > 0.8 * result.latency.median
+# %% trtexec-launch-bound | The rule says yes or no
+def launch_bound(result):
+    return max(0.0, result.enqueue.median - result.compute.median)
+# %% trtexec-launch-bound | not the rule of trtexec
+def launch_bound(result):
+    return True
 # %% slowest-layers | in which they run
 def layers_for(rows, share):
     total = 0.0

@@ -1,0 +1,83 @@
+"""How many requests a second are answered in time, in traffic that does not wait for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from autograder.artifacts.base import Artifact
+from autograder.artifacts.repository import Repository
+from autograder.checks import service_box as box
+from autograder.checks import service_naive
+from autograder.checks.base import Bench, Measure, Outcome, Ramp
+from autograder.tasks.base import Task
+from autograder.tasks.image_files import ImageFiles
+
+
+@dataclass(frozen=True)
+class ServiceGoodput(Measure):
+    """The largest Poisson rate at which `part` of the requests are answered, rightly, within the deadline, over the
+    naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most, in turns.
+
+    deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising.
+    """
+
+    ratio: Ramp
+    part: float = 0.99
+    deadline: float = 10.0
+    seconds: float = 4.0
+    ladder: Sequence[float] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.4, 3.0, 4.0, 6.0, 8.0, 12.0)
+    looked_at: int = 8
+    judges: ClassVar[type[Artifact]] = Repository
+    tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
+
+    def wanted(self) -> str:
+        return (
+            f"requests/s with {100 * self.part:.0f} % of the answers in time, times the naive service's: "
+            f"{self.ratio.text()}"
+        )
+
+    def measure(self, at: Bench) -> Outcome:
+        service, plain = box.judged(at), service_naive.service(at)
+        most, alone_ms = service_naive.capacity(at)
+        deadline = self.deadline * alone_ms
+        base, _, _ = self._climb(at, plain, most, deadline, "the naive service")
+        best, wrong, rates = self._climb(at, service, most, deadline, at.path)
+        values = {"naive": base, "service": best, "deadline_ms": deadline, "rates": rates}
+        ratio = best / max(base, self.ladder[0] * most)
+        measured = (
+            f"{best:.0f} requests/s with {100 * self.part:.0f} % of the answers within {deadline:.0f} ms, the naive service "
+            f"{base:.0f}: {ratio:.2f} times"
+        )
+        if wrong:
+            return 0.0, measured, f"Under this load an answer was wrong. {wrong}", values
+        return self.ratio.share(ratio), measured, "", values | {"ratio": ratio}
+
+    def _climb(
+        self, at: Bench, service: box.Service, most: float, deadline: float, name: str
+    ) -> tuple[float, str, list[dict]]:
+        """(requests/s answered in time, why an answer was wrong, what each rate gave). One bad rate is tried twice:
+        a machine that others use stumbles."""
+        best, rates, step = 0.0, [], 0
+        with at.step(f"raising the load on {name}"):
+            while step < len(self.ladder):
+                for attempt in range(2):
+                    rate = self.ladder[step] * most
+                    drawn = at.draw(f"goodput {name} {step} {attempt}", max(16, int(1.2 * rate * self.seconds)))
+                    with box.only(at, service):
+                        load = service.open(
+                            drawn.files, rate, self.seconds, warmup=0.0, seed=step, timeout=20.0, keep_answers=True
+                        )
+                    inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
+                    rates.append({"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99})
+                    wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
+                    if wrong:
+                        return 0.0, why, rates
+                    if inside >= self.part:
+                        break
+                else:
+                    return best, "", rates
+                best = load.goodput(deadline)
+                step += 1
+        return best, "", rates

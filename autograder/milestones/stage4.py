@@ -1,0 +1,81 @@
+"""Milestones of stage 4, the architect."""
+
+from __future__ import annotations
+
+from autograder.artifacts.repository import Repository
+from autograder.checks.base import Ramp
+from autograder.checks.service_answers import ServiceAnswers
+from autograder.checks.service_batches import ServiceBatches
+from autograder.checks.service_faults import ServiceFaults
+from autograder.checks.service_goodput import ServiceGoodput
+from autograder.milestones.declare import Check, Milestone
+from autograder.tasks.image_files import ImageFiles
+
+REPOSITORY = "m4a/repository"
+
+SERVICE = Milestone(
+    id="s4.m4a",
+    stage="stage4_architect",
+    notebook="06_service_milestone",
+    grade_id="m-s4-m4a",
+    title="A service for image files",
+    task=ImageFiles(),
+    artifacts=(Repository(REPOSITORY),),
+    limits_s={"build": 600.0, "run": 300.0, "all": 900.0},
+    checks=(
+        Check(
+            id="answers",
+            title="Right answers, alone and under load",
+            points=5,
+            lanes={"cpu": ServiceAnswers()},
+            on_fail="The service gives other answers than the network.",
+            hints=(
+                "Which preprocessing was the network trained with, to the last division?",
+                "Under load, execute gets several requests. Which response belongs to which?",
+                "Resize to 224 x 224 bilinearly, RGB, minus the mean, over the deviation, channels first; responses in the "
+                "order of the requests.",
+            ),
+        ),
+        Check(
+            id="batches",
+            title="Batches form, and a single client does not pay for them",
+            points=4,
+            lanes={"cpu": ServiceBatches()},
+            needs=("answers",),
+            on_fail="Requests do not share executions as they could.",
+            hints=(
+                "Who joins requests to a batch: your model.py, or Triton before it calls you?",
+                "Two fields of config.pbtxt are needed: one allows batches, one switches them on.",
+                "max_batch_size above 1 and a dynamic_batching without a queue delay; then one session.run for all images.",
+            ),
+        ),
+        Check(
+            id="goodput",
+            title="More traffic in time than the naive service",
+            points=6,
+            lanes={"cpu": ServiceGoodput(Ramp(zero=1.1, full=1.5))},
+            needs=("answers",),
+            on_fail="It bears hardly more traffic than the naive service.",
+            hints=(
+                "How many of the machine's cores does the naive service use while it computes?",
+                "What happens to a request's wait when the queue in front of the model is long?",
+                "Two instances with one thread each, or one with two threads; no queue delay; a short queue.",
+            ),
+        ),
+        Check(
+            id="faults",
+            title="It survives what goes wrong",
+            points=5,
+            lanes={"cpu": ServiceFaults()},
+            needs=("answers",),
+            on_fail="A fault reaches requests that it should not reach.",
+            hints=(
+                "One broken file: who else gets an error?",
+                "Twice the traffic: where do the requests wait, and for how long?",
+                "Catch the error of each file by itself; give the queue a size and a time, and reject what is over.",
+            ),
+        ),
+    ),
+)
+
+MILESTONES = (SERVICE,)
