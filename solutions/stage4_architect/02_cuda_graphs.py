@@ -11,7 +11,7 @@
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
-# | capture, replay, pool | your code runs on a stand-in that keeps CUDA's order: work waits in a queue, a graph holds addresses, a capture fails where CUDA refuses | the same code on the GPU |
+# | capture, replay, pool | your code, on a stand-in that keeps CUDA's order and its refusals | the same code on the GPU |
 # | answers | computed by ONNX Runtime | by TensorRT |
 # | speed | **open**: quoted from one H100 | measure your own engine |
 
@@ -57,8 +57,8 @@ choice(guess, "the same time", "The launches are as many as before, whatever the
 #
 # </details>
 #
-# So ask first whether the CPU is what the GPU waits for. `trtexec` says it: if *Enqueue Time* is close to *GPU Compute
-# Time*, launches are the limit. A small network at batch 1 gains most; one that keeps the GPU busy gains next to nothing.
+# So ask first whether the GPU waits for the CPU. `trtexec` says it: if *Enqueue Time* is close to *GPU Compute Time*,
+# launches are the limit. A small network at batch 1 gains most.
 #
 # ## 2. Record a run
 #
@@ -155,8 +155,7 @@ def replay(cudart, executable, stream, x, y, rows):
 check("graph-replay")
 
 # %% [markdown]
-# The two copies can be recorded as well: put them between begin and end, and one launch does everything. Then the host's
-# addresses are part of the graph, too.
+# The two copies can be recorded as well; then the host's addresses are part of the graph, too.
 #
 # ## 4. Four traps
 #
@@ -250,9 +249,8 @@ choice(guess, "the non-blocking one" if ends["blocking"] and not ends["non-block
 # the smallest one that holds it; the rows that are missing are filled up and thrown away. A batch that is larger than all
 # of them runs without a graph. That is right, slower, and silent, so it must be counted.
 #
-# Triton does the same, with two differences to know. Its TensorRT backend takes a graph only for a batch size that
-# matches exactly, unless a `graph_lower_bound` is configured. And whether a graph was used stands only in the verbose
-# log.
+# Triton does it with two differences. Its TensorRT backend takes a graph only for exactly its batch size, unless a
+# `graph_lower_bound` is configured. And only the verbose log says whether one was used.
 #
 # **Exercise 3.** Write the pool. `graphs` maps a size to a function that takes exactly so many rows; `plain` takes any
 # number. Fill up with zeros, and count in `misses` (batches without a graph) and `padded` (rows computed for nobody).
@@ -281,7 +279,7 @@ class Pool:
 check("graph-pool")
 
 # %% [markdown]
-# Here it is with your `capture` and `replay`, for sizes 1 and 4, on a batch size that comes at random.
+# Here it is with your `capture` and `replay`, on batch sizes that come at random.
 
 # %%
 Pool = solved("graph-pool", Pool)
@@ -317,11 +315,11 @@ for sizes in ((1, 4), (1, 2, 4, 8)):
 
 # %% [markdown]
 # Every further graph costs memory (buffers, and a context with its scratch memory) and time at the start; every missing
-# one costs padding or a miss. Look at the batch sizes that your service really forms, then choose.
+# one costs padding or a miss. Look at the batches that your service really forms, then choose.
 #
-# The other half of the choice is the optimisation profile. An engine has one set of kernels for a profile, tuned for its
-# usual size. A graph for batch 1 of an engine that was built for 1–64–256 replays the kernels that were chosen for 64. If
-# one client at a time matters, give batch 1 a profile of its own, and measure both.
+# The optimisation profile is part of the choice. Its kernels are tuned for its usual size: a graph for batch 1 of an engine
+# built for 1–64–256 replays the kernels that were chosen for 64. If one client at a time matters, give batch 1 a
+# profile of its own, and measure both.
 #
 # ## Decide
 #
