@@ -70,6 +70,12 @@ class Ramp:
             )
 
 
+class OpenHere(Exception):
+    """This machine lacks what a check needs: the check stays open, and nobody loses points by it. Its text says what, and
+    how to get it.
+    """
+
+
 class Measure(ABC):
     """A kind of check. Subclasses are frozen dataclasses: their fields are the parameters.
 
@@ -104,6 +110,7 @@ class Measure(ABC):
 
         Raises:
             Rejected: what was handed in cannot be measured; the check gives no points.
+            OpenHere: this machine cannot measure it.
         """
 
 

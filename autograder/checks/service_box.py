@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from autograder.checks.base import Bench
+from autograder.checks.base import Bench, OpenHere
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
 from autograder.tasks.classifier import error_of, why_wrong
@@ -126,6 +126,7 @@ def judged(at: Bench) -> Service:
 
     Raises:
         Rejected: it does not start; says why.
+        OpenHere: Triton is not set up on this machine.
     """
     return at.once("service", lambda: _start(at, at.taken[at.path].path, at.path))
 
@@ -139,7 +140,7 @@ def _start(at: Bench, repository: Path, name: str, ours: bool = False) -> Servic
     try:
         triton = environment.find()
     except ServingError as error:
-        raise Rejected(error.what, error.cause, error.next_step) from None
+        raise OpenHere(f"{error.what} {error.cause} {error.next_step}") from None
     folder = Path(at.boxes.enter_context(tempfile.TemporaryDirectory(prefix="grader-backends-")))
     link_backends(triton, folder / "backends")
     http, metric = free_ports(2)
@@ -165,6 +166,8 @@ def _start(at: Bench, repository: Path, name: str, ours: bool = False) -> Servic
                 log = str(answer.get("log"))
                 if answer.get("ended"):
                     error = not_started(log)
+                    if "NotImplementedError" in error.cause:
+                        raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")
                     raise Rejected(
                         error.what, _plain(error.cause, repository), "Repair it, and start it on your machine."
                     )

@@ -57,7 +57,7 @@ class ServiceFaults(Measure):
         with box.only(at, service):
             with at.step("measuring the service before faults"):
                 before = service.closed(drawn.files[:40], 1, 1.5, warmup=0.5, timeout=20.0)
-                full = service.closed(drawn.files[40:200], self.clients, 2.0, warmup=0.3, timeout=20.0)
+                full = service.closed(drawn.files[40:200], 2 * self.clients, 2.0, warmup=0.3, timeout=20.0)
                 memory = service.memory_mb()
             found = {
                 "poison": self._poison(at, service),

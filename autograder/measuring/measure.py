@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autograder.artifacts.base import Taken
-from autograder.checks.base import Bench
+from autograder.checks.base import Bench, OpenHere
 from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import LANES, Check, Milestone, get
 from autograder.rejected import Rejected
@@ -164,6 +164,8 @@ def _one(bench: Bench, check: Check, before: list[CheckResult], refused: dict[st
     measure = check.lanes.get(bench.lane)
     if measure is None:
         return _open(check)
+    if waits := [result for result in before if result.id in check.needs and result.status == "open"]:
+        return dataclasses.replace(_open(check), message=waits[0].message)
     missing = [result.title for result in before if result.id in check.needs and result.points == 0]
     if missing:
         result = _result(check, 0.0, "not measured", "", {}, bench.lane)
@@ -174,6 +176,8 @@ def _one(bench: Bench, check: Check, before: list[CheckResult], refused: dict[st
         share, measured, message, values = measure.measure(bench)
     except Rejected as error:
         share, measured, message, values = 0.0, "could not be measured", f"{error.what} {error.cause}", {}
+    except OpenHere as error:
+        return dataclasses.replace(_open(check), message=str(error))
     return _result(check, share, measured, message, values, bench.lane)
 
 

@@ -28,7 +28,7 @@ SERVICE = Milestone(
             title="Right answers, alone and under load",
             points=5,
             lanes={"cpu": ServiceAnswers()},
-            on_fail="The service gives other answers than the network.",
+            on_fail="The service does not answer as the network does.",
             hints=(
                 "Which preprocessing was the network trained with, to the last division?",
                 "Under load, execute gets several requests. Which response belongs to which?",
