@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +24,10 @@ SIDE, FRAME = 112, (1280, 960)
 STAGES = {"decode": 0.012, "compute": 0.030, "postprocess": 0.006}
 """Seconds of the check's own stages."""
 SLACK = 0.15  # seconds that a busy machine may add to a stage
-FASTER = 1.5
-"""Times that the rewritten service must be as fast: half of the given one's time is spent on pixels that are thrown away."""
+FASTER = 2.0
+"""Times that everything but the network must be as fast. The network itself is left out of the race: how large its part is
+depends on the machine and on who else uses it, and nobody can change it in this exercise. A quarter of each side is enough
+for 112 pixels, which is a sixteenth of the pixels to convert, so twice leaves room for what the decoder cannot leave out."""
 AGREE = 0.9
 """Part of the frames on which it must name the same class: a JPEG decoded at another scale differs in single grey levels."""
 
@@ -75,9 +78,13 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
     return torch.nn.functional.interpolate(large, (SIDE, SIDE), mode="area").numpy()
 
 
+_known: list[np.ndarray] = []
+"""While the check races two services it holds logits, and the network is not run."""
+
+
 def compute(x: np.ndarray) -> np.ndarray:
     """Logits, float32 [n, 10]."""
-    return session().run(None, {"x": x})[0]
+    return _known[0] if _known else session().run(None, {"x": x})[0]
 
 
 def name(logits: np.ndarray) -> str:
@@ -266,20 +273,21 @@ def time_faster(fast: Callable):
             "Faster does not count if the answers change: look at colours, scale and normalisation.",
             "Compare the network's input with that of normalise(decode(file)).",
         )
-    places = iter(range(10**9))
-    turns = {
-        "fast": lambda: fast(files[next(places) % len(files)]),
-        "service": lambda: service(files[next(places) % len(files)]),
-    }
-    compared = bench.compare(*turns.values(), labels=("fast", "service"), rounds=30, max_seconds=6)
+    places = itertools.count()
+    turns = [lambda call=call: call(files[next(places) % len(files)]) for call in (fast, service)]
+    _known.append(compute(normalise(decode(files[0]))))
+    try:
+        compared = bench.compare(*turns, labels=("fast", "service"), rounds=40, max_seconds=6)
+    finally:
+        _known.clear()
     if compared.ratio < FASTER:
         raise Wrong(
-            f"It is {compared.ratio:.2f} times as fast; {FASTER} was asked for.",
-            "Look at the longest bar of your timeline. Threads or a larger batch do not help a single request here.",
+            f"Without the network it is {compared.ratio:.2f} times as fast; {FASTER} was asked for.",
+            "Look at the longest bars of your timeline. Threads or a larger batch do not help a single request here.",
             "Decode fewer pixels, shrink before you convert to float.",
             share=max(0.0, min(0.5, 0.5 * (compared.ratio - 1) / (FASTER - 1))),
         )
-    return f"{compared}. {same} of {len(files)} answers are the same."
+    return f"Without the network: {compared}. {same} of {len(files)} answers are the same."
 
 
 @reference("time-faster")

@@ -53,7 +53,7 @@ def speed_up(spans, stage, factor):
 def fast(file):
     return "cat"
 
-# %% time-faster | Look at the longest bar
+# %% time-faster | Look at the longest bars
 fast = service
 
 # %% time-faster | names another class
