@@ -205,13 +205,13 @@ print("the replay still answers the first 2:", np.array_equal(y.host, before))
 # a plugin that calls `cudaMalloc` or `cudaStreamSynchronize` in its `enqueue` does just that.
 
 # %%
-def say(what, answer):
-    print(f"{what}: {int(answer[0])} {cudart.cudaGetErrorString(answer[0])[1].decode()}")
+def say(what, error):
+    print(f"{what}: {int(error)} {cudart.cudaGetErrorString(error)[1].decode()}")
 
 error, other = cudart.cudaStreamCreate()
 cudart.cudaStreamBeginCapture(other, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-say("cudaMalloc in a capture", cudart.cudaMalloc(1024))
-say("the end of that capture", cudart.cudaStreamEndCapture(other))
+say("cudaMalloc in a capture", cudart.cudaMalloc(1024)[0])
+say("the end of that capture", cudart.cudaStreamEndCapture(other)[0])
 
 # %% [markdown]
 # Both are errors, and only the first one names the culprit. With `cudaStreamCaptureModeGlobal` other threads may not
@@ -229,14 +229,14 @@ say("the end of that capture", cudart.cudaStreamEndCapture(other))
 guess = None   # one of the three
 
 # %%
-say("a capture of the default stream",
-    cudart.cudaStreamBeginCapture(0, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeGlobal))
+error, = cudart.cudaStreamBeginCapture(0, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeGlobal)
+say("a capture of the default stream", error)
 ends = {}
 for name, flags in (("blocking", 0), ("non-blocking", cudart.cudaStreamNonBlocking)):
     error, other = cudart.cudaStreamCreateWithFlags(flags)
     cudart.cudaStreamBeginCapture(other, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
     kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-    copied = cudart.cudaMemcpyAsync(x.device, x.host.ctypes.data, x.bytes, kind, 0)
+    copied, = cudart.cudaMemcpyAsync(x.device, x.host.ctypes.data, x.bytes, kind, 0)
     say(f"a copy on the default stream, {name} capture", copied)
     ends[name] = int(cudart.cudaStreamEndCapture(other)[0])
 choice(guess, "the non-blocking one" if ends["blocking"] and not ends["non-blocking"] else "neither",
