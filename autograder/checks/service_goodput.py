@@ -18,7 +18,7 @@ from autograder.tasks.image_files import ImageFiles
 @dataclass(frozen=True)
 class ServiceGoodput(Measure):
     """The largest Poisson rate at which `part` of the requests are answered, rightly, within the deadline, over the
-    naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most, in turns.
+    naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most.
 
     deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising.
     """
@@ -42,8 +42,8 @@ class ServiceGoodput(Measure):
         service, plain = box.judged(at), service_naive.service(at)
         most, alone_ms = service_naive.capacity(at)
         deadline = self.deadline * alone_ms
-        base, _, _ = self._climb(at, plain, most, deadline, "the naive service")
-        best, wrong, rates = self._climb(at, service, most, deadline, at.path)
+        base, _, _ = self._climb(at, plain, most, deadline, "the naive service", 0.85)
+        best, wrong, rates = self._climb(at, service, most, deadline, at.path, 1.4)
         values = {"naive": base, "service": best, "deadline_ms": deadline, "rates": rates}
         ratio = best / max(base, self.ladder[0] * most)
         measured = (
@@ -55,29 +55,44 @@ class ServiceGoodput(Measure):
         return self.ratio.share(ratio), measured, "", values | {"ratio": ratio}
 
     def _climb(
-        self, at: Bench, service: box.Service, most: float, deadline: float, name: str
+        self, at: Bench, service: box.Service, most: float, deadline: float, name: str, start: float
     ) -> tuple[float, str, list[dict]]:
-        """(requests/s answered in time, why an answer was wrong, what each rate gave). One bad rate is tried twice:
-        a machine that others use stumbles."""
-        best, rates, step = 0.0, [], 0
+        """(requests/s answered in time, why an answer was wrong, what each rate gave). It begins at the rung `start` and
+        climbs while all goes well, or else steps down until it does."""
+        rates: list[dict] = []
+        step = min(range(len(self.ladder)), key=lambda index: abs(self.ladder[index] - start))
+        best, way = 0.0, 0
         with at.step(f"raising the load on {name}"):
-            while step < len(self.ladder):
-                for attempt in range(2):
-                    rate = self.ladder[step] * most
-                    drawn = at.draw(f"goodput {name} {step} {attempt}", max(16, int(1.2 * rate * self.seconds)))
-                    with box.only(at, service):
-                        load = service.open(
-                            drawn.files, rate, self.seconds, warmup=0.0, seed=step, timeout=20.0, keep_answers=True
-                        )
-                    inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
-                    rates.append({"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99})
-                    wrong, looked, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
-                    if wrong:
-                        return 0.0, why, rates
-                    if inside >= self.part:
+            while 0 <= step < len(self.ladder):
+                reached, why = self._bears(at, service, self.ladder[step] * most, deadline, f"{name} {step}", rates)
+                if why:
+                    return 0.0, why, rates
+                if reached is None and way > 0:
+                    break
+                if reached is not None:
+                    best = reached
+                    if way < 0:
                         break
-                else:
-                    return best, "", rates
-                best = load.goodput(deadline)
-                step += 1
+                way = -1 if reached is None else 1
+                step += way
         return best, "", rates
+
+    def _bears(
+        self, at: Bench, service: box.Service, rate: float, deadline: float, name: str, rates: list[dict]
+    ) -> tuple[float | None, str]:
+        """Requests/s answered in time at this rate, None if too few were; and why an answer was wrong. A rate that is not
+        borne is tried twice: a machine that others use stumbles."""
+        for attempt in range(2):
+            drawn = at.draw(f"goodput {name} {attempt}", max(16, int(1.2 * rate * self.seconds)))
+            with box.only(at, service):
+                load = service.open(
+                    drawn.files, rate, self.seconds, warmup=0.0, seed=attempt, timeout=20.0, keep_answers=True
+                )
+            inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
+            rates.append({"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99})
+            wrong, _, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
+            if wrong:
+                return None, why
+            if inside >= self.part:
+                return load.goodput(deadline), ""
+        return None, ""

@@ -220,9 +220,21 @@ def said(cudart, answer: tuple) -> str:
     return f"{int(error)} {text(cudart.cudaGetErrorName(error))}: {text(cudart.cudaGetErrorString(error))}"
 
 
-def traps(cudart, engine) -> dict:
+class Found(dict):
+    """What the traps say, written at once: one of them may end the process, as it did on an H200."""
+
+    def __init__(self, write: Callable[[], None]):
+        super().__init__()
+        self.write = write
+
+    def __setitem__(self, title: str, record: object) -> None:
+        super().__setitem__(title, record)
+        print(title, flush=True)
+        self.write()
+
+
+def traps(cudart, engine, found: Found) -> None:
     """Each trap with what CUDA and TensorRT really say. The last one breaks the process's CUDA context."""
-    found: dict[str, object] = {}
     modes = cudart.cudaStreamCaptureMode
     name = next(iter(Run(cudart, engine, 2).hosts(True)))
 
@@ -312,7 +324,6 @@ def traps(cudart, engine) -> dict:
         "the answer is still right": bool(np.allclose(graph.outputs[output], right, atol=1e-2)),
         "the next cudaMalloc": said(cudart, cudart.cudaMalloc(64)),
     }
-    return found
 
 
 def main() -> int:
@@ -356,8 +367,9 @@ def main() -> int:
     )
     summary["profiles"] = profiles(cudart, narrow, engines["resnet50"], options.out, options.seconds)
     write()
+    summary["traps"] = Found(write)
     try:
-        summary["traps"] = traps(cudart, engines["mlp"])
+        traps(cudart, engines["mlp"], summary["traps"])
     except ServingError as error:
         summary["traps_ended"] = str(error)
         raise
