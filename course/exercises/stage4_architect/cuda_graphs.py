@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,18 @@ def _rows(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, WIDTH)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an answer is tried: in words, with CUDA's module or the stand-in, and an engine on it."""
+
+    where: str
+    cudart: Any
+    engine: Any
+
+
 @functools.cache
-def _on_gpu() -> tuple[Any, Any] | None:
-    """(cudart, engine) of this machine's GPU, or None."""
+def _on_gpu() -> Place | None:
+    """This machine's GPU, or None."""
     from course.engine import available_runtimes
 
     if available_runtimes()["tensorrt"] is not None:
@@ -66,14 +76,16 @@ def _on_gpu() -> tuple[Any, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.onnx"
         path.write_bytes(_network())
-        return cudart, raw_engine(cudart, path, [(1, 4, LARGEST)], level=0)
+        return Place("on the GPU", cudart, raw_engine(cudart, path, [(1, 4, LARGEST)], level=0))
 
 
-def _places() -> list[tuple[str, Any, Any]]:
-    """(where, cudart, engine): the stand-in first, which survives what would end a GPU's process."""
+def _places() -> list[Place]:
+    """The stand-in first, which survives what would end a GPU's process."""
     cudart = stand_in.Runtime()
-    places = [("on the stand-in", cudart, stand_in.Engine(cudart, _network(), [(1, 4, LARGEST)]))]
-    return places + ([("on the GPU", *found)] if (found := _on_gpu()) else [])
+    places = [Place("on the stand-in", cudart, stand_in.Engine(cudart, _network(), [(1, 4, LARGEST)]))]
+    if found := _on_gpu():
+        places.append(found)
+    return places
 
 
 # ---------------------------------------------------------------- capture
@@ -92,7 +104,8 @@ def _places() -> list[tuple[str, Any, Any]]:
     ),
 )
 def graph_capture(capture: Callable):
-    for where, cudart, engine in _places():
+    for place in _places():
+        where, cudart, engine = place.where, place.cudart, place.engine
         run = Run(cudart, engine, 3)
         try:
             executable = capture(cudart, run.context, run.stream)
@@ -223,7 +236,8 @@ def _capture():
     ),
 )
 def graph_replay(replay: Callable):
-    for where, cudart, engine in _places():
+    for place in _places():
+        where, cudart, engine = place.where, place.cudart, place.engine
         graph = Graph(cudart, engine, 4, copies=False)
         x, y = graph.raw.buffers["x"], graph.raw.buffers["y"]
         kept: list[tuple[np.ndarray, np.ndarray]] = []
@@ -298,7 +312,8 @@ def _replay():
     ),
 )
 def graph_pool(Pool: type):
-    for where, cudart, engine in _places():
+    for place in _places():
+        where, cudart, engine = place.where, place.cudart, place.engine
         used: list[int] = []
         graphs = {size: _callable(Graph(cudart, engine, size), size, used) for size in (6, 1, 4)}
         plain = _plain(Run(cudart, engine, LARGEST), used)
