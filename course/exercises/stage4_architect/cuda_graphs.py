@@ -202,21 +202,23 @@ def _also() -> str:
     return ", also on the GPU." if _on_gpu() else ". On a GPU this check runs it there, too."
 
 
+def capture(cudart, context, stream):
+    """The course's answer: one run of the context as an executable graph."""
+    context.execute_async_v3(int(stream))
+    cudart.cudaStreamSynchronize(stream)
+    cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+    context.execute_async_v3(int(stream))
+    error, graph = cudart.cudaStreamEndCapture(stream)
+    if int(error):
+        raise RuntimeError(cudart.cudaGetErrorString(error)[1].decode())
+    error, executable = cudart.cudaGraphInstantiate(graph, 0)
+    if int(error):
+        raise RuntimeError(cudart.cudaGetErrorString(error)[1].decode())
+    return executable
+
+
 @reference("graph-capture")
 def _capture():
-    def capture(cudart, context, stream):
-        context.execute_async_v3(int(stream))
-        cudart.cudaStreamSynchronize(stream)
-        cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-        context.execute_async_v3(int(stream))
-        error, graph = cudart.cudaStreamEndCapture(stream)
-        if int(error):
-            raise RuntimeError(cudart.cudaGetErrorString(error)[1].decode())
-        error, executable = cudart.cudaGraphInstantiate(graph, 0)
-        if int(error):
-            raise RuntimeError(cudart.cudaGetErrorString(error)[1].decode())
-        return executable
-
     return capture
 
 
@@ -283,17 +285,19 @@ def _wrong_replay(answer: np.ndarray, kept: list, cudart: Any, where: str) -> Wr
     )
 
 
+def replay(cudart, executable, stream, x, y, rows):
+    """The course's answer: float32 rows in, what the graph makes of them out, an array of the caller's own."""
+    kinds = cudart.cudaMemcpyKind
+    x.host[:] = rows
+    cudart.cudaMemcpyAsync(x.device, x.host.ctypes.data, x.bytes, kinds.cudaMemcpyHostToDevice, stream)
+    cudart.cudaGraphLaunch(executable, stream)
+    cudart.cudaMemcpyAsync(y.host.ctypes.data, y.device, y.bytes, kinds.cudaMemcpyDeviceToHost, stream)
+    cudart.cudaStreamSynchronize(stream)
+    return y.host.copy()
+
+
 @reference("graph-replay")
 def _replay():
-    def replay(cudart, executable, stream, x, y, rows):
-        kinds = cudart.cudaMemcpyKind
-        x.host[:] = rows
-        cudart.cudaMemcpyAsync(x.device, x.host.ctypes.data, x.bytes, kinds.cudaMemcpyHostToDevice, stream)
-        cudart.cudaGraphLaunch(executable, stream)
-        cudart.cudaMemcpyAsync(y.host.ctypes.data, y.device, y.bytes, kinds.cudaMemcpyDeviceToHost, stream)
-        cudart.cudaStreamSynchronize(stream)
-        return y.host.copy()
-
     return replay
 
 
@@ -391,20 +395,23 @@ def _plain(run: Run, used: list[int]) -> Callable[[np.ndarray], np.ndarray]:
     return call
 
 
+class Pool:
+    """The course's answer: the smallest graph that holds a batch, and counts of misses and padded rows."""
+
+    def __init__(self, graphs, plain):
+        self.graphs, self.plain, self.misses, self.padded = graphs, plain, 0, 0
+
+    def run(self, rows):
+        size = min((size for size in self.graphs if size >= len(rows)), default=None)
+        if size is None:
+            self.misses += 1
+            return self.plain(rows)
+        padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        self.padded += size - len(rows)
+        return self.graphs[size](padded)[: len(rows)]
+
+
 @reference("graph-pool")
 def _pool():
-    class Pool:
-        def __init__(self, graphs, plain):
-            self.graphs, self.plain, self.misses, self.padded = graphs, plain, 0, 0
-
-        def run(self, rows):
-            size = min((size for size in self.graphs if size >= len(rows)), default=None)
-            if size is None:
-                self.misses += 1
-                return self.plain(rows)
-            padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
-            padded[: len(rows)] = rows
-            self.padded += size - len(rows)
-            return self.graphs[size](padded)[: len(rows)]
-
     return Pool
