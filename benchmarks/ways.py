@@ -24,6 +24,7 @@ import onnxruntime
 import torch
 
 from course import bench
+from course.engine.trt import features
 from course.export import export
 from course.files import atomic_write
 from course.native import fold, plugin
@@ -120,8 +121,7 @@ class Cut:
 def parse(trt, log, model: bytes):
     """(builder, network, parser, what it said)."""
     builder = trt.Builder(log)
-    flags = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    network = builder.create_network(flags)
+    network = builder.create_network(features.network_flags(trt))
     parser = trt.OnnxParser(network, log)
     said = [] if parser.parse(model) else [parser.get_error(i).desc() for i in range(parser.num_errors)]
     return builder, network, parser, said
@@ -135,7 +135,7 @@ def build(trt, log, model: bytes) -> bytes:
     config = builder.create_builder_config()
     config.builder_optimization_level = 2
     config.set_tactic_sources(0)  # no cuBLAS, no cuDNN: 8.6 would hand their handles to every V2 plugin
-    config.set_flag(trt.BuilderFlag.FP16)
+    features.set_precision(trt, config, "fp16", quantised=False)
     profile = builder.create_optimization_profile()
     profile.set_shape("image", (1, 3, SIDE, SIDE), (MOST, 3, SIDE, SIDE), (MOST, 3, SIDE, SIDE))
     config.add_optimization_profile(profile)

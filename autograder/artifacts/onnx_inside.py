@@ -116,7 +116,7 @@ class State:
 
     def run(self, x: np.ndarray, *, key: str):
         """Answers: the engine's outputs, in its order."""
-        answers = self.engines[key].run({self._input(key): x}, profile=self._profile(key, x.shape))
+        answers = self.engines[key].run({self._input(key): x}, profile=self._profile(key, np.shape(x)))
         return {}, _numbers(answers)
 
     def time(
@@ -142,7 +142,7 @@ class State:
 
         from course import bench
 
-        built, name, profile = self.engines[key], self._input(key), self._profile(key, x.shape[1:])
+        built, name, profile = self.engines[key], self._input(key), self._profile(key, np.shape(x)[1:])
         cuda = built.device.startswith("cuda")
         slots = [torch.from_numpy(part.copy()).to("cuda" if cuda else "cpu") for part in x]
         feeds = [{name: slot} for slot in slots]
@@ -177,14 +177,14 @@ class State:
         if against:
             other, their_name = self.engines[against], self._input(against)
             their_feeds = [{their_name: slot} for slot in slots]
-            their_profile = self._profile(against, x.shape[1:])
+            their_profile = self._profile(against, np.shape(x)[1:])
 
         with contextlib.nullcontext() if cuda else one_torch_thread():
             found = bench.compare(
                 ours,
                 other_engine if against else eager,
                 labels=("engine", against or "PyTorch eager"),
-                items=(x.shape[1],) * 2,
+                items=(np.shape(x)[1],) * 2,
                 device="cuda" if cuda else "cpu",
                 clock=None if cuda else CpuTime(),
                 rounds=rounds,

@@ -73,7 +73,7 @@ choice(guess, happened, f"The boxes have {rows[1].boxes_db:.0f} dB. The highest 
 # of each input takes. 127 is the best; 0 means that all of it becomes 0.
 
 # %% nbgrader={"grade_id": "accuracy-levels", "solution": true}
-def levels(model, largest):
+def levels(model: onnx.ModelProto, largest):
     """largest: float tensor -> largest magnitude -> {Concat's name: {input (float tensor): steps}}."""
     ### BEGIN SOLUTION
     graph = model.graph

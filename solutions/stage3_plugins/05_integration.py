@@ -46,7 +46,7 @@ class FoldNode(torch.nn.Module):
         super().__init__()
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
-    def forward(self, patches):
+    def forward(self, patches: torch.Tensor):
         """patches [n, c * kernel**2, h, w] -> [n, c, height, width]."""
         ### BEGIN SOLUTION
         k, s, p = self.kernel, self.stride, self.padding

@@ -43,6 +43,7 @@ CONVENTION = {
     "inspector": "EngineInspector",
     "tensor": "ITensor",
     "profile": "IOptimizationProfile",
+    "registry": "IPluginRegistry",
 }
 """The course's names for TensorRT's objects, used for parameters of files that mention TensorRT."""
 

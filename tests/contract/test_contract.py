@@ -44,18 +44,24 @@ def test_the_wheel_is_what_it_says(api: Api) -> None:
 CALIBRATE = (
     "autograder/artifacts/int8_inside.py",
     "autograder/artifacts/int8_watch.py",
+    "course/exercises/stage2_quantizer/accuracy.py",
     "course/exercises/stage2_quantizer/ptq.py",
+    "solutions/stage2_quantizer/04_when_int8_is_wrong.py",
     "solutions/stage2_quantizer/02_ptq_on_tensorrt.py",
     "solutions/stage2_quantizer/m2a/build_engine.py",
     "solutions/stage2_quantizer/m2a/calibrator.py",
 )
-"""Files about `IInt8Calibrator`, which TensorRT 11 no longer has: there they run with the course's stand-in for 8.6."""
+"""Files about `IInt8Calibrator` and precisions by layer, which TensorRT 11 no longer has: there they run with the course's stand-in for 8.6."""
 GONE = (
     "BuilderFlag.FP16",
     "BuilderFlag.INT8",
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
     "IBuilderConfig.get_calibration_profile",
     "IBuilderConfig.int8_calibrator",
     "IBuilderConfig.set_calibration_profile",
+    "ILayer.precision",
+    "ILayer.precision_is_set",
+    "ILayer.set_output_type",
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
     "tensorrt.IInt8Calibrator",
     "tensorrt.IInt8EntropyCalibrator",

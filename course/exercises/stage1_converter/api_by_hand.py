@@ -115,7 +115,8 @@ def configure(configure):
             "Two things were asked for.",
             "End it with: return config, profile",
         )
-    config, profile = answer
+    config: trt.IBuilderConfig = answer[0]
+    profile: trt.IOptimizationProfile = answer[1]
     limit = config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)
     with log.capture() as lines:
         plan = builder.build_serialized_network(network, config)
@@ -395,6 +396,7 @@ def _judge_network(trt, network) -> float:
 
 def compare(given: np.ndarray, image: np.ndarray, share: float = 0.0) -> float:
     """Largest difference; raises Wrong, and names the mistake whose result this is."""
+    given = np.asarray(given)
     pixels, (convolution, relu, pool) = torch.from_numpy(image), stem()
     with torch.inference_mode():
         inner = convolution(pixels)
@@ -476,37 +478,41 @@ def _define():
     return lambda network: reference(raw.module(), network)
 
 
+def configured(builder):
+    """The course's answer: TensorRT's builder in, its config with one profile and that profile out."""
+    trt = raw.module()
+    config = builder.create_builder_config()
+    raw.plain_settings(trt, config)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 256 << 20)
+    profile = builder.create_optimization_profile()
+    profile.set_shape("image", *((n, 3, SIDE, SIDE) for n in (1, 4, 8)))
+    config.add_optimization_profile(profile)
+    return config, profile
+
+
 @course_answer("configure")
 def _configure():
-    def configure(builder):
-        trt = raw.module()
-        config = builder.create_builder_config()
-        raw.plain_settings(trt, config)
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 256 << 20)
-        profile = builder.create_optimization_profile()
-        profile.set_shape("image", *((n, 3, SIDE, SIDE) for n in (1, 4, 8)))
-        config.add_optimization_profile(profile)
-        return config, profile
+    return configured
 
-    return configure
+
+def ran_by_hand(cuda, context, image: np.ndarray):
+    """The course's answer: what the context makes of image, float32 [N, 3, 224, 224], with the calls of PyCUDA."""
+    context.set_input_shape("image", image.shape)
+    shape = tuple(context.get_tensor_shape("features"))
+    host_in, host_out = (cuda.pagelocked_empty(sides, np.float32) for sides in (image.shape, shape))
+    gpu_in, gpu_out = (cuda.mem_alloc(4 * int(np.prod(sides))) for sides in (image.shape, shape))
+    stream = cuda.Stream()
+    host_in[...] = image
+    context.set_tensor_address("image", int(gpu_in))
+    context.set_tensor_address("features", int(gpu_out))
+    cuda.memcpy_htod_async(gpu_in, host_in, stream)
+    if not context.execute_async_v3(stream.handle):
+        raise RuntimeError("TensorRT refused to run; read its log.")
+    cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
+    stream.synchronize()
+    return host_out.copy()
 
 
 @course_answer("by-hand")
 def _run_by_hand():
-    def run_by_hand(cuda, context, image):
-        context.set_input_shape("image", image.shape)
-        shape = tuple(context.get_tensor_shape("features"))
-        host_in, host_out = (cuda.pagelocked_empty(sides, np.float32) for sides in (image.shape, shape))
-        gpu_in, gpu_out = cuda.mem_alloc(host_in.nbytes), cuda.mem_alloc(host_out.nbytes)
-        stream = cuda.Stream()
-        host_in[...] = image
-        context.set_tensor_address("image", int(gpu_in))
-        context.set_tensor_address("features", int(gpu_out))
-        cuda.memcpy_htod_async(gpu_in, host_in, stream)
-        if not context.execute_async_v3(stream.handle):
-            raise RuntimeError("TensorRT refused to run; read its log.")
-        cuda.memcpy_dtoh_async(host_out, gpu_out, stream)
-        stream.synchronize()
-        return host_out.copy()
-
-    return run_by_hand
+    return ran_by_hand

@@ -437,22 +437,24 @@ def engine_travels(reasons):
 # ------------------------------------------------------------------ the course's own answers
 
 
+def hidden_tensors(nodes: Sequence[Layer], layers: Sequence[Layer]) -> set[str]:
+    """The course's answer: tensors between ONNX nodes that share a layer."""
+    home = {name: number for number, layer in enumerate(layers) for name in layer.onnx_nodes}
+    readers: dict[str, list[str]] = {}
+    for node in nodes:
+        for tensor in node.inputs:
+            readers.setdefault(tensor.name, []).append(node.name)
+    return {
+        tensor.name
+        for node in nodes
+        for tensor in node.outputs
+        if {home.get(reader, reader) for reader in readers.get(tensor.name, ())} == {home.get(node.name)}
+    }
+
+
 @reference("fusion-hidden")
 def _hidden():
-    def hidden(nodes, layers):
-        home = {name: number for number, layer in enumerate(layers) for name in layer.onnx_nodes}
-        readers: dict[str, list[str]] = {}
-        for node in nodes:
-            for tensor in node.inputs:
-                readers.setdefault(tensor.name, []).append(node.name)
-        return {
-            tensor.name
-            for node in nodes
-            for tensor in node.outputs
-            if {home.get(reader, reader) for reader in readers.get(tensor.name, ())} == {home.get(node.name)}
-        }
-
-    return hidden
+    return hidden_tensors
 
 
 @reference("fusion-break")
@@ -491,7 +493,7 @@ def _lifetimes():
 
 @reference("memory-plan")
 def _plan():
-    def plan(tensors):
+    def plan(tensors: Sequence[Tensor]):
         places: dict[str, int] = {}
         placed: list[Tensor] = []
         for tensor in sorted(tensors, key=lambda tensor: -tensor.size):

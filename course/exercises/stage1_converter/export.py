@@ -344,7 +344,7 @@ def _torch(model: nn.Module, x: np.ndarray) -> np.ndarray:
         return _call(run_torch, model, [x])[0]
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise Wrong(
-            f"In PyTorch, it fails on an input of shape {list(x.shape)}.",
+            f"In PyTorch, it fails on an input of shape {list(np.shape(x))}.",
             str(error).splitlines()[0],
             "Make it work in PyTorch at every batch size first.",
         ) from None

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -21,6 +22,9 @@ from course.native import fold
 from course.native.fold import by_hand
 from course.native.plugins import headers, session, sources
 from course.native.plugins.compiler import compile_for_examination
+
+if TYPE_CHECKING:
+    import tensorrt
 
 WINDOWS = ((3, 2, 1), (2, 2, 0))
 
@@ -69,25 +73,28 @@ def export_node(FoldNode: type):  # noqa: N803 - the notebook's name
     return "Right numbers in PyTorch, one node in the file, an open batch, and attributes that the creator reads."
 
 
+class FoldNode(torch.nn.Module):
+    """The course's answer: the fold in PyTorch, one node in an export."""
+
+    def __init__(self, kernel, stride, padding):
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, patches: torch.Tensor):
+        k, s, p = self.kernel, self.stride, self.padding
+        n, c, h, w = patches.shape
+        size = ((h - 1) * s + k - 2 * p, (w - 1) * s + k - 2 * p)
+        if not torch.onnx.is_in_onnx_export():
+            return torch.nn.functional.fold(patches.flatten(2), size, k, padding=p, stride=s)
+        words = {"kernel": k, "stride": s, "padding": p, "plugin_version": "1"}
+        shape = (n, c // k**2, *size)
+        return torch.onnx.ops.symbolic(
+            "course::CourseFold", (patches,), words, dtype=patches.dtype, shape=shape, version=1
+        )
+
+
 @reference("integration-export")
 def _export_node():
-    class FoldNode(torch.nn.Module):
-        def __init__(self, kernel, stride, padding):
-            super().__init__()
-            self.kernel, self.stride, self.padding = kernel, stride, padding
-
-        def forward(self, patches):
-            k, s, p = self.kernel, self.stride, self.padding
-            n, c, h, w = patches.shape
-            size = ((h - 1) * s + k - 2 * p, (w - 1) * s + k - 2 * p)
-            if not torch.onnx.is_in_onnx_export():
-                return torch.nn.functional.fold(patches.flatten(2), size, k, padding=p, stride=s)
-            words = {"kernel": k, "stride": s, "padding": p, "plugin_version": "1"}
-            shape = (n, c // k**2, *size)
-            return torch.onnx.ops.symbolic(
-                "course::CourseFold", (patches,), words, dtype=patches.dtype, shape=shape, version=1
-            )
-
     return FoldNode
 
 
@@ -123,33 +130,35 @@ def surgery(with_node: Callable):
     return f"One node in place of two, for {len(WINDOWS)} windows: same values, and the parser comes to the creator with them."
 
 
+def with_fold_node(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The course's answer: one CourseFold in place of Reshape and Col2Im, in a copy."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = model.graph
+    place, col2im = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Col2Im")
+    reshape = next(node for node in graph.node if col2im.input[0] in node.output)
+    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    numbers = {one.name: one.ints for one in col2im.attribute}
+    words = {
+        "kernel": int(constants[col2im.input[2]][0]),
+        "stride": numbers["strides"][0],
+        "padding": numbers["pads"][0],
+    }
+    node = helper.make_node(
+        "CourseFold", [reshape.input[0]], [col2im.output[0]], name=col2im.name, domain="course", **words
+    )
+    graph.node.insert(place, node)
+    graph.node.remove(col2im)
+    graph.node.remove(reshape)
+    read = {name for one in graph.node for name in one.input}
+    for one in [one for one in graph.initializer if one.name not in read]:
+        graph.initializer.remove(one)
+    model.opset_import.append(helper.make_opsetid("course", 1))
+    return model
+
+
 @reference("integration-surgery")
 def _surgery():
-    def with_node(model: onnx.ModelProto) -> onnx.ModelProto:
-        model = onnx.ModelProto.FromString(model.SerializeToString())
-        graph = model.graph
-        place, col2im = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Col2Im")
-        reshape = next(node for node in graph.node if col2im.input[0] in node.output)
-        constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-        numbers = {one.name: one.ints for one in col2im.attribute}
-        words = {
-            "kernel": int(constants[col2im.input[2]][0]),
-            "stride": numbers["strides"][0],
-            "padding": numbers["pads"][0],
-        }
-        node = helper.make_node(
-            "CourseFold", [reshape.input[0]], [col2im.output[0]], name=col2im.name, domain="course", **words
-        )
-        graph.node.insert(place, node)
-        graph.node.remove(col2im)
-        graph.node.remove(reshape)
-        read = {name for one in graph.node for name in one.input}
-        for one in [one for one in graph.initializer if one.name not in read]:
-            graph.initializer.remove(one)
-        model.opset_import.append(helper.make_opsetid("course", 1))
-        return model
-
-    return with_node
+    return with_fold_node
 
 
 @exercise(
@@ -223,23 +232,26 @@ def by_hand_network(add_fold: Callable):
     )
 
 
+def added_fold(
+    trt, registry: tensorrt.IPluginRegistry, network: tensorrt.INetworkDefinition, patches, kernel, stride, padding
+):
+    """The course's answer: CourseFold behind the tensor `patches`, marked as output; its layer."""
+    find = registry.get_creator if hasattr(registry, "get_creator") else registry.get_plugin_creator
+    creator = find("CourseFold", "1", "")
+    if creator is None:
+        raise RuntimeError("CourseFold is not registered: load its library first.")
+    values = {"kernel": kernel, "stride": stride, "padding": padding}
+    fields = [
+        trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32) for name, value in values.items()
+    ]
+    layer = network.add_plugin_v2([patches], creator.create_plugin("fold", trt.PluginFieldCollection(fields)))
+    network.mark_output(layer.get_output(0))
+    return layer
+
+
 @reference("integration-by-hand")
 def _by_hand_network():
-    def add_fold(trt, registry, network, patches, kernel, stride, padding):
-        find = registry.get_creator if hasattr(registry, "get_creator") else registry.get_plugin_creator
-        creator = find("CourseFold", "1", "")
-        if creator is None:
-            raise RuntimeError("CourseFold is not registered: load its library first.")
-        values = {"kernel": kernel, "stride": stride, "padding": padding}
-        fields = [
-            trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32)
-            for name, value in values.items()
-        ]
-        layer = network.add_plugin_v2([patches], creator.create_plugin("fold", trt.PluginFieldCollection(fields)))
-        network.mark_output(layer.get_output(0))
-        return layer
-
-    return add_fold
+    return added_fold
 
 
 def _fields() -> SimpleNamespace:

@@ -15,7 +15,7 @@ from course.exercises import Wrong, exercise, reference
 from course.serving import stand_in
 from course.serving.graphs import Graph
 from course.serving.here import cuda_here, is_real, raw_engine
-from course.serving.run import Run
+from course.serving.run import Buffer, Run
 
 WIDTH, CLASSES, LARGEST = 16, 10, 8
 CLOSE = 1e-2
@@ -285,7 +285,7 @@ def _wrong_replay(answer: np.ndarray, kept: list, cudart: Any, where: str) -> Wr
     )
 
 
-def replay(cudart, executable, stream, x, y, rows):
+def replay(cudart, executable, stream, x: Buffer, y: Buffer, rows: np.ndarray):
     """The course's answer: float32 rows in, what the graph makes of them out, an array of the caller's own."""
     kinds = cudart.cudaMemcpyKind
     x.host[:] = rows
@@ -401,7 +401,7 @@ class Pool:
     def __init__(self, graphs, plain):
         self.graphs, self.plain, self.misses, self.padded = graphs, plain, 0, 0
 
-    def run(self, rows):
+    def run(self, rows: np.ndarray):
         size = min((size for size in self.graphs if size >= len(rows)), default=None)
         if size is None:
             self.misses += 1

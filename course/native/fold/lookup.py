@@ -48,7 +48,7 @@ def parse(
                 [trt.PluginField(one, np.array([], np.int32), kind) for one in ATTRIBUTES]
             )
 
-        def create_plugin(self, layer, fields, phase):
+        def create_plugin(self, layer, fields: trt.PluginFieldCollection, phase):
             calls.append(layer)
             given.update({one.name: np.asarray(one.data).tolist() for one in fields})
 
