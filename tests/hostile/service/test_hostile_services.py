@@ -17,10 +17,7 @@ from tests.hostile.service import repositories
 from tests.hostile.service.milestone import milestone
 from tests.measuring import tiny
 
-pytestmark = [
-    pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}"),
-    pytest.mark.serial,  # times and capacities are measured
-]
+pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
 SECRET = "0123456789abcdef-secret"
 
 
@@ -44,9 +41,13 @@ def triton():
 
 
 def table(cases) -> list:
-    """The quick ones, and the others as slow ones."""
-    marks = {True: (), False: pytest.mark.slow}
-    return [pytest.param(case, marks=marks[case.name in repositories.QUICK], id=case.name) for case in cases]
+    """The quick ones, and the others as slow ones. Where times or capacities are measured, nothing else may run."""
+
+    def marks(case: repositories.Case) -> list:
+        slow = [] if case.name in repositories.QUICK else [pytest.mark.slow]
+        return [*slow, *([pytest.mark.serial] if set(case.most) - {"answers"} else [])]
+
+    return [pytest.param(case, marks=marks(case), id=case.name) for case in cases]
 
 
 def lay_out(case: repositories.Case, folder, network: bytes) -> None:

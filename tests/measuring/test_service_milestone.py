@@ -1,0 +1,68 @@
+"""Milestone 4a: its reference gets points in every check, the released files nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from autograder.checks.service_goodput import ServiceGoodput
+from autograder.measuring.measure import measure
+from autograder.milestones.stage4 import REPOSITORY, SERVICE
+from autograder.sandbox import bwrap
+from autograder.tasks.image_files import ImageFiles
+from course.export import export
+from course.models import resnet50
+from course.paths import ROOT
+from course.serving import ServingError, environment
+from tests.measuring import tiny
+
+pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
+
+
+@pytest.fixture(autouse=True)
+def triton():
+    try:
+        return environment.make(lambda line: None)
+    except ServingError as error:
+        pytest.skip(f"Triton's environment cannot be made: {error}")
+
+
+def handed_in(folder, source):
+    """The two files from `source`; returns where the network belongs."""
+    shutil.copytree(ROOT / source / SERVICE.stage / "m4a", folder / "m4a")
+    return folder / REPOSITORY / "classifier" / "1" / "model.onnx"
+
+
+def test_the_released_files_get_nothing(tmp_path):
+    handed_in(tmp_path, "").write_bytes(tiny.export(tiny.reference()))
+    small = dataclasses.replace(SERVICE, task=ImageFiles("tests.measuring.tiny:reference"))
+    report = measure(small, tmp_path, lane="cpu")
+    assert (report.points, report.open_points) == (0, 0) and report.status == "measured", report.text()
+    assert "model.py is not written yet" in report.checks[0].message
+
+
+@pytest.mark.slow
+@pytest.mark.serial  # capacities are measured
+def test_the_reference_earns_points_everywhere(tmp_path):
+    """With a short ladder; all of it takes two minutes and a half."""
+    target = handed_in(tmp_path, "solutions")
+    names = {"input_names": ["image"], "output_names": ["logits"], "dynamic": {"image": {0: "batch"}}}
+    export(resnet50(), (torch.rand(2, 3, 224, 224),), target, **names, target="8.6")
+    checks = tuple(
+        dataclasses.replace(
+            check,
+            lanes={
+                lane: dataclasses.replace(kind, ladder=(0.5, 0.85, 1.4), seconds=3.0)
+                if isinstance(kind, ServiceGoodput)
+                else kind
+                for lane, kind in check.lanes.items()
+            },
+        )
+        for check in SERVICE.checks
+    )
+    report = measure(dataclasses.replace(SERVICE, checks=checks), tmp_path, lane="cpu")
+    assert report.checks[0].status == "passed", report.text()
+    assert all(check.points >= check.max_points / 2 for check in report.checks), report.text()
