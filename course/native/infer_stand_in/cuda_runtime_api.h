@@ -32,6 +32,8 @@ inline bool inside(const std::map<char*, std::size_t>& known, const void* place,
     auto next = known.upper_bound(begin);
     return next != known.begin() && begin + bytes <= std::prev(next)->first + std::prev(next)->second;
 }
+// Whether the memory is there still: work that nobody waited for may come when its owner has given it back.
+inline bool alive(const void* place, std::size_t bytes) { return inside(on_gpu, place, bytes) || inside(locked, place, bytes); }
 inline void* filled(std::map<char*, std::size_t>& known, std::size_t bytes) {
     const std::size_t count = bytes / sizeof(float) + 1;
     auto* memory = static_cast<float*>(std::malloc(count * sizeof(float)));
@@ -82,7 +84,11 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
     const bool host_to = stand_in::inside(stand_in::locked, to, bytes), host_from = stand_in::inside(stand_in::locked, from, bytes);
     if (stand_in::fail == "cudaMemcpyAsync" || !((up && host_from) || (down && host_to) || (up && down))) return cudaErrorInvalidValue;
     if ((kind == cudaMemcpyHostToDevice && !(up && host_from)) || (kind == cudaMemcpyDeviceToHost && !(down && host_to))) return cudaErrorInvalidValue;
-    (stream ? stream : stand_in::default_stream())->queue.push_back([=] { std::memcpy(to, from, bytes); return cudaSuccess; });
+    (stream ? stream : stand_in::default_stream())->queue.push_back([=] {
+        if (!stand_in::alive(to, bytes) || !stand_in::alive(from, bytes)) return cudaErrorIllegalAddress;
+        std::memcpy(to, from, bytes);
+        return cudaSuccess;
+    });
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceSynchronize() { return stand_in::drain(stand_in::default_stream()); }
