@@ -175,17 +175,17 @@ def _translated(error: Exception, job: Job, exporter: str, said: str) -> CourseE
     for pattern in _UNKNOWN_OPERATOR:
         if found := pattern.search(text):
             where = where or _where_in_graph(found[1], said)
-            way = "Write this part with other operators, or leave it out and compute it after the engine."
+            way, inputs = "Write this part with other operators, or leave it out and compute it after the engine.", ""
             if "adaptive" in found[1]:
                 shapes = ", ".join(f"{key} {list(arg.shape)}" for key, arg in zip(job.input_names, job.args))
-                where += f" (inputs: {shapes})"
+                inputs = f" The inputs: {shapes}."
                 way = (
                     "Pool with a kernel and a stride of your own, or fix height and width (leave these axes out of "
                     "`dynamic`); only pooling to 1x1 needs neither."
                 )
             return UnsupportedError(
                 f"{name} uses {found[1]}, which the {exporter} exporter cannot write as ONNX {job.opset}.",
-                f"ONNX has no such operator, or PyTorch has no translation for it{where}.",
+                f"ONNX has no such operator, or PyTorch has no translation for it{where}.{inputs}",
                 way,
             )
     if any("DataDependent" in type(e).__name__ for e in _chain(error)):
