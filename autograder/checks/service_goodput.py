@@ -83,7 +83,7 @@ class ServiceGoodput(Measure):
         """Requests/s answered in time at this rate, None if too few were; and why an answer was wrong. A rate that is not
         borne is tried twice: a machine that others use stumbles."""
         for attempt in range(2):
-            drawn = at.draw(f"goodput {name} {attempt}", max(16, int(1.2 * rate * self.seconds)))
+            drawn = at.draw(f"goodput {name} {attempt}", max(16, int(1.5 * rate * self.seconds)))
             with box.only(at, service):
                 load = service.open(
                     drawn.files, rate, self.seconds, warmup=0.0, seed=attempt, timeout=20.0, keep_answers=True

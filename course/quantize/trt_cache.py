@@ -3,8 +3,8 @@
     TRT-8600-EntropyCalibration2
     image: 3caa54fc
 
-A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal digits of a big-endian float32, without
-leading zeros: a constant of zeros has the scale "0". The file
+A line is a tensor and its scale (largest magnitude / 127) as the hexadecimal digits of a big-endian float32; fewer than
+eight are read as if zeros led them. The file
 says nothing of model or data; TensorRT uses it without asking. So a second file beside it, `<name>.from.json`, holds
 a fingerprint; a cache whose fingerprint does not fit, or that has none, is refused.
 """

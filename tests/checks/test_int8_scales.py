@@ -32,7 +32,7 @@ def test_scales_of_these_images_are_right(calibrated):
     assert calibrated.most_off(cache.encode()) == MOST_OFF_TENSORRT
 
 
-def test_a_constant_of_zeros_has_the_scale_zero_without_leading_zeros(calibrated):
+def test_digits_without_leading_zeros_and_scales_of_zero_do_not_spoil_a_cache(calibrated):
     cache = cache_of(calibrated) + "(Unnamed Layer* 10) [Constant]_output: 0\n"
     assert calibrated.off(cache.encode()) == 1
 
