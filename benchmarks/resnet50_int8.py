@@ -4,8 +4,8 @@
 
 One engine a variant and batch size, each with a profile of that size alone, replayed as a CUDA graph; all engines of a
 batch size are timed in turns in one process. Engines and one timing cache are kept in --work, so an interrupted run goes
-on. Top-1 is measured on the 1 744 images that no calibration has seen: the public ones and the rest of the calibration's. Without a GPU it runs what a CPU can, to
-try the script: those numbers are the CPU's.
+on. Top-1 is measured on the 1 744 images that no calibration has seen: the public ones and the rest of the calibration's.
+Without a GPU it runs what a CPU can, to try the script: those numbers are the CPU's.
 """
 
 from __future__ import annotations

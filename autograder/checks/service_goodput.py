@@ -18,7 +18,8 @@ from autograder.tasks.image_files import ImageFiles
 @dataclass(frozen=True)
 class ServiceGoodput(Measure):
     """The largest Poisson rate at which `part` of the requests are answered, rightly, within the deadline, over the
-    naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most.
+    naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most; the naive one
+    before and after the other, and its better result counts.
 
     deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising.
     """
@@ -44,6 +45,8 @@ class ServiceGoodput(Measure):
         deadline = self.deadline * alone_ms
         base, _, _ = self._climb(at, plain, most, deadline, "the naive service", 0.85)
         best, wrong, rates = self._climb(at, service, most, deadline, at.path, 1.4)
+        if not wrong:  # a machine that stumbled at the naive service would make any other one look good
+            base = max(base, self._climb(at, plain, most, deadline, "the naive service again", 0.85)[0])
         values = {"naive": base, "service": best, "deadline_ms": deadline, "rates": rates}
         ratio = best / max(base, self.ladder[0] * most)
         measured = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -65,3 +66,35 @@ def test_an_empty_main_earns_nothing(folder, monkeypatch):
     monkeypatch.chdir(folder)
     share, said = judged("int main() { return 0; }")
     assert share == 0 and "Next step" in said
+
+
+def test_work_that_comes_after_its_memory_was_given_back_touches_nothing(tmp_path):
+    """infer.cpp without its wait: the copy came when the host's memory was gone, and now and then the process crashed."""
+    (tmp_path / "late.cpp").write_text("""
+#include "cuda_runtime_api.h"
+#include <cstdio>
+int main() {
+    void *device, *host;
+    cudaStream_t stream;
+    cudaStreamCreate(&stream);
+    cudaMallocAsync(&device, 64, stream);
+    cudaMallocHost(&host, 64);
+    cudaMemcpyAsync(host, device, 64, cudaMemcpyDeviceToHost, stream);
+    cudaFreeHost(host);
+    std::printf("%d", cudaStreamSynchronize(stream));
+}
+""")
+    program = tmp_path / "late"
+    words = [
+        toolchain.compiler(),
+        "-std=c++17",
+        "-fsanitize=address",
+        "-I",
+        cpp.STAND_IN,
+        tmp_path / "late.cpp",
+        "-o",
+        program,
+    ]
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    done = subprocess.run([str(program)], capture_output=True, encoding="utf-8", env={"ASAN_OPTIONS": "detect_leaks=0"})
+    assert (done.returncode, done.stdout) == (0, "700"), done.stderr[-500:]

@@ -4,9 +4,9 @@ of accuracy, agreement and error of `s2.m2a`.
 python -m tools.thresholds.m2a_accuracy docs/results/m2a_accuracy.json [--images 1024] [--draws 200] [--each 512]
 
 On a CPU, in ONNX Runtime. What the file already holds of the same command is kept, so that a run can be ended and gone on
-with; PyTorch's classes must be the same then. Every variant sees the same altered public images, as the grader draws them; its loss is paired
-with PyTorch's FP32, image by image. A draw takes `each` of the images without repetition, so the draws of a pool that
-is twice as large as they are vary less than fresh ones would: by about 0.7 times.
+with; PyTorch's classes must be the same then. Every variant sees the same altered public images, as the grader draws them;
+its loss is paired with PyTorch's FP32, image by image. A draw takes `each` of the images without repetition, so the draws
+of a pool that is twice as large as they are vary less than fresh ones would: by about 0.7 times.
 """
 
 from __future__ import annotations
