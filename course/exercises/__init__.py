@@ -206,6 +206,12 @@ def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
         )
     except CourseError as error:  # the course's own checks of a file, a shape or a model: they name the next step
         return 0.0, str(error)
+    except FileNotFoundError as error:
+        return 0.0, (
+            f"{error.filename} is missing.\n"
+            "  Cause: this exercise works on a file that an earlier cell writes.\n"
+            "  Next step: run the notebook's cells from the top down to this one."
+        )
     except Exception as error:
         return 0.0, (
             "Your answer has a form that this check cannot read.\n"

@@ -22,6 +22,8 @@ def demo(monkeypatch):
     def judge(answer):
         if answer == "file":
             raise MissingFileError("x.onnx is not there.", "Nothing wrote it.", "Export it.")
+        if answer == "no file":
+            open("artifacts/never.onnx")
         if answer == "noise":
             warnings.warn("deprecated", stacklevel=2)
             print("library talk", file=sys.stderr)
@@ -52,6 +54,7 @@ def judged(value, capsys) -> tuple[float, str]:
         (None, 0.0, "Not written yet: `answer` has no value"),
         (..., 0.0, "Not written yet: `answer` has no value"),
         ("file", 0.0, "x.onnx is not there."),
+        ("no file", 0.0, "artifacts/never.onnx is missing"),
         ([], 0.0, "TypeError"),
         ("noise", 3.0, "library talk"),
     ],
