@@ -26,9 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from autograder.artifacts.script import Script
-from autograder.checks.base import Bench
+from autograder.checks.base import Bench, OpenHere
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
+from course.engine import available_runtimes
+from course.engine.trt import features
 from course.errors import CourseError
 from course.quantize import recording
 from course.quantize.trt_cache import parse_cache
@@ -59,7 +61,10 @@ def open_box(at: Bench) -> Box:
 
     Raises:
         Rejected: the script cannot be loaded.
+        OpenHere: neither TensorRT with calibrators nor the stand-in works on this machine.
     """
+    if reason := _nothing_to_try_it_with(at.lane):
+        raise OpenHere(reason)
     others = [
         str(taken.path.parent)
         for path, taken in at.taken.items()
@@ -73,6 +78,17 @@ def open_box(at: Bench) -> Box:
             "TensorRT has no calibrators here: scripts were tried with a stand-in for TensorRT 8.6, as on a CPU."
         ] = None
     return box
+
+
+def _nothing_to_try_it_with(lane: str) -> str:
+    """Why no script can be tried here; "" if one can."""
+    reason = available_runtimes()["rtx"]  # what the stand-in builds with
+    if reason and lane == "gpu":
+        import tensorrt
+
+        if features.takes_calibrator(tensorrt):
+            return ""
+    return f"The stand-in for TensorRT 8.6 needs TensorRT-RTX: {reason} `pip install tensorrt_rtx`." if reason else ""
 
 
 def _stand_in(at: Bench) -> str:
