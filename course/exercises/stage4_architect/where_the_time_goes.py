@@ -128,21 +128,28 @@ class _Background:
 )
 def time_spans(taken_apart: Callable):
     background = _Background()
+    waited = [False]  # on a busy machine the start alone may take long: that nobody waited is seen without a clock
 
     def decoded(value):
         time.sleep(STAGES["decode"])
         return [*value, "decode"]
 
     def started(value):
+        waited.append(False)
         background.start(STAGES["compute"])
         return [*value, "compute"]
 
+    def wait():
+        waited[-1] = True
+        background.wait()
+
     def named(value):
+        waited.append(False)
         time.sleep(STAGES["postprocess"])
         return [*value, "postprocess"]
 
     begin = time.perf_counter()
-    given = taken_apart({"decode": decoded, "compute": started, "postprocess": named}, ["file"], background.wait)
+    given = taken_apart({"decode": decoded, "compute": started, "postprocess": named}, ["file"], wait)
     whole = time.perf_counter() - begin
     background.wait()
     if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], dict):
@@ -162,7 +169,7 @@ def time_spans(taken_apart: Callable):
             "perf_counter gives seconds; milliseconds were asked for.",
             "Multiply by 1e3.",
         )
-    if spans["compute"] < 0.5e3 * STAGES["compute"]:
+    if not waited[1] or spans["compute"] < 0.5e3 * STAGES["compute"]:
         raise Wrong(
             f"compute takes {spans['compute']:.1f} ms by your watch; its work takes {1e3 * STAGES['compute']:.0f} ms.",
             "The call only starts the work, as every launch on a GPU does. Its time then lands in whatever waits next, or "
