@@ -218,6 +218,14 @@ class Server:
                         "Look at the log (`server.log`), or give it more `start_seconds`.",
                     )
                 time.sleep(0.03)
+        while not _listens(self.metrics_address) and self.alive and time.monotonic() < end:
+            time.sleep(0.03)  # its own service, which Triton starts after that of the models
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as asked:
+        return asked.connect_ex((host, int(port))) == 0
 
 
 def link_backends(environment: Environment, folder: Path) -> None:

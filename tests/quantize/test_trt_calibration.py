@@ -235,7 +235,7 @@ def test_its_scales_go_into_pairs(tmp_path):
         ("", "It is empty"),
         ("image: 3caa54fc\n", "Its first line is 'image: 3caa54fc'"),
         ("TRT-8600-EntropyCalibration2\nimage 3caa54fc\n", "Line 2"),
-        ("TRT-8600-X\nimage: 3caa\n", "Line 2"),
+        ("TRT-8600-X\nimage: 3caa54fc0\n", "Line 2"),
         ("TRT-8600-X\na: 3caa54fc\n\nimage: zzzzzzzz\n", "Line 4"),
     ],
 )

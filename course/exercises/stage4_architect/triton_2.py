@@ -69,9 +69,7 @@ def batch_join(joined: str):
                 _right_rows(client.infer("net", feeds[1]), feeds[1]["x"], "A request alone")
             except RefusedError as error:
                 raise Wrong("A request failed.", error.cause, "Correct what Triton reports.") from None
-        load = open_loop(
-            server.address, "net", feeds, np.zeros(len(feeds)), 0.1, warmup=0, timeout=20, keep_answers=True
-        )
+        load = _triton.together(server, "net", feeds, 5)
     if load.failed:
         raise Wrong(
             f"{len(feeds)} requests came together, {load.failed} of them failed.",
@@ -83,8 +81,6 @@ def batch_join(joined: str):
         x = feeds[number]["x"]
         _right_rows(outputs, x, "Of several requests that came together, one")
         seen = max(seen, round(float(outputs["y"][0, 9])) - len(x))
-    if max(load.server.batches, default=0) < 5:
-        raise Wrong("The requests came one by one.", "This machine is very busy.", "Run the check again.")
     if seen <= 0:
         raise Wrong(
             f"Triton handed over batches of up to {max(load.server.batches)} rows; the network never ran with more rows "
@@ -145,6 +141,7 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x[:, :10].copy())]) for x in parts]
 """
 """A model that takes 100 ms for any batch: how many are answered can be counted on the fingers, on any machine."""
+BUSY_MS = 100.0
 BURST = np.concatenate([np.zeros(40), np.arange(1, 51) * 0.01])
 """40 requests at once, fewer than may wait, so that only the timeout refuses; then one every 10 ms. (Without these the
 batcher of Triton 2.51 may sleep for half a second with requests in its queue: a new one wakes it.)"""
@@ -174,7 +171,7 @@ def batch_limits(limits: str):
         alone = closed_loop(server.address, "net", feed, 1, 0.6, warmup=0)
         burst = open_loop(server.address, "net", feed, BURST, 0.6, warmup=0, timeout=60)
         flood = open_loop(server.address, "net", feed, np.zeros(FLOOD), 0.1, warmup=0, timeout=60)
-    waited = alone.server.ms_per_request()["queue"]
+    waited = alone.percentile(0) - BUSY_MS
     answered, late = len(BURST) - burst.failed, _count(burst, "timeout")
     full, largest = _count(flood, "maximum queue size"), max(burst.server.batches, default=1)
     if not parsed.HasField("dynamic_batching") or (largest == 1 and not late):
@@ -183,7 +180,7 @@ def batch_limits(limits: str):
             "Without dynamic_batching Triton hands over one request at a time, however many wait.",
             "Add dynamic_batching { … }, and max_batch_size: 16.",
         )
-    if waited > 20:
+    if waited > 30:  # the quickest of several: Triton's own half second (see BURST) meets one of them at most
         raise Wrong(
             f"A lonely request waits {waited:.0f} ms in the queue.",
             "max_queue_delay_microseconds makes it wait for others that do not come.",
@@ -219,7 +216,7 @@ def batch_limits(limits: str):
             share=0.5,
         )
     return (
-        f"Alone {waited:.1f} ms in the queue. Of {len(BURST)} in half a second {answered} were answered in batches of up to {largest}, "
+        f"Alone {waited:.1f} ms more than the model takes. Of {len(BURST)} in half a second {answered} were answered in batches of up to {largest}, "
         f"{late} refused after 200 ms. Of {FLOOD} at once {full} were refused at the door."
     )
 
