@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +33,8 @@ from rich.text import Text
 from autograder.authoring import release
 from autograder.classroom import gradebook, submission, tempfolders
 from autograder.classroom.gradebook import Place
-from autograder.classroom.guard import ends_with_us, guard, only_one, stop_if_all
-from autograder.classroom.kernel import PRINTED
+from autograder.classroom.guard import DiskFullError, ends_with_us, guard, only_one, stop_if_all
+from autograder.classroom.kernel import LEAST_FREE, PRINTED
 from autograder.classroom.student import grade_one, read_state, write_state
 from autograder.classroom.untrusted import folder_name, shown, shown_lines, student_id
 from autograder.measuring.report import Report
@@ -46,6 +46,7 @@ from course.paths import ROOT
 UNPROTECTED = "--i-accept-running-student-code-unprotected"
 MEASURE = (sys.executable, "-m", "autograder", "measure")
 _LIMIT_S = 3600.0
+ROOM_TRIES = 20  # of half a second
 
 
 @dataclass
@@ -99,7 +100,7 @@ def grade(
         bwrap.require()
     wanted = [m for m in (all_milestones() if milestones is None else milestones) if m.stage == stage]
     with only_one(place.grading / f"grade-{stage}.lock", f"the grader of {stage}"):
-        tempfolders.sweep(place.grading, Path(tempfile.gettempdir()), Path("/tmp"))
+        tempfolders.sweep(*tempfolders.places(place.grading))
         master = _prepare(place, stage)
         marks: dict[str, str] = {}
         outcomes: dict[str, Outcome] = {}
@@ -209,14 +210,21 @@ def _known(place: Place, stage: str, student: str, mark: str) -> Outcome:
 def _execute(
     place: Place, stage: str, marks: dict[str, str], jobs: int, limit_s: float, changes: dict
 ) -> Iterator[Outcome]:
-    """One process per student, forked from a clean one that has nbgrader loaded."""
+    """One process per student, forked from a clean one that has nbgrader loaded.
+
+    Who ran while the disk was full is run again at the end, alone: it may have been another one's doing.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["autograder.classroom.student"])
     logs = place.grading / "logs" / stage
     logs.mkdir(parents=True, exist_ok=True)
-    waiting, running = list(marks), {}
+    waiting, running, again = list(marks), {}, None
+    shortage = _Shortage(tempfolders.places(place.grading))
+    shortage.start()
     try:
-        while waiting or running:
+        while waiting or running or again:
+            if not waiting and not running:
+                waiting, again, jobs = again, (), 1
             while waiting and len(running) < max(1, jobs):
                 student = waiting.pop(0)
                 state = _state(place, stage, student)
@@ -243,18 +251,55 @@ def _execute(
                 if process.is_alive():
                     _end(process.pid)
                 process.join()
+                tempfolders.sweep(*tempfolders.places(place.grading), pid=process.pid)  # if it could not do so itself
                 del running[student]
+                if shortage.last >= begin and again != ():
+                    again = [*(again or []), student]
+                    continue
                 seconds, reason = time.monotonic() - begin, f"it took longer than {limit_s:.0f} s" if late else ""
                 settled: dict[str, Outcome] = {}
                 with guard(_failed(settled, student), "its grading failed, and that could not be written down"):
                     settled[student] = _settle(place, stage, student, marks[student], seconds, reason)
                 yield settled[student]
     finally:
+        shortage.stop()
         for process, _ in running.values():
             _end(process.pid)
+            process.join()
+            tempfolders.sweep(*tempfolders.places(place.grading), pid=process.pid)
+
+
+class _Shortage(threading.Thread):
+    """Knows when a disk was last full (`last`, by `time.monotonic`)."""
+
+    def __init__(self, places: Sequence[Path]):
+        super().__init__(daemon=True)
+        self._places, self._over, self.last = places, threading.Event(), float("-inf")
+
+    def run(self) -> None:
+        while not self._over.wait(0.05):
+            rooms = [os.statvfs(place) for place in self._places]
+            if any(room.f_bavail * room.f_frsize < LEAST_FREE / 4 for room in rooms):
+                self.last = time.monotonic()
+
+    def stop(self) -> None:
+        self._over.set()
 
 
 def _settle(place: Place, stage: str, student: str, mark: str, seconds: float, reason: str) -> Outcome:
+    """Write down how it ended. Where another submission has just filled the disk, wait until that one is stopped."""
+    for _ in range(ROOM_TRIES):
+        try:
+            return _settle_once(place, stage, student, mark, seconds, reason)
+        except Exception as error:
+            with contextlib.suppress(DiskFullError):
+                stop_if_all(error)
+                raise
+            time.sleep(0.5)
+    return _settle_once(place, stage, student, mark, seconds, reason)
+
+
+def _settle_once(place: Place, stage: str, student: str, mark: str, seconds: float, reason: str) -> Outcome:
     state = read_state(_state(place, stage, student))
     if state.get("status") == "executed" and not reason:
         return Outcome(student, "executed", "", state["notes"], state["seconds"])

@@ -16,6 +16,10 @@ from autograder.classroom.untrusted import shown
 from course.errors import CourseError
 
 
+class DiskFullError(CourseError):
+    """The disk is full."""
+
+
 @contextlib.contextmanager
 def guard(failed: Callable[[str], None], what: str) -> Iterator[None]:
     """What goes wrong inside is told to `failed`, in words; only what would stop every submission is raised.
@@ -31,11 +35,11 @@ def guard(failed: Callable[[str], None], what: str) -> Iterator[None]:
 
 
 def stop_if_all(error: Exception) -> None:
-    """Raise a CourseError for what would go wrong with every submission."""
+    """Raise a CourseError for what would go wrong with every submission; a DiskFullError if that is the reason."""
     database = isinstance(error, OperationalError)  # whose words are SQLite's; in others, a learner's name could stand
     full = database and "disk is full" in str(error.orig)
     if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        raise CourseError(
+        raise DiskFullError(
             "The disk is full.",
             "The gradebook, the notebooks and the temporary folders need room.",
             "Make room (see TMPDIR and .grading/), then run the same command again: what is graded stays graded.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -29,6 +30,7 @@ MOST_MESSAGE = 4 << 20
 """Characters of one output: a page with larger ones does not open in a browser."""
 LEAST_FREE = 100 << 20
 """Bytes that the disk keeps free: the gradebook may lie on it."""
+MEMORY_PLACES = ("/", "/tmp", "/dev/shm")
 PRINTED = "kernel|"
 
 
@@ -53,7 +55,7 @@ class _Watch(threading.Thread):
                 self.reason = f"it started more than {self.processes} processes"
             elif time.monotonic() > deadline:
                 self.reason = f"the notebook ran longer than {self.total_s:.0f} s"
-            elif _bytes(family, shared=True) > self.mem_gb * 2**30 and _bytes(family) > self.mem_gb * 2**30:
+            elif _more_than(self.mem_gb * 2**30, family):
                 self.reason = f"it used more than {self.mem_gb:g} GB of memory"
             else:
                 self.reason = self._disk(before)
@@ -118,13 +120,44 @@ class _Log(threading.Thread):
         os.close(self._read_end)
 
 
-def _bytes(family: list[psutil.Process], shared: bool = False) -> int:
-    """Memory of all together. `shared` counts shared pages once per process: too much, but quick."""
-    total = 0
+def _more_than(limit: float, family: list[psutil.Process]) -> bool:
+    """Whether all together hold more than `limit` bytes of memory, in files of memory too, which belong to no process."""
+    quick, files = 0, _memory_files(family)
     for process in family:
         with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss if shared else process.memory_full_info().pss
-    return total
+            quick += process.memory_info().rss  # shared pages once per process: too much, but quick
+    if quick + files <= limit:
+        return False
+    own, mapped = 0, 0
+    for process in family:
+        with contextlib.suppress(OSError):
+            lines = dict(
+                re.findall(r"^(Pss|Pss_Shmem):\s+(\d+)", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.M)
+            )
+            own += int(lines["Pss"]) * 1024
+            mapped += int(lines.get("Pss_Shmem", 0)) * 1024  # of files of memory, mapped: counted in both
+    return own + max(0, files - mapped) > limit
+
+
+def _memory_files(family: list[psutil.Process]) -> int:
+    """Bytes of the sandbox's own file systems in memory (tmpfs) and of anonymous files (memfd)."""
+    total, seen = 0, {os.stat(place).st_dev for place in MEMORY_PLACES}
+    for place in MEMORY_PLACES:
+        with contextlib.suppress(OSError):
+            inside = f"/proc/{family[-1].pid}/root{place}"
+            device, room = os.stat(inside).st_dev, os.statvfs(inside)
+            if device not in seen:
+                seen.add(device)
+                total += (room.f_blocks - room.f_bfree) * room.f_frsize
+    files = {}
+    for process in family:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"/proc/{process.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(entry.path).startswith("/memfd:"):
+                        file = entry.stat()
+                        files[file.st_ino] = file.st_blocks * 512
+    return total + sum(files.values())
 
 
 class BoxedKernelManager(AsyncKernelManager):
@@ -281,6 +314,10 @@ class SandboxedExecute(Execute):
                 cell.outputs = [new_output("error", ename="KernelStopped", evalue=words, traceback=[words])]
 
     def _bring_back(self, work: Path, folder: Path) -> None:
+        taken, free = _on_disk(str(work)), _free(str(folder))
+        if taken > free - LEAST_FREE / 2:
+            self.log.warning("Its files were left out: %d MB, and the disk has %d MB left.", taken / 1e6, free / 1e6)
+            return
         for path in folder.iterdir():
             if path.suffix != ".ipynb" and path.name != TIMESTAMP:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

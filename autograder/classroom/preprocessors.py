@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -98,7 +99,8 @@ class FreshArtifacts(NbGraderPreprocessor):
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
-                place.unlink(missing_ok=True)
+                with contextlib.suppress(NotADirectoryError):  # a file where its folder should be: it is not there
+                    place.unlink(missing_ok=True)
         return nb, resources
 
 

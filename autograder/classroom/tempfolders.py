@@ -42,14 +42,25 @@ def remove(folder: Path | str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(*parents: Path) -> int:
-    """Remove the folders whose process has ended, of this user, in `parents`; how many."""
+def places(grading: Path) -> tuple[Path, ...]:
+    """Where such folders may lie."""
+    return grading, Path(tempfile.gettempdir()), Path("/tmp")
+
+
+def sweep(*parents: Path, pid: int | None = None) -> int:
+    """Remove the folders whose process has ended, of this user, in `parents`; how many.
+
+    Args:
+        pid: only those of this process. It is known to have ended, even if its number is in use again.
+    """
     swept = 0
     for parent in {path.resolve() for path in parents if path.is_dir()}:
         for path in parent.iterdir():
             named = _OURS.match(path.name)
             with contextlib.suppress(OSError):
-                if named and path.lstat().st_uid == os.getuid() and not psutil.pid_exists(int(named[2])):
+                if not named or path.lstat().st_uid != os.getuid():
+                    continue
+                if int(named[2]) == pid if pid else not psutil.pid_exists(int(named[2])):
                     remove(path)
                     swept += 1
     return swept

@@ -394,6 +394,28 @@ time.sleep(600)""",
 
 
 @case(0, 0)
+def memory_in_files(root):
+    """Files of memory belong to no process: no limit of a process counts them."""
+    return _attack(
+        root,
+        """
+import os, time
+held = [os.memfd_create("x"), os.open("/dev/shm/x", os.O_WRONLY | os.O_CREAT)]
+for _ in range(40):
+    for file in held:
+        os.write(file, bytes(16 << 20))
+time.sleep(3)""",
+    )
+
+
+@case(6, 0)
+def a_file_where_the_folder_should_be(root):
+    given = Given(solved(root))
+    given.files["artifacts"] = "x"
+    return given
+
+
+@case(0, 0)
 def fork_bomb(root):
     return _attack(
         root,

@@ -51,6 +51,7 @@ def test_none_stops_the_batch_or_needs_the_last_resort(graded):
     "name, words",
     [
         ("memory-bomb-of-many", "more than 1 GB of memory"),
+        ("memory-in-files", "more than 1 GB of memory"),
         ("exits", "it ended, or did not answer"),
         ("infinite-loop", "No reply from kernel before timeout"),
     ],
