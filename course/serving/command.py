@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -20,9 +21,17 @@ def serve_until_stopped(repository: Path, config: str = "") -> None:
     print(f"Loading {', '.join(models)}", flush=True)
     with Server(repository, config=config) as server:
         print(f"Ready. Requests: http://{server.address}/v2/models/{next(iter(models))}/infer", flush=True)
-        print(f"Counters: http://{server.metrics_address}/metrics. Ctrl-C stops it.", flush=True)
-        while server.alive:
-            time.sleep(0.2)
+        # An interrupt in the middle of Popen.poll could leave its lock taken, for which stopping would wait for ever.
+        interrupted = []
+        before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+        try:
+            print(f"Counters: http://{server.metrics_address}/metrics. Ctrl-C stops it.", flush=True)
+            while server.alive and not interrupted:
+                time.sleep(0.2)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if interrupted:
+            raise KeyboardInterrupt
         lines = [line for line in server.log.splitlines() if line.strip()]
         raise ServingError(
             "The server ended.",

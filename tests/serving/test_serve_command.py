@@ -51,8 +51,9 @@ def test_it_serves_until_ctrl_c(tmp_path):
     address = process.stdout.readline().split("http://")[1].split("/")[0]
     with Client(address) as client:
         assert client.ready("net")
+    assert "Ctrl-C stops it" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "Stopped." in error
     with Client(address) as client:
         assert not client.ready()
