@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import re
 import shutil
@@ -142,9 +144,9 @@ def _more_than(limit: float, family: list[psutil.Process]) -> bool:
 def _memory_files(family: list[psutil.Process]) -> int:
     """Bytes of the sandbox's own file systems in memory (tmpfs) and of anonymous files (memfd)."""
     total, seen = 0, {os.stat(place).st_dev for place in MEMORY_PLACES}
-    for place in MEMORY_PLACES:
+    for process, place in itertools.product(family, MEMORY_PLACES):  # of all: any one may end meanwhile
         with contextlib.suppress(OSError):
-            inside = f"/proc/{family[-1].pid}/root{place}"
+            inside = f"/proc/{process.pid}/root{place}"
             device, room = os.stat(inside).st_dev, os.statvfs(inside)
             if device not in seen:
                 seen.add(device)
@@ -315,9 +317,8 @@ class SandboxedExecute(Execute):
 
     def _bring_back(self, work: Path, folder: Path) -> None:
         taken, free = _on_disk(str(work)), _free(str(folder))
-        if taken > free - LEAST_FREE / 2:
-            self.log.warning("Its files were left out: %d MB, and the disk has %d MB left.", taken / 1e6, free / 1e6)
-            return
+        if taken > free - LEAST_FREE / 4:  # a copy would fail half-way, and take the room of others
+            raise OSError(errno.ENOSPC, f"its files take {taken >> 20} MB, and the disk has {free >> 20} MB left")
         for path in folder.iterdir():
             if path.suffix != ".ipynb" and path.name != TIMESTAMP:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

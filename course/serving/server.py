@@ -208,7 +208,7 @@ class Server:
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + self.start_seconds
         with self.client(2.0) as client:
-            while not client.ready():
+            while not (client.ready() and _listens(self.metrics_address)):  # the counters' service starts later
                 if not self.alive:
                     raise not_started(self.log)
                 if time.monotonic() > end:
@@ -218,8 +218,6 @@ class Server:
                         "Look at the log (`server.log`), or give it more `start_seconds`.",
                     )
                 time.sleep(0.03)
-        while not _listens(self.metrics_address) and self.alive and time.monotonic() < end:
-            time.sleep(0.03)  # its own service, which Triton starts after that of the models
 
 
 def _listens(address: str) -> bool:

@@ -53,7 +53,7 @@ def test_it_serves_until_ctrl_c(tmp_path):
         assert client.ready("net")
     assert "Ctrl-C stops it" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and "Stopped." in error
     with Client(address) as client:
         assert not client.ready()

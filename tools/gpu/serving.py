@@ -1,6 +1,6 @@
 """Triton beside a raw engine loop on one machine: what serving costs, what batches and CUDA graphs gain.
 
-    python -m tools.gpu.serving --out docs/results/<card>/serving --pytriton /tmp/gpu/pytriton
+    python -m tools.gpu.serving --out docs/results/<card>/serving --pytriton <folder>
     python -m tools.gpu.serving --out /tmp/serving --lane cpu --seconds 0.5     # a rehearsal, where there is no GPU
 
 --pytriton: the unpacked wheel of nvidia-pytriton 0.7.0, whose models then run in this Python with its packages; without it

@@ -171,7 +171,8 @@ def batch_limits(limits: str):
         alone = closed_loop(server.address, "net", feed, 1, 0.6, warmup=0)
         burst = open_loop(server.address, "net", feed, BURST, 0.6, warmup=0, timeout=60)
         flood = open_loop(server.address, "net", feed, np.zeros(FLOOD), 0.1, warmup=0, timeout=60)
-    waited = alone.percentile(0) - BUSY_MS
+    # Triton's own half second (see BURST) is in its mean, a busy machine in the quickest answer; a delay is in both.
+    waited = min(alone.server.ms_per_request()["queue"], alone.percentile(0) - BUSY_MS)
     answered, late = len(BURST) - burst.failed, _count(burst, "timeout")
     full, largest = _count(flood, "maximum queue size"), max(burst.server.batches, default=1)
     if not parsed.HasField("dynamic_batching") or (largest == 1 and not late):
@@ -180,7 +181,7 @@ def batch_limits(limits: str):
             "Without dynamic_batching Triton hands over one request at a time, however many wait.",
             "Add dynamic_batching { … }, and max_batch_size: 16.",
         )
-    if waited > 30:  # the quickest of several: Triton's own half second (see BURST) meets one of them at most
+    if waited > 20:
         raise Wrong(
             f"A lonely request waits {waited:.0f} ms in the queue.",
             "max_queue_delay_microseconds makes it wait for others that do not come.",
@@ -216,7 +217,7 @@ def batch_limits(limits: str):
             share=0.5,
         )
     return (
-        f"Alone {waited:.1f} ms more than the model takes. Of {len(BURST)} in half a second {answered} were answered in batches of up to {largest}, "
+        f"Alone {waited:.1f} ms in the queue. Of {len(BURST)} in half a second {answered} were answered in batches of up to {largest}, "
         f"{late} refused after 200 ms. Of {FLOOD} at once {full} were refused at the door."
     )
 
