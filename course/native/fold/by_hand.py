@@ -6,6 +6,7 @@ What was put in is kept in `Network.layers`.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,16 @@ class Plugin:
     window: dict[str, int]
 
 
+def _first_int32(data: object) -> int:
+    """Of a field's data: an array in TensorRT 10, 11 and RTX, a bare pointer in a PyCapsule in 8.6 (seen on an H200)."""
+    if type(data).__name__ != "PyCapsule":
+        return int(data[0])
+    name_of, pointer_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.cast(pointer_of(data, name_of(data)), ctypes.POINTER(ctypes.c_int32))[0]
+
+
 class Creator:
     """CourseFold's."""
 
@@ -39,7 +50,7 @@ class Creator:
         window = dict(_DEFAULTS)
         for one in fields:
             if one.name in window and one.type.name == "INT32":  # the bindings read the array's bytes as this type
-                window[one.name] = int(one.data[0])
+                window[one.name] = _first_int32(one.data)
         return Plugin(name, window)
 
 
