@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -116,3 +118,13 @@ def plugin_headers(major: int):
     from course.native.plugins.headers import stand_in
 
     return stand_in(major)
+
+
+@pytest.mark.parametrize("name", [None, b"named"])
+def test_a_creator_reads_a_field_as_tensorrt_8_gives_it(name):
+    """The data of a PluginField is a bare pointer in a capsule in 8.6.0: seen on an H200."""
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    value = np.array([7], np.int32)
+    field = SimpleNamespace(name="kernel", type=SimpleNamespace(name="INT32"), data=new(value.ctypes.data, name, None))
+    assert by_hand.Creator().create_plugin("fold", [field]).window["kernel"] == 7
