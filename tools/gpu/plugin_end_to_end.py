@@ -4,7 +4,7 @@
 
 The plugin is the CourseSwish of tests/native/plugins/swish (IPluginV2DynamicExt; TensorRT 8 and 10). In --out:
 summary.json with the largest errors against NumPy, the layers that the inspector names and the seconds; fp32.json and
-fp16.json with raw times of the plugin's engine beside the same function as unfused ONNX nodes and beside a device copy.
+fp16.json with raw times of the plugin's engine beside TensorRT's standard layers for the same function and a device copy.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def onnx_model(kind: str, custom: bool) -> bytes:
 
 
 def network(kind: str, way: str):
-    """way: "by hand" (add_plugin_v2), "ONNX" (the parser finds the plugin by its name) or "unfused"."""
+    """way: "by hand" (add_plugin_v2), "ONNX" (the parser finds the plugin by its name) or "standard"."""
     builder = trt.Builder(LOG)
     made = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
     if way == "by hand":
@@ -143,7 +143,7 @@ def times(kind: str, folder: Path, out: Path) -> dict[str, float]:
     x = torch.randn(COUNT, device="cuda", dtype=TYPES[kind][2])
     y = torch.empty_like(x)
     calls = {"copy": lambda: y.copy_(x)}
-    plans = {way: Plan(folder / f"{kind}-{way.replace(' ', '_')}.plan", kind) for way in ("ONNX", "unfused")}
+    plans = {way: Plan(folder / f"{kind}-{way.replace(' ', '_')}.plan", kind) for way in ("ONNX", "standard")}
     for way, plan in plans.items():
         calls["plugin" if way == "ONNX" else way] = lambda plan=plan: plan.run(x, y)
         plan.run(x, y)
@@ -175,7 +175,7 @@ def main() -> int:
         print(json.dumps({f"{kind} {way}": errors(Plan(path, kind)) for kind, way, path in ways}))
         return 0
     summary: dict[str, object] = {"tensorrt": trt.__version__, "machine": bench.machine(), "compiled_s": compiled}
-    for kind, way, path in [*ways, *((kind, "unfused", options.work / f"{kind}-unfused.plan") for kind in TYPES)]:
+    for kind, way, path in [*ways, *((kind, "standard", options.work / f"{kind}-standard.plan") for kind in TYPES)]:
         seconds = build(kind, way, path)
         plan = Plan(path, kind)
         summary[f"{kind} {way}"] = {"built_s": seconds, "errors": errors(plan), "layers": plan.layers}
