@@ -260,7 +260,8 @@ def _first_error(said: str, source: Path) -> str:
     """The first error as file:line: error, and the line as the source has it (nvcc shows it after the preprocessor)."""
     found = re.search(r"^(\S+?)\((\d+)\): (?:fatal )?error\S*:? (.*)$", said, re.M)
     if found is None:
-        return first_error(said)
+        assembler = re.search(r"^ptxas (?:error|fatal)\s*: .*$", said, re.M)  # too much shared memory, for example
+        return assembler[0] if assembler else first_error(said)
     text = f"{Path(found[1]).name}:{found[2]}: error: {found[3]}"
     if Path(found[1]).name == source.name:
         text += f"\n    {source.read_text(errors='replace').splitlines()[int(found[2]) - 1].strip()}"

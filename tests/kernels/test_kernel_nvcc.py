@@ -105,6 +105,11 @@ def run(code: str, cache: Path) -> str:
     return done.stdout
 
 
+def test_what_the_assembler_refuses_is_named() -> None:
+    with pytest.raises(KernelError, match="ptxas error.*uses too much shared data"):
+        nvcc.build(CUDA / "bugs_static.cu", "cubin")
+
+
 @pytest.mark.slow
 def test_without_a_toolkit_nvcc_comes_from_pypi(tmp_path: Path) -> None:
     said = run(
