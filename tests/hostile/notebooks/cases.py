@@ -68,6 +68,10 @@ def honest(root):
     return Given(solved(root))
 
 
+CASES += [Case(f"{letter}-honest", honest, 6, 20) for letter in "aioz"]
+"""The batch goes by the alphabet: honest work stands before, between and behind the hostile ones."""
+
+
 @case(0, 0)
 def honest_blank(root):
     return Given(blank(root))
