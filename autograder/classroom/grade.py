@@ -241,8 +241,9 @@ def _execute(
                         str(state),
                     ),
                 )
+                begin = time.monotonic()  # before it starts: what it meets at once is not missed
                 process.start()
-                running[student] = (process, time.monotonic())
+                running[student] = (process, begin)
             wait([process.sentinel for process, _ in running.values()], timeout=0.5)
             for student, (process, begin) in list(running.items()):
                 late = time.monotonic() - begin > limit_s
