@@ -22,7 +22,7 @@ from traitlets import Bool, Float, Integer
 from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
-from autograder.sandbox import bwrap
+from autograder.sandbox import bwrap, sockets
 from course.paths import ROOT
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
@@ -173,11 +173,7 @@ class BoxedKernelManager(AsyncKernelManager):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        folder = tempfolders.make("kernel")
-        if len(folder) > 80:  # the name of a unix socket has 107 bytes at most
-            tempfolders.remove(folder)
-            folder = tempfolders.make("kernel", "/tmp")
-        self._sockets = folder
+        folder = self._sockets = tempfolders.make("kernel", sockets.parent())
         self.transport, self.ip = "ipc", folder + "/k"
         self.connection_file = folder + "/c.json"
         self._folder = "/"
