@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from autograder.classroom.student import grade_one, read_state, write_state
 from autograder.classroom.untrusted import folder_name, shown, shown_lines, student_id
 from autograder.measuring.report import Report
 from autograder.milestones import Milestone, all_milestones
-from autograder.sandbox import bwrap
+from autograder.sandbox import bwrap, sockets
 from course.errors import CourseError, MissingFileError
 from course.paths import ROOT
 
@@ -216,6 +217,8 @@ def _execute(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["autograder.classroom.student"])
+    with sockets.short_names():
+        forkserver.ensure_running()
     logs = place.grading / "logs" / stage
     logs.mkdir(parents=True, exist_ok=True)
     waiting, running, again = list(marks), {}, None
@@ -241,8 +244,9 @@ def _execute(
                         str(state),
                     ),
                 )
+                begin = time.monotonic()  # before it starts: what it meets at once is not missed
                 process.start()
-                running[student] = (process, time.monotonic())
+                running[student] = (process, begin)
             wait([process.sentinel for process, _ in running.values()], timeout=0.5)
             for student, (process, begin) in list(running.items()):
                 late = time.monotonic() - begin > limit_s

@@ -22,7 +22,7 @@ from traitlets import Bool, Float, Integer
 from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
-from autograder.sandbox import bwrap
+from autograder.sandbox import bwrap, seccomp, sockets
 from course.paths import ROOT
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
@@ -170,14 +170,11 @@ class BoxedKernelManager(AsyncKernelManager):
     protected = True
     watch: _Watch | None = None
     _printed: _Log | None = None
+    _filter: int | None = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        folder = tempfolders.make("kernel")
-        if len(folder) > 80:  # the name of a unix socket has 107 bytes at most
-            tempfolders.remove(folder)
-            folder = tempfolders.make("kernel", "/tmp")
-        self._sockets = folder
+        folder = self._sockets = tempfolders.make("kernel", sockets.parent())
         self.transport, self.ip = "ipc", folder + "/k"
         self.connection_file = folder + "/c.json"
         self._folder = "/"
@@ -196,6 +193,10 @@ class BoxedKernelManager(AsyncKernelManager):
             # What is inside can read bubblewrap's environment and open its files: neither is the grader's own.
             self._printed = _Log()
             options |= {"env": {}, "stdout": self._printed.write_end, "stderr": self._printed.write_end}
+            if program := seccomp.without_system_v():  # memory that nobody could count
+                self._filter = seccomp.opened(program)
+                command[1:1] = ["--seccomp", str(self._filter)]
+                options["pass_fds"] = (self._filter,)
         return command, options
 
     def format_kernel_cmd(self, extra_arguments=None):
@@ -218,6 +219,9 @@ class BoxedKernelManager(AsyncKernelManager):
         await super()._async_post_start_kernel(**kwargs)
         if self._printed:
             self._printed.begin()
+        if self._filter is not None:
+            os.close(self._filter)
+            self._filter = None
         self.watch = _Watch(
             self.provisioner.pid,
             *(self.limits[name] for name in ("mem_gb", "processes", "total_s", "disk_gb")),

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 
 from autograder.rejected import Rejected
-from autograder.sandbox import bwrap, messages
+from autograder.sandbox import bwrap, messages, sockets
 from course.paths import ROOT
 
 START_S = 180.0
@@ -91,7 +91,7 @@ class Box:
         self.why_open = bwrap.available()
         if confined:
             bwrap.require()
-        self._home = tempfile.TemporaryDirectory(prefix="grader-run-")
+        self._home = tempfile.TemporaryDirectory(prefix="grader-run-", dir=sockets.parent())  # a service has some
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         os.set_blocking(self._write, False)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course.errors import CourseError
+from course.exercises.not_there import what_is_missing
 
 __all__ = [
     "Exercise",
@@ -207,11 +208,7 @@ def _judge(found: Exercise, held: Mapping[str, object]) -> tuple[float, str]:
     except CourseError as error:  # the course's own checks of a file, a shape or a model: they name the next step
         return 0.0, str(error)
     except FileNotFoundError as error:
-        return 0.0, (
-            f"{error.filename} is missing.\n"
-            "  Cause: this exercise works on a file that an earlier cell writes.\n"
-            "  Next step: run the notebook's cells from the top down to this one."
-        )
+        return 0.0, what_is_missing(error)
     except Exception as error:
         return 0.0, (
             "Your answer has a form that this check cannot read.\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import warnings
 
@@ -10,6 +12,7 @@ import pytest
 from course import exercises
 from course.errors import CourseError, MissingFileError
 from course.exercises import Wrong, check, exercise, hint, prediction
+from course.paths import ASSETS
 
 
 @pytest.fixture
@@ -24,6 +27,8 @@ def demo(monkeypatch):
             raise MissingFileError("x.onnx is not there.", "Nothing wrote it.", "Export it.")
         if answer == "no file":
             open("artifacts/never.onnx")
+        if callable(answer):
+            return answer()
         if answer == "noise":
             warnings.warn("deprecated", stacklevel=2)
             print("library talk", file=sys.stderr)
@@ -63,6 +68,41 @@ def test_verdicts(demo, capsys, value, points, words):
     earned, said = judged(value, capsys)
     assert earned == points and isinstance(earned, float) and words in said
     assert ("Next step" in said) == (points < 3)
+
+
+def _raise_by_hand():
+    raise FileNotFoundError("no calibration images")
+
+
+def _in_a_folder_that_is_gone():
+    os.mkdir("gone")
+    os.chdir("gone")
+    os.rmdir("../gone")
+    open("weights.pt")
+
+
+@pytest.mark.parametrize(
+    "answer, name, written",
+    [
+        (lambda: open("artifacts/never.onnx"), "artifacts/never.onnx", True),
+        (lambda: open(os.path.abspath("models/never/config.pbtxt")), "models/never/config.pbtxt", True),
+        (lambda: os.listdir(b"artifacts"), "artifacts", True),
+        (lambda: open("/nowhere/weights.pt"), "/nowhere/weights.pt", False),
+        (lambda: open("../other/weights.pt"), "../other/weights.pt", False),
+        (lambda: open(ASSETS / "never.onnx"), str(ASSETS / "never.onnx"), False),
+        (lambda: subprocess.run(["no-such-compiler"]), "no-such-compiler", False),
+        (_raise_by_hand, "no calibration images", False),
+        (_in_a_folder_that_is_gone, "weights.pt", False),
+    ],
+)
+def test_only_a_file_of_the_notebooks_folder_is_one_that_a_cell_writes(
+    demo, capsys, tmp_path, monkeypatch, answer, name, written
+):
+    monkeypatch.chdir(tmp_path)
+    earned, said = judged(answer, capsys)
+    assert earned == 0 and name in said and "Cause: " in said and "Next step: " in said
+    assert ("an earlier cell writes" in said) == ("from the top down" in said) == written
+    assert ("a program of this name" in said) == (name == "no-such-compiler")
 
 
 def test_a_name_that_is_not_there(demo, capsys):
