@@ -177,7 +177,7 @@ class Box:
                 messages.send(self._write, reply, more, deadline=deadline)
         except messages.WireTimeout:
             self.close()
-            self._dead = self._too_much(command) or Rejected(
+            self._dead = self.too_much(command) or Rejected(
                 f"The {self.words.thing} took too long.", f"{command} was ended after {seconds:.0f} s.", self.words.slow
             )
             raise self._dead from None
@@ -188,7 +188,7 @@ class Box:
             self.close()
             self._dead = error
             raise
-        if ("bug" in answer or "refused" in answer) and (too_much := self._too_much(command)):
+        if ("bug" in answer or "refused" in answer) and (too_much := self.too_much(command)):
             self.close()
             self._dead = too_much
             raise too_much
@@ -217,6 +217,16 @@ class Box:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def too_much(self, command: str) -> Rejected | None:
+        """What the learner reads if its group's limit on memory has ended something in the box."""
+        if not (self._group and self._group.exhausted()):
+            return None
+        return Rejected(
+            f"The {self.words.thing} needs too much memory.",
+            f"During {command!r}: it used more than {self._memory_gb:g} GB of memory, and was ended.",
+            self.words.died,
+        )
+
     def _signal(self, number: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(self._process.pid)
@@ -233,19 +243,9 @@ class Box:
             "it was ended" if code is None else f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         )
         self.close()
-        return self._too_much(command) or Rejected(
+        return self.too_much(command) or Rejected(
             f"The {self.words.thing} ended the process that ran it.",
             f"During {command!r}: {error} ({end}). Its memory is limited to {self._memory_gb:g} GB.",
-            self.words.died,
-        )
-
-    def _too_much(self, command: str) -> Rejected | None:
-        """What the learner reads if its group's limit on memory has ended something in the box."""
-        if not (self._group and self._group.exhausted()):
-            return None
-        return Rejected(
-            f"The {self.words.thing} needs too much memory.",
-            f"During {command!r}: it used more than {self._memory_gb:g} GB of memory, and was ended.",
             self.words.died,
         )
 
