@@ -5,8 +5,9 @@ sockets), System V shared memory, children. What takes more than it may is ended
 one that this process is in, so whatever limits that one has hold as well; where this user may not make any, `available`
 says why, and boxes are watched from outside, as far as that goes.
 
-The tests run with version 1, and with version 2 where a machine has it. By hand, version 2 was run once: Linux 6.1 (user-mode
-Linux), as root, and as another user in a scope that the user manager of systemd 252 had made with Delegate=yes.
+The tests run where this user may make groups: so far version 1, on every change. Version 2 was run once by hand, in Linux 6.1
+(user-mode Linux): the tests as root, and PROGRAMS of the tests as another user in a scope that the user manager of systemd 252
+had made with Delegate=yes.
 
 Python's standard library only: `supervise` uses it, too.
 """
