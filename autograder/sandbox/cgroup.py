@@ -156,7 +156,9 @@ def available() -> str | None:
     try:
         doors = [str(folder / "cgroup.procs") for folder in group.folders]
         line = group.join(["/bin/sh", "-c", 'echo $$; for f; do echo $(cat "$f"); done', "sh", *doors])
-        done = subprocess.run(line, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            line, capture_output=True, encoding="utf-8", errors="replace", timeout=20, stdin=subprocess.DEVNULL
+        )
         one, *members = done.stdout.splitlines() or [""]
         if done.returncode or len(members) != len(doors) or not all(one in line.split() for line in members):
             return f"no process can be put into a group: {done.stderr.strip()[-200:]}"
@@ -279,7 +281,9 @@ def _delegated(group: Path) -> bool:
     for manager in ("--user", "--system"):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             line = ["systemctl", manager, "show", "--property=Delegate", "--value", "--", group.name]
-            done = subprocess.run(line, capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                line, capture_output=True, encoding="utf-8", errors="replace", timeout=5, stdin=subprocess.DEVNULL
+            )
             if done.stdout.strip() == "yes":
                 return True
     return False
