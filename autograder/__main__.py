@@ -19,6 +19,7 @@ COMMANDS = {
     "grade": ("autograder.classroom.grade", "Grade a class: release, collect, autograde, feedback."),
     "feedback": ("autograder.classroom.feedback", "Make the feedback pages of a class, those that changed."),
     "export": ("autograder.classroom.export", "Export the grades: CSV, Canvas, Gradescope."),
+    "sandbox": ("autograder.sandbox.look", "Say what confines learners' code on this machine."),
     "milestones": ("autograder.milestones", "List the milestones, their checks and points."),
 }
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

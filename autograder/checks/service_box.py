@@ -98,22 +98,26 @@ class Service:
         Raises:
             Rejected: nothing answers any more, or the model takes no files.
         """
-        with _its_fault(self.name):
+        with _its_fault(self):
             return closed_loop(self.address, MODEL, feeds(files), clients, seconds, **options)
 
     def open(self, files: Sequence[bytes], rate: float, seconds: float, **options) -> Load:
         """`course.serving.open_loop` likewise."""
-        with _its_fault(self.name):
+        with _its_fault(self):
             return open_loop(self.address, MODEL, feeds(files), rate, seconds, **options)
 
 
 @contextlib.contextmanager
-def _its_fault(name: str) -> Iterator[None]:
+def _its_fault(service: Service) -> Iterator[None]:
     """A service that is gone in the middle of a measurement is its author's matter, no failure of the grader."""
     try:
         yield
     except ServingError as error:
-        raise Rejected(f"{name} does not answer.", f"{error.what} {error.cause}", "Start it on your machine.") from None
+        if too_much := service.box.too_much("requests"):
+            raise too_much from None
+        raise Rejected(
+            f"{service.name} does not answer.", f"{error.what} {error.cause}", "Start it on your machine."
+        ) from None
 
 
 def feeds(files: Sequence[bytes]) -> list[dict[str, np.ndarray]]:
@@ -165,6 +169,8 @@ def _start(at: Bench, repository: Path, name: str, ours: bool = False) -> Servic
                 answer, _ = box.ask("ended", seconds=10)
                 log = str(answer.get("log"))
                 if answer.get("ended"):
+                    if too_much := box.too_much("start"):
+                        raise too_much
                     error = not_started(log)
                     if "NotImplementedError" in error.cause:
                         raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")

@@ -40,7 +40,7 @@ from autograder.classroom.student import grade_one, read_state, write_state
 from autograder.classroom.untrusted import folder_name, shown, shown_lines, student_id
 from autograder.measuring.report import Report
 from autograder.milestones import Milestone, all_milestones
-from autograder.sandbox import bwrap, sockets
+from autograder.sandbox import bwrap, cgroup, sockets
 from course.errors import CourseError, MissingFileError
 from course.paths import ROOT
 
@@ -482,6 +482,8 @@ def main(argv: list[str] | None = None) -> int:
             "user.",
             file=sys.stderr,
         )
+    if not args.unprotected and bwrap.available() is None:
+        print(cgroup.words(), file=sys.stderr)
     begin = time.monotonic()
     outcomes = grade(
         args.stage.strip("/"),

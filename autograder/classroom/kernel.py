@@ -22,7 +22,7 @@ from traitlets import Bool, Float, Integer
 from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
-from autograder.sandbox import bwrap, seccomp, sockets
+from autograder.sandbox import bwrap, cgroup, seccomp, sockets
 from course.paths import ROOT
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
@@ -39,10 +39,19 @@ PRINTED = "kernel|"
 class _Watch(threading.Thread):
     """Ends a kernel that takes too much, with all that it started; `reason` says why it did."""
 
-    def __init__(self, pid: int, mem_gb: float, processes: int, total_s: float, disk_gb: float, folder: str):
+    def __init__(
+        self,
+        pid: int,
+        mem_gb: float,
+        processes: int,
+        total_s: float,
+        disk_gb: float,
+        folder: str,
+        group: cgroup.Group | None,
+    ):
         super().__init__(daemon=True)
         self.pid, self.mem_gb, self.processes, self.total_s = pid, mem_gb, processes, total_s
-        self.disk_gb, self.folder = disk_gb, folder
+        self.disk_gb, self.folder, self.group = disk_gb, folder, group
         self.reason, self._over = "", threading.Event()
 
     def run(self) -> None:
@@ -57,7 +66,7 @@ class _Watch(threading.Thread):
                 self.reason = f"it started more than {self.processes} processes"
             elif time.monotonic() > deadline:
                 self.reason = f"the notebook ran longer than {self.total_s:.0f} s"
-            elif _more_than(self.mem_gb * 2**30, family):
+            elif self.group.exhausted() if self.group else _more_than(self.mem_gb * 2**30, family):
                 self.reason = f"it used more than {self.mem_gb:g} GB of memory"
             else:
                 self.reason = self._disk(before)
@@ -79,6 +88,11 @@ class _Watch(threading.Thread):
         if short and taken > LEAST_FREE / 4:  # else others have filled it
             return f"it wrote {taken / 1e6:.0f} MB to a disk that has {free / 1e6:.0f} MB left"
         return ""
+
+    def why(self) -> str:
+        """`reason`; or the group's limit on memory, if the kernel was ended by that before this thread looked."""
+        ended = self.group is not None and self.group.exhausted()
+        return self.reason or (f"it used more than {self.mem_gb:g} GB of memory" if ended else "")
 
     def stop(self) -> None:
         self._over.set()
@@ -169,6 +183,7 @@ class BoxedKernelManager(AsyncKernelManager):
     hide: tuple[str, ...] = ()
     protected = True
     watch: _Watch | None = None
+    group: cgroup.Group | None = None
     _printed: _Log | None = None
     _filter: int | None = None
 
@@ -188,14 +203,14 @@ class BoxedKernelManager(AsyncKernelManager):
 
     async def _async_pre_start_kernel(self, **kwargs):
         self._folder = kwargs.get("cwd") or os.getcwd()
+        if self.protected and (program := seccomp.without_system_v()):  # memory that nobody could count
+            self._filter = seccomp.opened(program)
         command, options = await super()._async_pre_start_kernel(**kwargs)
         if self.protected:
             # What is inside can read bubblewrap's environment and open its files: neither is the grader's own.
             self._printed = _Log()
             options |= {"env": {}, "stdout": self._printed.write_end, "stderr": self._printed.write_end}
-            if program := seccomp.without_system_v():  # memory that nobody could count
-                self._filter = seccomp.opened(program)
-                command[1:1] = ["--seccomp", str(self._filter)]
+            if self._filter is not None:
                 options["pass_fds"] = (self._filter,)
         return command, options
 
@@ -204,7 +219,7 @@ class BoxedKernelManager(AsyncKernelManager):
         if not self.protected:
             return command
         limits = {name: value for name, value in self.limits.items() if name not in ("total_s", "disk_gb")}
-        return bwrap.bwrap(
+        boxed = bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
             ro=(ROOT / "course", ROOT / "autograder"),
@@ -214,6 +229,15 @@ class BoxedKernelManager(AsyncKernelManager):
             **limits,
             env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
         )
+        if self._filter is not None:
+            boxed[1:1] = ["--seccomp", str(self._filter)]
+        self._leave_group()
+        self.group = cgroup.make(int(self.limits["mem_gb"] * 2**30), self.limits["processes"])
+        return self.group.join(boxed) if self.group else boxed
+
+    def _leave_group(self) -> None:
+        if self.group:
+            self.group.close()
 
     async def _async_post_start_kernel(self, **kwargs):
         await super()._async_post_start_kernel(**kwargs)
@@ -226,6 +250,7 @@ class BoxedKernelManager(AsyncKernelManager):
             self.provisioner.pid,
             *(self.limits[name] for name in ("mem_gb", "processes", "total_s", "disk_gb")),
             self._folder,
+            self.group,
         )
         self.watch.start()
 
@@ -233,6 +258,7 @@ class BoxedKernelManager(AsyncKernelManager):
         await super()._async_cleanup_resources(restart=restart)
         if self.watch:
             self.watch.stop()
+        self._leave_group()
         if not restart:
             tempfolders.remove(self._sockets)
 
@@ -312,7 +338,7 @@ class SandboxedExecute(Execute):
 
     def _give_up(self, nb, error: Exception) -> None:
         watch = self._manager.watch
-        why = watch.reason if watch and watch.reason else "it ended, or did not answer any more"
+        why = (watch.why() if watch else "") or "it ended, or did not answer any more"
         self.log.warning("The kernel was lost: %s (%s)", why, type(error).__name__)
         for cell in nb.cells[max(0, self._begun) :]:
             if cell.cell_type == "code":

@@ -18,12 +18,13 @@ import numpy as np
 import psutil
 
 from autograder.rejected import Rejected
-from autograder.sandbox import bwrap, messages, sockets
+from autograder.sandbox import bwrap, cgroup, messages, sockets
 from course.paths import ROOT
 
 START_S = 180.0
 MOST_LOG = 64 << 10
 MOST_CALLS = 4
+PROCESSES = 256
 OnCall = Callable[[dict, "list[np.ndarray]"], "tuple[dict, list[np.ndarray]]"]
 """Answers what a box asks while it works: the head that it sent, and arrays. Both may be anything: they are checked."""
 _KEPT_VARIABLES = (
@@ -64,7 +65,7 @@ class Box:
         sees: files and folders that it may read, besides the system's and Python's packages. Everything else of this
             machine is out of its sight.
         words: for the learner.
-        memory_gb: what the process may allocate.
+        memory_gb: what the process may allocate; where there are control groups, what all in the box may hold together.
         cpu_s: CPU seconds (all threads together) after which the kernel ends it.
         gpu: whether the GPU's devices are passed into the sandbox.
         confined: whether it must not run without bubblewrap, since it runs code that somebody handed in.
@@ -108,8 +109,12 @@ class Box:
                 mem_gb=memory_gb,
                 cpu_s=cpu_s,
                 env=env,
+                processes=PROCESSES,
             )
             env = {}  # what is inside can read bubblewrap's own
+        self._group = cgroup.make(int(memory_gb * 2**30), PROCESSES)
+        if self._group:
+            argv = self._group.join(argv)
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -172,7 +177,7 @@ class Box:
                 messages.send(self._write, reply, more, deadline=deadline)
         except messages.WireTimeout:
             self.close()
-            self._dead = Rejected(
+            self._dead = self.too_much(command) or Rejected(
                 f"The {self.words.thing} took too long.", f"{command} was ended after {seconds:.0f} s.", self.words.slow
             )
             raise self._dead from None
@@ -183,6 +188,10 @@ class Box:
             self.close()
             self._dead = error
             raise
+        if ("bug" in answer or "refused" in answer) and (too_much := self.too_much(command)):
+            self.close()
+            self._dead = too_much
+            raise too_much
         if "bug" in answer:
             raise BoxBroke(f"{command}: {answer['bug']}")
         if "refused" in answer:
@@ -208,6 +217,16 @@ class Box:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def too_much(self, command: str) -> Rejected | None:
+        """What the learner reads if its group's limit on memory has ended something in the box."""
+        if not (self._group and self._group.exhausted()):
+            return None
+        return Rejected(
+            f"The {self.words.thing} needs too much memory.",
+            f"During {command!r}: it used more than {self._memory_gb:g} GB of memory, and was ended.",
+            self.words.died,
+        )
+
     def _signal(self, number: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(self._process.pid)
@@ -224,7 +243,7 @@ class Box:
             "it was ended" if code is None else f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         )
         self.close()
-        return Rejected(
+        return self.too_much(command) or Rejected(
             f"The {self.words.thing} ended the process that ran it.",
             f"During {command!r}: {error} ({end}). Its memory is limited to {self._memory_gb:g} GB.",
             self.words.died,
@@ -245,6 +264,8 @@ class Box:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        if self._group:
+            self._group.close()
         for name in ("_read", "_write"):
             if getattr(self, name) is not None:
                 os.close(getattr(self, name))

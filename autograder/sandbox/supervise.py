@@ -1,10 +1,11 @@
 """Starts one run box and watches it. Python's standard library only.
 
-    python -I -S supervise.py MEMORY_BYTES FILTER_HEX bwrap ...
+    python -I -S supervise.py MEMORY_BYTES PROCESSES FILTER_HEX bwrap ...
 
-FILTER_HEX: of `seccomp.program`, or "". The box gets the open files of this process, and no variable of its environment.
-What all its processes hold in memory together is added up fifty times a second; above MEMORY_BYTES they are ended, and a
-line says so. The exit status is the box's.
+PROCESSES: of the control group that the box gets (`cgroup`), or 0 where there is none. FILTER_HEX: of `seccomp.program`,
+or "". The box gets the open files of this process, and no variable of its environment. Above MEMORY_BYTES it is ended, and
+a line says so: by its group, or else what all its processes hold in memory together is added up fifty times a second. The
+exit status is the box's.
 """
 
 import os
@@ -16,25 +17,44 @@ TOO_MUCH = 90
 
 
 def main() -> int:
-    limit, program, command = int(sys.argv[1]), bytes.fromhex(sys.argv[2]), sys.argv[3:]
+    limit, processes, program, command = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3]), sys.argv[4:]
     if program:
         reading, writing = os.pipe()
         os.write(writing, program)
         os.close(writing)
         os.set_inheritable(reading, True)
         command[1:1] = ["--seccomp", str(reading)]
+    status, over = grouped(command, limit, processes) if processes else watched(command, limit)
+    if over:
+        print(f"It was ended: it held more than {limit / 2**30:.2g} GB of memory.", flush=True)
+        return TOO_MUCH
+    return status if status >= 0 else 128 - status
+
+
+def grouped(command: list[str], limit: int, processes: int) -> tuple[int, bool]:
+    """Run it in a group. Its exit status, and whether it took too much memory."""
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from autograder.sandbox import cgroup
+
+    group = cgroup.create(cgroup.find(), limit, processes)
+    try:
+        status = subprocess.call(group.join(command), close_fds=False, env={})
+        return status, group.exhausted()
+    finally:
+        group.close()
+
+
+def watched(command: list[str], limit: int) -> tuple[int, bool]:
+    """Run it and watch it, likewise."""
     box = subprocess.Popen(command, close_fds=False, env={})
     while True:
         try:
-            status = box.wait(POLL_S)
-            return status if status >= 0 else 128 - status
+            return box.wait(POLL_S), False
         except subprocess.TimeoutExpired:
             pass
         if resident(box.pid) > limit:
             box.kill()  # --die-with-parent: what is inside ends with it
-            box.wait()
-            print(f"It was ended: it held more than {limit / 2**30:.2g} GB of memory.", flush=True)
-            return TOO_MUCH
+            return box.wait(), True
 
 
 def resident(process: int) -> int:
