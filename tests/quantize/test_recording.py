@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from course.engine import available_runtimes
 from course.errors import UnsupportedError
+from course.native import toolchain
 from course.native.plugin import stand_in_library
 from course.quantize import calibrate, quantize
 from course.quantize import recording as stand_in_for
@@ -398,6 +399,8 @@ def test_parser_errors_are_real(trt):
 
 # ---------------------------------------------------------------- plugins
 
+needs_compiler = pytest.mark.skipif(toolchain.find().compiler is None, reason="needs a C++ compiler")
+
 
 def with_node(name: str, **attributes) -> bytes:
     b = zoo.Builder()
@@ -439,6 +442,7 @@ def open_it(trt, path):
     return lambda: _ctypes.dlclose(handle)
 
 
+@needs_compiler
 @pytest.mark.parametrize("way", [load, open_it])
 def test_a_node_is_parsed_while_its_library_is_open(trt, way, tmp_path):
     name = f"Scale{way.__name__}"
@@ -462,6 +466,7 @@ def test_a_node_is_parsed_while_its_library_is_open(trt, way, tmp_path):
     assert plan is None and "Plugin not found" in errors[0]
 
 
+@needs_compiler
 @pytest.mark.parametrize("slip", [{"plugin_version": "2"}, {"plugin_namespace": "mine"}, {"plugin_version": 1}])
 def test_version_and_namespace_must_be_the_creators(trt, tmp_path, slip):
     close = load(trt, library(tmp_path, "ScaleSlip"))
@@ -471,6 +476,7 @@ def test_version_and_namespace_must_be_the_creators(trt, tmp_path, slip):
     close()
 
 
+@needs_compiler
 def test_what_is_no_plugin_library_is_not_loaded(trt, tmp_path):
     (tmp_path / "text.so").write_text("no library")
     (tmp_path / "plain.c").write_text("int nothing;")
@@ -480,6 +486,7 @@ def test_what_is_no_plugin_library_is_not_loaded(trt, tmp_path):
     assert [event["good"] for event in trt.recording.calls("IPluginRegistry.load_library")] == [False] * 3
 
 
+@needs_compiler
 def test_a_library_that_is_only_looked_at_is_not_open(trt, tmp_path):
     path = library(tmp_path, "ScaleSeen")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC):
@@ -487,6 +494,7 @@ def test_a_library_that_is_only_looked_at_is_not_open(trt, tmp_path):
         assert build(trt, flags=(), model=with_node("ScaleSeen"))[0] is None
 
 
+@needs_compiler
 def test_a_broken_file_stays_the_parsers(trt, tmp_path):
     close = load(trt, library(tmp_path, "ScaleBroken"))
     model = with_node("ScaleBroken")
