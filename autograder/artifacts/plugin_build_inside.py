@@ -25,36 +25,38 @@ class PluginScript:
     """module: the script, loaded by `start`."""
 
     def __init__(self, path: Path):
-        self.path, self.module, self.trt = path, None, None
+        self.path, self.module, self.trt, self.library = path, None, None, None
 
     def start(self, *plugin: np.ndarray, stand_in: str):
         """stand_in: the folder that holds the stand-in; "" for TensorRT itself, with the `plugin` that networks will have.
 
-        TensorRT's plugin is opened here: what is judged on a GPU is the engine, and that the script opens a library itself is
-        judged with the stand-in. A library that registers itself needs TensorRT's functions, which a wheel hides.
+        TensorRT's plugin is opened here, before the script opens the same file: what is judged on a GPU is the engine, and that
+        the script opens a library by itself is judged with the stand-in. A class that registers itself needs TensorRT's
+        functions, which a wheel hides; and load_library, which finds no entry points in its library, might close it again.
         """
         self.trt = build_inside.tensorrt(stand_in, real=not stand_in)
         for library in plugin:
             from course.native.plugins import building
 
-            path = Path.cwd() / "opened.so"
-            path.write_bytes(library.tobytes())
-            building.load(path, self.trt.__version__)
+            self.library = Path.cwd() / "plugin.so"
+            self.library.write_bytes(library.tobytes())
+            building.load(self.library, self.trt.__version__)
             _tell_layers(self.trt)
         self.module = load(self.path)
         return {"tensorrt": str(self.trt.__version__)}, []
 
-    def build(self, onnx: np.ndarray, library: np.ndarray, *, shapes: list, fp16: bool):
-        """Call build(onnx, plan, library, shapes, fp16). Answers: "events" of the stand-in, and what `build_inside.call` says;
-        and the plan.
+    def build(self, onnx: np.ndarray, *library: np.ndarray, shapes: list, fp16: bool):
+        """Call build(onnx, plan, library, shapes, fp16). library: if it is not the plugin of `start`.
+
+        Answers: "events" of the stand-in, and what `build_inside.call` says; and the plan.
         """
         function = build_inside.found(self.module, self.path, "build")
-        folder = build_inside.folder([ONNX, "plugin.so"], [onnx, library])
+        folder = build_inside.folder([ONNX, "plugin.so"], [onnx, *library])
+        path = folder / "plugin.so" if library else self.library
         events = self.trt.recording.events if hasattr(self.trt, "recording") else []
         events.clear()
-        paths = [str(folder / name) for name in (ONNX, PLAN, "plugin.so")]
-        given = tuple(map(tuple, shapes))
-        answer, plans = build_inside.call(self.path, function, folder / PLAN, *paths, given, fp16)
+        words = str(folder / ONNX), str(folder / PLAN), str(path), tuple(map(tuple, shapes)), fp16
+        answer, plans = build_inside.call(self.path, function, folder / PLAN, *words)
         return {"events": list(events), **answer}, plans
 
 

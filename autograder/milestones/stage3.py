@@ -99,14 +99,14 @@ ACTIVATION = Milestone(
             id="engine",
             title="An engine with the plugin, saved and read again",
             points=2,
-            lanes={"gpu": PluginEngine(NETWORK, nodes=NODES, sample=SAMPLE)},
+            lanes={"gpu": PluginEngine(NETWORK, BUILD, nodes=NODES, sample=SAMPLE)},
             artifact=PLUGIN,
             needs=("kernel", "contract", "network"),
             on_fail="TensorRT does not run the network with the plugin as it must.",
             hints=(
                 "What does a new process know of your plugin when it reads the engine?",
                 "Compare what serialize writes with what deserializePlugin reads, and the creator's name with the node's.",
-                "Build it with tools/gpu/plugin_end_to_end.py as a model, and read TensorRT's log.",
+                "Run build_engine.py with your network and your library on the GPU, and read TensorRT's log.",
             ),
         ),
         Check(
