@@ -5,6 +5,9 @@ only move, so pieces of the judge's plan are looked for anywhere in the other on
 networks of `probe`: of 400 pieces, 91 to 100 % are found again after a build at any level, with any verbosity, or with
 another profile; in a plan of another network 94 to 98 %, since its kernels are the same, which is why pieces that such a
 plan does not have are looked for by themselves. A forger must build, or carry all of this with him.
+
+With a node of a plugin (`probe.with_node`; six networks, levels 0 to 5, names or details, two profiles): 95 to 100 % of all pieces, 98
+to 100 % of those that only this network has, 100 % of those that only this node has, and none of these in a plan of another one.
 """
 
 from __future__ import annotations
