@@ -11,22 +11,21 @@ Files that a script leaves in its folder are sent back, and may be put there aga
 
 from __future__ import annotations
 
-import ast
-import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from autograder.artifacts import build_inside
+from autograder.artifacts.build_inside import ONNX, PLAN
 from autograder.artifacts.script_inside import guarded, load
 from autograder.sandbox.serve import Refused, ask_outside, limit, serve
 
-MOST_FILES, MOST_FILE_BYTES, MOST_PLAN_BYTES = 16, 1 << 20, 64 << 20
-CACHE, ONNX, PLAN = "int8.cache", "model.onnx", "model.plan"
+MOST_FILES, MOST_FILE_BYTES = 16, 1 << 20
+CACHE = "int8.cache"
 
 
 class Int8Scripts:
@@ -42,7 +41,7 @@ class Int8Scripts:
         stand_in: the folder that holds the stand-in. others: folders of the other scripts. real: TensorRT itself is wanted.
         """
         sys.path[:0] = others
-        self.trt = _tensorrt(stand_in, real)
+        self.trt = build_inside.tensorrt(stand_in, real, needs="IInt8EntropyCalibrator2")
         if hasattr(self.trt, "recording"):
             self.events = self.trt.recording.events
             self.trt.recording.calibrate = _ask_for_scales
@@ -55,14 +54,14 @@ class Int8Scripts:
 
     def calibrate(self, onnx: np.ndarray, images: np.ndarray, *files: np.ndarray, batch: int, names: Sequence[str]):
         """Build with the script's calibrator. Answers: "events", and "names" with the files in its folder."""
-        kind = self._found("Calibrator")
+        kind = build_inside.found(self.module, self.path, "Calibrator")
         if not (isinstance(kind, type) and issubclass(kind, self.trt.IInt8Calibrator)):
             raise Refused(
                 f"Calibrator of {self.path.name} is no calibrator.",
                 "TensorRT takes classes that derive from its own only.",
                 "Derive it from tensorrt.IInt8EntropyCalibrator2 or tensorrt.IInt8MinMaxCalibrator.",
             )
-        folder = _folder(names, files)
+        folder = build_inside.folder(names, files)
         self.events.clear()
         self._expect(len(images), batch)
         made = guarded(self.path, "Calibrator cannot be made.", kind, images, batch, str(folder / CACHE))
@@ -77,89 +76,23 @@ class Int8Scripts:
     def build(self, onnx: np.ndarray, images: np.ndarray, *, batches: Sequence[int], batch: int):
         """Call build(onnx, plan, batches, calibrator). batch: of our calibrator over `images`; 0 gives none.
 
-        Answers: "events", "plan" (bytes of the file that was written, -1 if none), "raised" (words, or ""), "meant"
-        (whether a raise or an assert of the scripts raised it); and the plan itself, if it is not too large.
+        Answers: "events", and what `build_inside.call` says; and the plan.
         """
-        function = self._found("build")
-        folder = _folder([ONNX], [onnx])
+        function = build_inside.found(self.module, self.path, "build")
+        folder = build_inside.folder([ONNX], [onnx])
         self.events.clear()
         self._expect(len(images), max(1, batch))
         given = _given(self.trt, images, batch) if batch else None
-        raised, meant = "", False
-
-        def call() -> None:
-            nonlocal meant
-            try:
-                function(str(folder / ONNX), str(folder / PLAN), tuple(batches), given)
-            except Exception as error:
-                meant = _meant(error, self.path.parent)
-                raise
-
-        try:
-            guarded(self.path, f"build of {self.path.name} raised an error.", call)
-        except Refused as error:
-            raised = f"{error.what} {error.cause}"
         plan = folder / PLAN
-        size = plan.stat().st_size if plan.is_file() else -1
-        return {"events": list(self.events), "plan": size, "raised": raised, "meant": meant}, _read(plan)
+        answer, plans = build_inside.call(
+            self.path, function, plan, str(folder / ONNX), str(plan), tuple(batches), given
+        )
+        return {"events": list(self.events), **answer}, plans
 
     def _expect(self, images: int, batch: int) -> None:
         """The stand-in ends a calibrator that gives far more than there is."""
         if hasattr(self.trt, "recording"):
             self.trt.recording.most_batches = 2 * images // batch + 8
-
-    def _found(self, name: str):
-        found = getattr(self.module, name, None)
-        if not callable(found):
-            raise Refused(f"{self.path.name} has no {name}.", "It is asked for by this name.", f"Write {name}.")
-        return found
-
-
-def _tensorrt(stand_in: str, real: bool) -> ModuleType:
-    """TensorRT if it is wanted and has calibrators; else the stand-in, beside which no CUDA is seen: it reads the CPU's
-    memory, so scripts must put their batches there.
-
-    Raises:
-        Refused: the stand-in is needed and does not work here.
-    """
-    without = ""
-    if real:
-        trt = importlib.import_module("tensorrt")
-        if hasattr(trt, "IInt8EntropyCalibrator2"):
-            return trt
-        without = f"TensorRT {trt.__version__} has no calibrators. "
-        for name in [name for name in sys.modules if name == "tensorrt" or name.startswith("tensorrt.")]:
-            del sys.modules[name]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    sys.path[:0] = [stand_in]
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError as error:
-        raise Refused(
-            "There is nothing to try the script with on the grader's machine.",
-            f"{without}The stand-in for TensorRT 8.6 needs TensorRT-RTX: {error}",
-            "This is no fault of the script. Grade where TensorRT 8.6 or 10 works, or `pip install tensorrt_rtx`.",
-        ) from None
-
-
-def _read(plan: Path) -> list[np.ndarray]:
-    if not plan.is_file() or plan.is_symlink() or not 0 < plan.stat().st_size <= MOST_PLAN_BYTES:
-        return []
-    return [np.frombuffer(plan.read_bytes(), np.uint8)]
-
-
-def _meant(error: Exception, folder: Path) -> bool:
-    """Whether a statement of the scripts raised it: `raise` or `assert`, not a call that went wrong by itself."""
-    if isinstance(error, NotImplementedError):
-        return False
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    if Path(last.filename).parent != folder:
-        return False
-    tree = ast.parse(Path(last.filename).read_text(encoding="utf-8"))
-    return any(
-        isinstance(node, (ast.Raise, ast.Assert)) and node.lineno <= last.lineno <= node.end_lineno
-        for node in ast.walk(tree)
-    )
 
 
 def _ask_for_scales(onnx: bytes, batches: list[dict[str, np.ndarray]], algorithm: str) -> bytes:
@@ -167,17 +100,6 @@ def _ask_for_scales(onnx: bytes, batches: list[dict[str, np.ndarray]], algorithm
     arrays = [array for batch in batches for array in batch.values()]
     _, (cache,) = ask_outside("scales", arrays, algorithm=algorithm)
     return cache.tobytes()
-
-
-def _folder(names: Sequence[str], files: Sequence[np.ndarray]) -> Path:
-    """A new folder with these files."""
-    number = 0
-    while (folder := Path.cwd() / f"work{number}").exists():
-        number += 1
-    folder.mkdir()
-    for name, data in zip(names, files):
-        (folder / Path(name).name).write_bytes(data.tobytes())
-    return folder
 
 
 def _build(trt: ModuleType, onnx: bytes, calibrator, batch: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from autograder.artifacts.base import Artifact
 from autograder.artifacts.script import Script
-from autograder.checks import int8_scripts, plans, probe
+from autograder.checks import builds, int8_scripts, plans, probe
 from autograder.checks.base import Bench, Measure, Outcome
 from autograder.checks.int8_scripts import Calibration
 from autograder.rejected import Rejected
@@ -61,14 +60,13 @@ class BuildScript(Measure):
 
         with at.step("building a small network with Q/DQ pairs"):
             answer = _call(at, box, pairs, images, batches)
-        asked = _asked(answer)
-        if fault := _no_plan(answer, asked, pairs, judges[0]):
+        asked = builds.asked(answer)
+        if fault := builds.no_plan(answer, pairs, judges[0]):
             rows.append((0.4, f"{fault} {_no_flags(asked) if asked else ''}".strip()))
         else:
-            rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, _other_profile(answer, asked, shapes, judges[0]))]
+            rows += [(0.15, ""), (0.1, _no_flags(asked)), (0.15, builds.other_profile(answer, shapes, judges[0]))]
         with at.step("building from a file that breaks off"):
-            # half a model: TensorRT-RTX takes bytes that are none at all for an empty network, and its parser says nothing
-            silent = _silent(_call(at, box, pairs[: len(pairs) // 2], images, batches))
+            silent = builds.silent(_call(at, box, pairs[: len(pairs) // 2], images, batches))
         with at.step("building without pairs, with a calibrator"):
             rows += _with_calibrator(at, box, plain, images, batches, batch, judges[1])
         built = any(not fault for _, fault in rows)  # an error counts for nothing where there is never a plan
@@ -96,10 +94,9 @@ def _with_calibrator(
         answer = _call(at, box, plain, images, batches, batch, calibration)
     except Rejected as error:
         return [(0.5, f"With a calibrator: {error.what} {error.cause} {error.next_step}")]
-    asked = _asked(answer)
-    if fault := _no_plan(answer, asked, plain, judges):
+    if fault := builds.no_plan(answer, plain, judges):
         return [(0.5, fault)]
-    return [(0.1, ""), (0.4, _not_calibrated(asked, calibration, batch))]
+    return [(0.1, ""), (0.4, _not_calibrated(builds.asked(answer), calibration, batch))]
 
 
 def _call(
@@ -122,45 +119,13 @@ def _call(
     return answer | {"bytes": plan[0].tobytes() if plan else b""}
 
 
-def _asked(answer: dict) -> dict:
-    """What the last build was asked for; nothing of it is certain."""
-    return next(reversed(int8_scripts.events(answer, "Builder.build_serialized_network")), {})
-
-
-def _no_plan(answer: dict, asked: dict, onnx: bytes, judges: plans.Expected | None) -> str:
-    if raised := str(answer.get("raised") or ""):
-        return raised[:500]
-    if not asked:
-        return "The script did not build: build_serialized_network was not called."
-    if asked.get("network") != hashlib.sha256(onnx).hexdigest():
-        return "The script built another network than the file it was given."
-    size = answer.get("plan")
-    if not (isinstance(size, int) and size > 0):
-        return "No plan was written to the path that was given."
-    return "" if judges is None else judges.problem(answer["bytes"])
-
-
 def _no_flags(asked: dict) -> str:
-    flags = asked.get("flags")
-    missing = sorted(FLAGS - {str(flag) for flag in flags} if isinstance(flags, list) else FLAGS)
+    missing = sorted(FLAGS - builds.flags(asked))
     return f"Pairs of Q and DQ were built without the flag {' and '.join(missing)}." if missing else ""
 
 
-def _other_profile(answer: dict, asked: dict, shapes: list, judges: plans.Expected | None) -> str:
-    profiles = asked.get("profiles")
-    if profiles == [{probe.INPUT: shapes}]:
-        return (
-            ""
-            if judges is None or judges.has_profile(answer["bytes"])
-            else "The plan's profile is another one than told."
-        )
-    shown = str(profiles)[:200] if profiles else "none"
-    return f"The profile is {shown}; asked for was {probe.INPUT} with {shapes}."
-
-
 def _not_calibrated(asked: dict, calibration: Calibration, batch: int) -> str:
-    flags = asked.get("flags")
-    if not isinstance(flags, list) or "INT8" not in flags:
+    if "INT8" not in builds.flags(asked):
         return "A network with a calibrator was built without the flag INT8: TensorRT does not ask the calibrator."
     profile = asked.get("calibration_profile")
     usual = profile.get(probe.INPUT) if isinstance(profile, dict) else None
@@ -170,15 +135,3 @@ def _not_calibrated(asked: dict, calibration: Calibration, batch: int) -> str:
             "as get_batch_size says."
         )
     return calibration.problem()
-
-
-def _silent(answer: dict) -> str:
-    size = answer.get("plan")
-    if not answer.get("raised") or isinstance(size, int) and size > 0:
-        return "A file that breaks off half-way was built without an error: the parser's word was not asked for."
-    if answer.get("meant") is not True:
-        return (
-            f"A file that breaks off half-way ended in an error that nobody raised on purpose: {str(answer['raised'])[:200]} "
-            "Ask for what parse_from_file returns, and raise an error that says what failed."
-        )
-    return ""

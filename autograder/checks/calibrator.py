@@ -11,7 +11,7 @@ import numpy as np
 
 from autograder.artifacts.base import Artifact
 from autograder.artifacts.script import Script
-from autograder.checks import int8_scripts, probe
+from autograder.checks import builds, int8_scripts, probe
 from autograder.checks.base import Bench, Measure, Outcome
 from autograder.checks.int8_scripts import ALGORITHMS, Calibration
 from autograder.rejected import Rejected
@@ -96,7 +96,7 @@ def _no_scales(answer: dict, calibration: Calibration) -> str:
     """Why the first build's scales do not count; "" if they may."""
     if calibration.rows:
         return calibration.problem()
-    if any(event.get("bytes") for event in int8_scripts.events(answer, "read_calibration_cache")):
+    if any(event.get("bytes") for event in builds.events(answer, "read_calibration_cache")):
         return "read_calibration_cache gave a cache although none had been written: its scales are of other images."
     return f"TensorRT got no batch. {int8_scripts.problems(answer)}".strip()
 
@@ -115,7 +115,7 @@ def _cache_faults(
         answer, _ = _build(at, box, same, files)
     except Rejected as error:
         return f"{error.what} {error.cause}", "A cache of other images could not be tried."
-    read = [event.get("sha256") for event in int8_scripts.events(answer, "read_calibration_cache")]
+    read = [event.get("sha256") for event in builds.events(answer, "read_calibration_cache")]
     if same.rows:
         kept = "The second build read the images again: read_calibration_cache did not give what had been written."
     elif set(read) != {hashlib.sha256(cache).hexdigest()}:  # TensorRT asks twice

@@ -17,26 +17,23 @@ accuracy and speed are measured on engines that the grader builds from the ONNX 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from autograder.artifacts.script import Script
+from autograder.checks import builds
 from autograder.checks.base import Bench, OpenHere
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
-from course.engine import available_runtimes
 from course.engine.trt import features
 from course.errors import CourseError
 from course.quantize import recording
 from course.quantize.trt_cache import parse_cache
 
 INSIDE = "autograder.artifacts.int8_inside"
-SEES = ("autograder/artifacts/int8_inside.py", "autograder/artifacts/int8_watch.py")
+SEES = (builds.INSIDE, "autograder/artifacts/int8_inside.py", "autograder/artifacts/int8_watch.py")
 ALGORITHMS = {"EntropyCalibration2": "entropy", "EntropyCalibration": "entropy", "MinMaxCalibration": "min-max"}
 MOST_OFF = 1.25
 """How many times off a scale may be when all images came: who fills up the last batch with some of them again shifts it by
@@ -70,7 +67,7 @@ def open_box(at: Bench) -> Box:
         for path, taken in at.taken.items()
         if path != at.path and isinstance(at.artifacts[path], Script)
     ]
-    stand_in, real = at.once("stand-in", lambda: _stand_in(at)), at.lane == "gpu"
+    stand_in, real = builds.stand_in(at), at.lane == "gpu"
     box = at.box(sees=(*SEES, *others, stand_in), inside=INSIDE)
     head, _ = box.ask("start", stand_in=stand_in, others=others, real=real, seconds=at.limits_s["run"])
     if real and head.get("stand_in"):
@@ -82,22 +79,13 @@ def open_box(at: Bench) -> Box:
 
 def _nothing_to_try_it_with(lane: str) -> str:
     """Why no script can be tried here; "" if one can."""
-    reason = available_runtimes()["rtx"]  # what the stand-in builds with
+    reason = builds.why_no_stand_in()
     if reason and lane == "gpu":
         import tensorrt
 
         if features.takes_calibrator(tensorrt):
             return ""
-    return f"The stand-in for TensorRT 8.6 needs TensorRT-RTX: {reason} `pip install tensorrt_rtx`." if reason else ""
-
-
-def _stand_in(at: Bench) -> str:
-    """A folder that holds the stand-in alone: seen where it lies, it would show the course's name."""
-    folder = at.boxes.enter_context(tempfile.TemporaryDirectory(prefix="grader-stand-in-"))
-    shutil.copytree(
-        recording.FOLDER / "tensorrt", Path(folder) / "tensorrt", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return folder
+    return reason
 
 
 @dataclass
@@ -209,19 +197,9 @@ def _ratio(a: float, b: float) -> float:
     return max(a / b, b / a) if min(a, b) > 0 else float("inf")
 
 
-def events(answer: Mapping, call: str) -> list[dict]:
-    """What the box says of one call. Nothing in it is certain to be there, or to be what it seems."""
-    found = answer.get("events")
-    return (
-        [event for event in found if isinstance(event, dict) and event.get("call") == call]
-        if isinstance(found, list)
-        else []
-    )
-
-
 def problems(answer: Mapping) -> str:
     """What went wrong inside a calibrator, in the box's words."""
-    words = [str(event.get("words", ""))[:300] for event in events(answer, "problem")]
+    words = [str(event.get("words", ""))[:300] for event in builds.events(answer, "problem")]
     return " ".join(dict.fromkeys(words[:2]))
 
 

@@ -1,4 +1,6 @@
-"""A plugin in an engine, end to end: built from the handed-in ONNX, saved, read again in a new process, right in FP32 and FP16."""
+"""A plugin in an engine, end to end: built from the handed-in ONNX by the handed-in script, saved, read again in a new process,
+right in FP32 and FP16.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from autograder.artifacts.cuda_plugin import CudaPlugin
 from autograder.checks import custom_nodes, plugin_boxes, plugin_gpu
 from autograder.checks.base import Bench, Measure, Outcome
 from autograder.rejected import Rejected
+from autograder.sandbox.process import Box
 from autograder.tasks.base import Task
 from autograder.tasks.operator import Operator, wrong
 
@@ -20,14 +23,15 @@ COUNTS = (1, 31, 4099)
 
 @dataclass(frozen=True)
 class PluginEngine(Measure):
-    """The grader builds the engines: of the network (FP32, and with FP16 allowed), and of one node in either type. Each is
-    saved, and run in another process.
+    """The build script makes the engines of the network (FP32, and with FP16 allowed), the grader those of one node in either type.
+    Each is saved, and run in another process.
 
-    model: the network's artifact. nodes: of the plugin, in its engine. sample: shape of one input. largest_error: of the
+    model, script: the artifacts of the network and of the build script. nodes: of the plugin, in its engine. sample: shape of one input. largest_error: of the
     network's outputs in FP32 and FP16, relative to their largest value.
     """
 
     model: str
+    script: str
     nodes: int
     sample: tuple[int, ...]
     largest_error: tuple[float, float] = (5e-3, 2e-2)  # FP32 convolutions run in TF32 on a GPU
@@ -35,7 +39,7 @@ class PluginEngine(Measure):
     tasks: ClassVar[tuple[type[Task], ...]] = (Operator,)
 
     def wanted(self) -> str:
-        return "the engine of your network, saved and read again in a new process, is right in FP32 and FP16, with your plugin in it"
+        return "the engine that your script builds of your network, read again in a new process, is right in FP32 and FP16, with your plugin in it"
 
     def measure(self, at: Bench) -> Outcome:
         task, taken = plugin_boxes.operator(at), at.taken.get(self.model)
@@ -43,23 +47,39 @@ class PluginEngine(Measure):
             raise Rejected(f"{self.model} is missing.", "The engine is built from it.", "Run the cell that writes it.")
         plugin = plugin_gpu.library(at)
         with at.step("building engines with the plugin"):
+            script = plugin_gpu.script(at, self.script, plugin)
             maker, reader = plugin_gpu.box(at, plugin), plugin_gpu.box(at, plugin)
             right, faults, values = [], [], {}
             for half, name, most in zip((False, True), ("FP32", "FP16"), self.largest_error):
-                fault, layers = self._fault(at, task, maker, reader, taken.path.read_bytes(), half, name, most)
+                boxes = script, maker, reader
+                fault, layers = self._fault(at, task, *boxes, taken.path.read_bytes(), half, name, most)
                 values[name] = {"plugin_layers": layers, "fault": fault}
                 faults += [f"{name}: {fault}"] if fault else []
                 right += [] if fault else [name]
-            maker.close()
-            reader.close()
+            for box in (script, maker, reader):
+                box.close()
         measured = f"{' and '.join(right) or 'neither type'} right, read from a saved engine in a new process"
         return len(right) / 2, measured, " ".join(faults), values
 
-    def _fault(self, at: Bench, task: Operator, maker, reader, data: bytes, half: bool, name: str, most: float):
+    def _fault(
+        self,
+        at: Bench,
+        task: Operator,
+        script: Box,
+        maker: Box,
+        reader: Box,
+        data: bytes,
+        half: bool,
+        name: str,
+        most: float,
+    ) -> tuple[str, int]:
         """What is wrong in this type, and how many layers are the plugin's."""
         batch = 2
         shapes = [[1, *self.sample], [batch, *self.sample], [batch, *self.sample]]
-        layers = plugin_gpu.engine(at, maker, f"network {name}", data, shapes, half, reader)
+        try:
+            layers = plugin_gpu.scripted(at, script, f"network {name}", data, shapes, half, reader)
+        except Rejected as error:
+            return f"{error.what} {error.cause}", 0
         own = sum("plugin" in str(one.get("kind", "")).lower() for one in layers if isinstance(one, dict))
         if own < self.nodes:
             return f"{own} of {self.nodes} nodes are the plugin's in the engine.", own

@@ -7,8 +7,9 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper
 
-from autograder.checks import plugin_boxes
+from autograder.checks import plugin_boxes, plugin_build
 from autograder.checks.base import Bench
+from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
 from autograder.tasks.operator import Operator
 
@@ -64,7 +65,41 @@ def engine(
     data = np.frombuffer(network, np.uint8)
     made.ask("build", [data], key=key, half=half, shapes=shapes, level=LEVEL, seconds=seconds)
     _, (plan,) = made.ask("plan", key=key, seconds=120, most_answer=1 << 28)
-    answer, _ = (reader or made).ask("open", [plan], key=key, seconds=120)
+    return _opened(reader or made, key, plan)
+
+
+def script(at: Bench, path: str, plugin: np.ndarray) -> Box:
+    """A new process with TensorRT, the plugin and the build script that was handed in as `path`.
+
+    Raises:
+        Rejected: the script is missing, or cannot be loaded.
+    """
+    if path not in at.taken:
+        raise Rejected(f"{path} is missing.", "It builds the engine of your network.", "Write it, and hand it in.")
+    made = at.box(path, sees=("course", *plugin_build.SEES), inside=plugin_build.INSIDE)
+    made.ask("start", [plugin], stand_in="", seconds=at.limits_s["run"])
+    return made
+
+
+def scripted(at: Bench, made: Box, key: str, network: bytes, shapes: list, half: bool, reader: Box) -> list[dict]:
+    """Let the script build and save, and read its engine in `reader`. Returns its layers.
+
+    The reader runs whatever the plan holds: no more than the plugin itself may do there.
+
+    Raises:
+        Rejected: the script wrote no plan, or it cannot be read.
+    """
+    data = np.frombuffer(network, np.uint8)
+    answer, plans = made.ask("build", [data], shapes=shapes, fp16=half, seconds=at.limits_s["build"])
+    if raised := str(answer.get("raised") or ""):
+        raise Rejected("Your build script failed with your network and your plugin.", raised[:600], "Run it yourself.")
+    if len(plans) != 1:
+        raise Rejected("Your build script wrote no plan of your network.", "There is none at the path.", "Write it.")
+    return _opened(reader, key, plans[0])
+
+
+def _opened(reader: Box, key: str, plan: np.ndarray) -> list[dict]:
+    answer, _ = reader.ask("open", [plan], key=key, seconds=120)
     return answer["layers"] if isinstance(answer.get("layers"), list) else []
 
 

@@ -1,6 +1,7 @@
 """A small network of the judge's, other for every learner: what calibrators and build scripts are tried on.
 
-No scale that somebody computed before fits it, and it calibrates in seconds.
+No scale that somebody computed before fits it, and it calibrates in seconds. With a node of a plugin, which a library of the
+judge's knows, it is what a build script that loads a plugin is tried on.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 INPUT, OUTPUT = "image", "logits"
-_WIDTH = 16
+_WIDTH, _DOMAIN = 16, "judge"
 
 
 def network(rng: np.random.Generator, sample: Sequence[int]) -> bytes:
@@ -58,3 +60,36 @@ def network(rng: np.random.Generator, sample: Sequence[int]) -> bytes:
     made.ir_version = 8
     onnx.checker.check_model(made, full_check=True)
     return made.SerializeToString()
+
+
+def function(rng: np.random.Generator, name: str) -> bytes:
+    """A node for `with_node`, as a FunctionProto: a convolution with random weights of its own, and a tanh."""
+    values = {
+        "weight": rng.standard_normal((_WIDTH, _WIDTH, 3, 3)) / 12,
+        "bias": rng.standard_normal(_WIDTH) * 0.1,
+    }
+    nodes = [
+        helper.make_node("Constant", [], [key], value=numpy_helper.from_array(value.astype(np.float32)))
+        for key, value in values.items()
+    ]
+    nodes.append(helper.make_node("Conv", ["x", "weight", "bias"], ["sum"], kernel_shape=[3, 3], pads=[1] * 4))
+    nodes.append(helper.make_node("Tanh", ["sum"], ["y"]))
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_function(_DOMAIN, name, ["x"], ["y"], nodes, opsets, ["plugin_version"]).SerializeToString()
+
+
+def with_node(network: bytes, name: str) -> bytes:
+    """A network of `network` with one node of a plugin behind its first activation."""
+    model = onnx.load_model_from_string(network)
+    model.graph.node[1].output[0] = "before"
+    node = helper.make_node(name, ["before"], ["relu_out"], "custom", domain=_DOMAIN, plugin_version="1")
+    model.graph.node.insert(2, node)
+    model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    return model.SerializeToString()
+
+
+def inlined(network: bytes, function: bytes) -> bytes:
+    """The same in ONNX's own operators."""
+    model = onnx.load_model_from_string(network)
+    model.functions.append(onnx.FunctionProto.FromString(function))
+    return onnx.inliner.inline_local_functions(model).SerializeToString()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from autograder.artifacts.cuda_plugin import CudaPlugin
 from autograder.artifacts.onnx import Onnx
+from autograder.artifacts.script import Script
 from autograder.checks.base import Ramp
 from autograder.checks.custom_nodes import CustomNodes
 from autograder.checks.kernel_right import KernelRight
+from autograder.checks.plugin_build import PluginBuild
 from autograder.checks.plugin_contract import PluginContract
 from autograder.checks.plugin_engine import PluginEngine
 from autograder.checks.plugin_speed import PluginSpeed
 from autograder.milestones.declare import Check, Milestone
 from autograder.tasks.operator import Operator
 
-PLUGIN, NETWORK = "m3a", "artifacts/mish_net.onnx"
+PLUGIN, NETWORK, BUILD = "m3a", "artifacts/mish_net.onnx", "m3a/build_engine.py"
 NODES, SAMPLE = 4, (3, 64, 64)
 MISH = Operator(
     "course.models.mish:mish",
@@ -31,13 +33,17 @@ ACTIVATION = Milestone(
     grade_id="m-s3-m3a",
     title="An activation as a plugin",
     task=MISH,
-    artifacts=(CudaPlugin(PLUGIN, stem="activation"), Onnx(NETWORK, max_mb=4, allow_ops=("course.CourseMish",))),
+    artifacts=(
+        CudaPlugin(PLUGIN, stem="activation"),
+        Onnx(NETWORK, max_mb=4, allow_ops=("course.CourseMish",)),
+        Script(BUILD),
+    ),
     memory_gb=6.0,
     checks=(
         Check(
             id="kernel",
             title="The kernels are right at every size",
-            points=5,
+            points=4,
             lanes=dict.fromkeys(("cpu", "gpu"), KernelRight()),
             artifact=PLUGIN,
             on_fail="The kernels do not compute the activation everywhere.",
@@ -50,7 +56,7 @@ ACTIVATION = Milestone(
         Check(
             id="contract",
             title="The plugin keeps TensorRT's contract",
-            points=5,
+            points=4,
             lanes=dict.fromkeys(("cpu", "gpu"), PluginContract()),
             artifact=PLUGIN,
             on_fail="The class does not do all that TensorRT relies on.",
@@ -76,17 +82,31 @@ ACTIVATION = Milestone(
             ),
         ),
         Check(
+            id="build-script",
+            title="The build script",
+            points=3,
+            lanes=dict.fromkeys(("cpu", "gpu"), PluginBuild()),
+            artifact=BUILD,
+            on_fail="The build script does not ask TensorRT for all that it was told to.",
+            hints=(
+                "What must TensorRT know before its parser comes to a node of yours, and how do you learn that it did not?",
+                "Follow one build: library, parser, config, profile, plan. Which of these calls fail without an error?",
+                "Open the library first; raise when parse_from_file gives False or build_serialized_network None; the flag FP16 "
+                "only if it is asked for; one profile with the three shapes.",
+            ),
+        ),
+        Check(
             id="engine",
             title="An engine with the plugin, saved and read again",
-            points=3,
-            lanes={"gpu": PluginEngine(NETWORK, nodes=NODES, sample=SAMPLE)},
+            points=2,
+            lanes={"gpu": PluginEngine(NETWORK, BUILD, nodes=NODES, sample=SAMPLE)},
             artifact=PLUGIN,
             needs=("kernel", "contract", "network"),
             on_fail="TensorRT does not run the network with the plugin as it must.",
             hints=(
                 "What does a new process know of your plugin when it reads the engine?",
                 "Compare what serialize writes with what deserializePlugin reads, and the creator's name with the node's.",
-                "Build it with tools/gpu/plugin_end_to_end.py as a model, and read TensorRT's log.",
+                "Run build_engine.py with your network and your library on the GPU, and read TensorRT's log.",
             ),
         ),
         Check(

@@ -22,6 +22,7 @@ from course.native.plugins.examination import examine_compiled
 from course.native.plugins.headers import Headers
 from course.native.plugins.report import ADVICE, Finding, Report
 from course.native.plugins.sources import Sources, find
+from course.native.plugins.stand_in_library import stand_in_library
 
 __all__ = [
     "ADVICE",
@@ -40,6 +41,7 @@ __all__ = [
     "find",
     "headers",
     "load",
+    "stand_in_library",
 ]
 
 

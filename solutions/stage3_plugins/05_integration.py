@@ -305,7 +305,7 @@ done = on_gpu.end_to_end("artifacts/fold_engine.py", sources, "artifacts/restore
 # | "Plugin not found, are the plugin name, version, and namespace correct?" | one of the three words, or no library | list the registry, compare |
 # | `load_library` fails in 10, and works in 8.6 | the library has only `getPluginCreators` | add `getCreators` |
 # | `load_library` fails in 8.6, and works in 10 | the other way round | add `getPluginCreators` |
-# | `undefined symbol: getPluginRegistry` | opened by `ctypes` before TensorRT's symbols were visible | import TensorRT first, open with `RTLD_GLOBAL`, or use `load_library` |
+# | `undefined symbol: getPluginRegistry` | a library that registers itself, opened where TensorRT's functions are hidden: the wheel of 8.6 hides them | open `libnvinfer.so` with `ctypes.CDLL(path, ctypes.RTLD_GLOBAL)` before, or leave the macro out and use `load_library` |
 # | 8.6 builds nothing, and its log misses cuBLAS or cuDNN | it wants to hand their handles to a V2 plugin | `config.set_tactic_sources(0)`, if the plugin needs neither cuBLAS nor cuDNN |
 # | a crash while loading or building | headers of another major version | build with those of the TensorRT that runs |
 # | right engine, wrong numbers | an attribute lost, or of another type | let `createPlugin` refuse |

@@ -1,29 +1,32 @@
 # %% [markdown]
 # # Milestone 3a: an activation as a plugin
 #
-# You write a TensorRT plugin from its kernel to the node in the ONNX file, and hand it in as a team would check it in. The
+# You write a TensorRT plugin from its kernel to the engine that uses it, and hand it in as a team would check it in. The
 # grader measures the files, not this notebook.
 #
-# **Afterwards you can** take an operator that TensorRT has no layer for from a formula to a node that works in FP32 and FP16.
+# **Afterwards you can** take an operator that TensorRT has no layer for from a formula to an engine that runs it in FP32 and FP16.
 #
-# **Time:** 90 minutes, most of it for the class. The cells together took under a minute on two CPU cores.
+# **Time:** 100 minutes, most of it for the class. The cells together took under a minute on two CPU cores.
 #
 # | you hand in | what it is | what the grader does with it | points |
 # | --- | --- | --- | --- |
-# | `m3a/activation.cu` | the kernels and their launcher, by hand | runs them at sizes and values that you do not see, FP32 and FP16 | 5 |
-# | `m3a/activation_plugin.cpp` | the class and its creator, by hand | drives them as TensorRT does, shapes of rank 1 to 5 | 5 |
+# | `m3a/activation.cu` | the kernels and their launcher, by hand | runs them at sizes and values that you do not see, FP32 and FP16 | 4 |
+# | `m3a/activation_plugin.cpp` | the class and its creator, by hand | drives them as TensorRT does, shapes of rank 1 to 5 | 4 |
 # | `artifacts/mish_net.onnx` | a network with your node, made by this notebook | runs it beside the network | 3 |
-# | all three | an engine, saved and read again | on a GPU: right (3), faster than unfused layers (2), near a copy (2) | 7 |
+# | `m3a/build_engine.py` | `build`, by hand: network and library to a plan | lets it build networks and load a library of its own | 3 |
+# | all four | the engine that your script builds, saved and read again | on a GPU: right (2), faster than unfused layers (2), near a copy (2) | 6 |
 # | the question at the end | in words | a person reads it, by a rubric | 4 |
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
 # | kernels and class | all of it: compiled for the CPU, every access and every call checked | the same sources, in TensorRT |
 # | the network | all of it: your nodes are run as standard operators | the engine |
+# | the build script | all of it, with a stand-in for TensorRT 8.6 that builds with TensorRT-RTX | builds with TensorRT and your plugin |
 # | speed | **open** | measured beside unfused layers, PyTorch, the CPU and a copy |
 #
 # Each file is compiled in a box that has no inputs, and run in another one that has no compiler and no answers. So a plugin
 # includes headers of C++, CUDA and TensorRT and its own files; it opens no file, starts no process, and needs no assembly.
+# The script must run without `course`: its box has Python's packages and `tensorrt`.
 
 # %%
 from pathlib import Path
@@ -34,6 +37,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from course import kernels
+from course.exercises.stage3_plugins.activation_milestone import rehearse
 from course.models.mish import mish, mish_net
 from course.native import plugin
 
@@ -154,7 +158,26 @@ print([(node.op_type, helper.get_attribute_value(node.attribute[0])) for node in
 ### END SOLUTION
 
 # %% [markdown]
-# ## 4. The score-board
+# ## 4. The engine
+#
+# Open `m3a/build_engine.py` and write `build`: the library, the parser, the config with one profile, the plan; in TensorRT's own
+# API, as in lesson 5. FP16 is allowed only if `fp16` says so. Two things go wrong without an error:
+#
+# - **The library comes too late, or not at all.** The parser asks the registry as soon as it comes to your node. Your class
+#   registers itself as `ctypes.CDLL` opens its library: the macro calls `getPluginRegistry`. The wheel of 8.6 keeps that function
+#   to itself, so open its `libnvinfer.so` again before, with `RTLD_GLOBAL`; `/proc/self/maps` has the path. (`load_library`
+#   wants the two functions of lesson 5, which your class does not have: then it gives `None`.)
+# - **Nobody asked.** `parse_from_file` answers `False` and `build_serialized_network` answers `None`; then raise an error that
+#   says what failed, and write no plan.
+#
+# The next cell runs the script with your network, and with half of its file. Without a GPU a stand-in takes TensorRT's place, with
+# a library that knows your node in standard operators: parser and build are TensorRT-RTX's, and nothing is run.
+
+# %%
+rehearse("m3a", path)
+
+# %% [markdown]
+# ## 5. The score-board
 #
 # The next cell starts the grader itself, in another process. Its sizes, values and beta are public here; in grading they are
 # others, drawn for you alone.
@@ -165,7 +188,7 @@ from autograder import selfcheck
 selfcheck("s3.m3a")
 
 # %% [markdown] nbgrader={"grade_id": "m3a-plugin-or-not", "task": true, "points": 4}
-# ## 5. Plugin or not
+# ## 6. Plugin or not
 #
 # A team deploys a detector with TensorRT and asks you about three of its operators: **SiLU** after every convolution,
 # **non-maximum suppression** at the end, and **a sampling layer of their own** in the neck, which for each pixel gathers nine

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from autograder.checks import int8_scripts, probe
+from autograder.checks import builds, int8_scripts, probe
 from autograder.checks.base import OpenHere
 from autograder.checks.int8_scripts import MOST_OFF_TENSORRT, Calibration
 
@@ -73,6 +73,6 @@ def test_the_first_entropy_calibrator_has_scales_behind_fusions_only(calibrated)
 
 def test_a_machine_without_anything_to_try_scripts_with_leaves_them_open(monkeypatch):
     """Learners once lost these points where the grader's machine lacked TensorRT-RTX."""
-    monkeypatch.setattr(int8_scripts, "available_runtimes", lambda: {"rtx": "It is not installed."})
+    monkeypatch.setattr(builds, "available_runtimes", lambda: {"rtx": "It is not installed."})
     with pytest.raises(OpenHere, match="pip install tensorrt_rtx"):
         int8_scripts.open_box(SimpleNamespace(lane="cpu"))

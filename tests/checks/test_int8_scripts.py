@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autograder.artifacts.int8_inside import _meant
+from autograder.artifacts.build_inside import meant as on_purpose
 from autograder.checks import plans, probe
 from autograder.checks.int8_scripts import Calibration
 from course.engine import available_runtimes
@@ -99,6 +99,7 @@ def test_a_plan_counts_only_if_it_was_built_of_this_network(calibration):
 ERRORS = {
     "raise RuntimeError('cannot be parsed')": True,
     "assert False, 'cannot be parsed'": True,
+    "raise SystemExit('cannot be parsed')": True,
     "None.shape": False,
     "int('x')": False,
     "raise NotImplementedError()": False,
@@ -112,9 +113,9 @@ def test_an_error_that_was_raised_on_purpose_is_told_from_an_accident(tmp_path, 
     script.write_text(f"def build():\n    {line}\n")
     names: dict = {}
     exec(compile(script.read_text(), str(script), "exec"), names)
-    with pytest.raises(Exception) as caught:
+    with pytest.raises((Exception, SystemExit)) as caught:
         names["build"]()
-    assert _meant(caught.value, tmp_path) is meant
+    assert on_purpose(caught.value, tmp_path) is meant
 
 
 def start(tmp_path: Path, stand_in: Path) -> subprocess.CompletedProcess:
@@ -123,8 +124,8 @@ def start(tmp_path: Path, stand_in: Path) -> subprocess.CompletedProcess:
     fake.mkdir(parents=True)
     (fake / "__init__.py").write_text("__version__ = '11.1.0'\n")
     code = (
-        "import os; from autograder.artifacts.int8_inside import Refused, _tensorrt\n"
-        f"try: trt = _tensorrt({str(stand_in)!r}, True)\n"
+        "import os; from autograder.artifacts.build_inside import Refused, tensorrt\n"
+        f"try: trt = tensorrt({str(stand_in)!r}, True, 'IInt8EntropyCalibrator2')\n"
         "except Refused as error: raise SystemExit(f'{error.what} {error.cause} {error.next_step}')\n"
         "print(trt.__version__, hasattr(trt, 'recording'), repr(os.environ['CUDA_VISIBLE_DEVICES']))"
     )
@@ -143,7 +144,11 @@ def test_beside_tensorrt_11_without_a_stand_in_the_grader_refuses_in_words(tmp_p
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("import no_such_tensorrt_rtx\n")
     done = start(tmp_path, broken.parent)
-    assert done.returncode and "TensorRT 11.1.0 has no calibrators" in done.stderr and "no fault" in done.stderr
+    assert (
+        done.returncode
+        and "TensorRT 11.1.0 has no IInt8EntropyCalibrator2" in done.stderr
+        and "no fault" in done.stderr
+    )
 
 
 @needs_rtx

@@ -24,7 +24,7 @@ class FakeTensorRT:
 
     def ask(self, command: str, arrays=(), **head):
         key = head["key"]
-        if command == "build":
+        if command == "build":  # by the grader
             self.built[key] = arrays[0].tobytes()
         elif command == "plan":
             return {}, [np.frombuffer(self.built[key], np.uint8)]
@@ -47,19 +47,43 @@ class FakeTensorRT:
     def close(self) -> None: ...
 
 
-def measured(monkeypatch, tmp_path, change=lambda key, y: y, layers: int = NODES, taken: bool = True):
+class FakeScript:
+    """build of plugin_build_inside. answers(fp16): (what it says, the plan, if any)."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def ask(self, command: str, arrays=(), **head):
+        if command == "build":
+            said, plan = self.answers(head["fp16"])
+            return {"raised": said, "plan": len(plan)}, [np.frombuffer(plan, np.uint8)] * bool(plan)
+        return {}, []
+
+    def close(self) -> None: ...
+
+
+def measured(
+    monkeypatch,
+    tmp_path,
+    change=lambda key, y: y,
+    layers: int = NODES,
+    taken: tuple[str, ...] = ("n.onnx", "build.py"),
+    answers=lambda fp16: ("", b"a plan"),
+):
     (tmp_path / "n.onnx").write_bytes(b"a network")
     monkeypatch.setattr(plugin_gpu, "library", lambda at: np.zeros(1, np.uint8))
     monkeypatch.setattr(plugin_gpu, "box", lambda at, plugin: FakeTensorRT(change, layers))
+    made = SimpleNamespace(path=tmp_path / "n.onnx")
     at = SimpleNamespace(
         task=MISH,
         path="m3a",
-        taken={"n.onnx": SimpleNamespace(path=tmp_path / "n.onnx")} if taken else {},
+        taken=dict.fromkeys(taken, made),
+        box=lambda path, **options: FakeScript(answers),
         limits_s={"run": 1, "build": 1},
         draw=lambda purpose, count: MISH.draw(Seeds("public", "", "t"), purpose, count),
         step=lambda text: contextlib.nullcontext(),
     )
-    return PluginEngine("n.onnx", nodes=NODES, sample=SAMPLE).measure(at)
+    return PluginEngine("n.onnx", "build.py", nodes=NODES, sample=SAMPLE).measure(at)
 
 
 def test_right_in_both_types(monkeypatch, tmp_path):
@@ -89,6 +113,25 @@ def test_a_plugin_that_is_not_in_the_engine(monkeypatch, tmp_path):
     assert share == 0 and f"{NODES - 1} of {NODES} nodes are the plugin's" in message
 
 
-def test_without_the_network(monkeypatch, tmp_path):
-    with pytest.raises(Rejected, match="is missing"):
-        measured(monkeypatch, tmp_path, taken=False)
+@pytest.mark.parametrize("missing", ["n.onnx", "build.py"])
+def test_without_the_network_or_the_script(monkeypatch, tmp_path, missing):
+    with pytest.raises(Rejected, match=f"{missing} is missing"):
+        measured(monkeypatch, tmp_path, taken=tuple({"n.onnx", "build.py"} - {missing}))
+
+
+@pytest.mark.parametrize(
+    ("answers", "share", "says"),
+    [
+        (
+            lambda fp16: ("RuntimeError: nothing was built", b"") if fp16 else ("", b"a plan"),
+            0.5,
+            "FP16: Your build script failed",
+        ),
+        (lambda fp16: ("", b""), 0, "wrote no plan"),
+        (lambda fp16: ("RuntimeError", b"a plan"), 0, "RuntimeError"),
+    ],
+    ids=["not-in-half", "no-plan", "plan-and-error"],
+)
+def test_what_the_script_does_not_build_is_named(monkeypatch, tmp_path, answers, share, says):
+    found, _, message, _ = measured(monkeypatch, tmp_path, answers=answers)
+    assert found == share and says in message, message

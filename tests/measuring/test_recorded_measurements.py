@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from autograder.checks.plugin_speed import PluginSpeed
 from autograder.checks.speed import Speed
 from autograder.milestones import get
 from course.bench import RESOLUTION, ratio_interval
 from course.paths import ROOT
 
 H100 = ROOT / "docs" / "results" / "h100"
+PLUGIN = ROOT / "docs" / "results" / "h200" / "m3a" / "report.json"
 REPORTS = [H100 / "m1_measure.json", *(H100 / "m1b" / name for name in ("raw_1.json", "raw_2.json", "decoded.json"))]
 
 
@@ -49,3 +51,20 @@ def test_an_engine_that_takes_twice_as_long_loses_most_of_the_speed_points(path)
         params = next(c for c in get(report["milestone"]).checks if c.id == check["id"]).lanes["gpu"]
         if isinstance(params, Speed):
             assert min(shares(report, params, check["values"], slower=2.0).values()) < 0.2, check["id"]
+
+
+def test_the_plugin_as_measured_on_a_gpu_earns_all_points_of_what_was_asked_then():
+    """Milestone 3a was measured before it had a build script: of that there is no measurement, and its engine was the grader's."""
+    report = json.loads(PLUGIN.read_text())
+    recorded, milestone = {check["id"]: check for check in report["checks"]}, get("s3.m3a")
+    assert report["lane"] == "gpu"
+    assert {check.id for check in milestone.checks} - recorded.keys() == {"build-script"}
+    for check in milestone.checks:
+        if check.id not in recorded:
+            continue
+        params, found = check.lanes["gpu"], recorded[check.id]
+        if isinstance(params, PluginSpeed):
+            ratio = found["values"][params.against]
+            assert params.ratio.share(ratio["value"], ratio["low"], ratio["high"]) == 1, check.id
+        else:
+            assert found["points"] == found["max_points"], check.id

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
 import hashlib
 import json
+import mmap
 import re
 import subprocess
 import sys
@@ -12,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from course.engine import available_runtimes
 from course.errors import UnsupportedError
+from course.native import toolchain
+from course.native.plugin import stand_in_library
 from course.quantize import calibrate, quantize
 from course.quantize import recording as stand_in_for
 from course.quantize.trt_cache import parse_cache
@@ -391,6 +397,112 @@ def test_parser_errors_are_real(trt):
     assert plan is None and "Det" in " ".join(errors)
 
 
+# ---------------------------------------------------------------- plugins
+
+needs_compiler = pytest.mark.skipif(toolchain.find().compiler is None, reason="needs a C++ compiler")
+
+
+def with_node(name: str, **attributes) -> bytes:
+    b = zoo.Builder()
+    model = b.model(b.op("Relu", "before", "image"), ("batch", 3, 32, 32))
+    model.graph.node.append(
+        helper.make_node(name, ["before_out"], ["custom_out"], "custom", domain="anybody", **attributes)
+    )
+    model.graph.output[0].name = "custom_out"
+    model.opset_import.append(helper.make_opsetid("anybody", 1))
+    return model.SerializeToString()
+
+
+def library(tmp_path, name: str) -> str:
+    """Of a node that multiplies by numbers that only it knows."""
+    numbers = np.random.default_rng(0).standard_normal((3, 32, 32)).astype(np.float32)
+    function = helper.make_function(
+        "course",
+        name,
+        ["x"],
+        ["y"],
+        [
+            helper.make_node("Constant", [], ["numbers"], value=numpy_helper.from_array(numbers)),
+            helper.make_node("Mul", ["x", "numbers"], ["y"]),
+        ],
+        [helper.make_opsetid("", 17)],
+        ["plugin_version", "plugin_namespace"],
+    )
+    return str(stand_in_library(function.SerializeToString(), tmp_path / f"{name}.so"))
+
+
+def load(trt, path):
+    handle = trt.get_plugin_registry().load_library(path)
+    assert handle is not None
+    return lambda: trt.get_plugin_registry().deregister_library(handle)
+
+
+def open_it(trt, path):
+    handle = ctypes.CDLL(path)._handle
+    return lambda: _ctypes.dlclose(handle)
+
+
+@needs_compiler
+@pytest.mark.parametrize("way", [load, open_it])
+def test_a_node_is_parsed_while_its_library_is_open(trt, way, tmp_path):
+    name = f"Scale{way.__name__}"
+    path, model = library(tmp_path, name), with_node(name)
+    plan, errors = build(trt, flags=(), model=model)
+    assert plan is None and "Plugin not found" in errors[0] and name in errors[0]
+
+    close = way(trt, path)
+    plan, _ = build(trt, flags=(), model=model)
+    assert plan is not None and np.random.default_rng(0).standard_normal(3072).astype(np.float32)[
+        :100
+    ].tobytes() in bytes(plan)
+    registry = trt.get_plugin_registry()
+    assert name in [one.name for one in registry.plugin_creator_list]
+    assert registry.get_plugin_creator(name, "1", "") and not registry.get_plugin_creator(name, "2", "")
+    asked = trt.recording.calls("Builder.build_serialized_network")[-1]
+    assert asked["network"] == hashlib.sha256(model).hexdigest(), "it is the file that was given"
+
+    close()
+    plan, errors = build(trt, flags=(), model=model)
+    assert plan is None and "Plugin not found" in errors[0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("slip", [{"plugin_version": "2"}, {"plugin_namespace": "mine"}, {"plugin_version": 1}])
+def test_version_and_namespace_must_be_the_creators(trt, tmp_path, slip):
+    close = load(trt, library(tmp_path, "ScaleSlip"))
+    plan, errors = build(trt, flags=(), model=with_node("ScaleSlip", **slip))
+    assert plan is None and "Plugin not found" in errors[0]
+    assert build(trt, flags=(), model=with_node("ScaleSlip", plugin_version="1", plugin_namespace=""))[0]
+    close()
+
+
+@needs_compiler
+def test_what_is_no_plugin_library_is_not_loaded(trt, tmp_path):
+    (tmp_path / "text.so").write_text("no library")
+    (tmp_path / "plain.c").write_text("int nothing;")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "plain.so", tmp_path / "plain.c"], check=True)
+    for name in ("text.so", "plain.so", "missing.so"):
+        assert trt.get_plugin_registry().load_library(str(tmp_path / name)) is None
+    assert [event["good"] for event in trt.recording.calls("IPluginRegistry.load_library")] == [False] * 3
+
+
+@needs_compiler
+def test_a_library_that_is_only_looked_at_is_not_open(trt, tmp_path):
+    path = library(tmp_path, "ScaleSeen")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC):
+        assert path in Path("/proc/self/maps").read_text()
+        assert build(trt, flags=(), model=with_node("ScaleSeen"))[0] is None
+
+
+@needs_compiler
+def test_a_broken_file_stays_the_parsers(trt, tmp_path):
+    close = load(trt, library(tmp_path, "ScaleBroken"))
+    model = with_node("ScaleBroken")
+    plan, errors = build(trt, flags=(), model=model[: len(model) // 2])
+    assert plan is None and errors
+    close()
+
+
 def test_an_engine_is_not_run(trt):
     plan, _ = build(trt, flags=())
     assert trt.Runtime(trt.Logger(trt.Logger.INTERNAL_ERROR)).deserialize_cuda_engine(plan) is None
@@ -448,6 +560,8 @@ def test_it_has_the_names_of_8_6(trt):
         assert kind != "IBuilderConfig" or set(classes[kind]) - ours - {
             name for name in classes[kind] if name.startswith("_")
         } == {"can_run_on_DLA", "get_device_type", "is_device_type_set", "reset_device_type", "set_device_type"}
+    registry = {name for name in dir(trt.IPluginRegistry) if not name.startswith("_")}
+    assert registry == {name for name in classes["IPluginRegistry"] if not name.startswith("_")}
     for gone in ("IProgressMonitor", "IPluginV3", "ISerializationConfig"):
         assert not hasattr(trt, gone)
 

@@ -1,4 +1,4 @@
-"""Plugins, honest, wrong and cheating: changes of the course's own, and the points that each must get, of 5 and 5."""
+"""Plugins, honest, wrong and cheating: changes of the course's own, and the points that each must get, of 4 and 4."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ template <class T> __device__ T low(T x, float beta)
 """
 
 CASES = (
-    Case("honest", (), 5, 5),
+    Case("honest", (), 4, 4),
     # wrong
     Case("tail-lost", ((CU, "if (rest < count) y[rest]", "if (rest + 1 < count) y[rest]"),), 0, 0, "unwritten-output"),
     Case("tail-overrun", ((CU, "if (rest < count) y[rest]", "y[rest]"),), 0, 0, "out-of-bounds"),
-    Case("infinity-to-nan", ((CU, "    if (z > 20.0f) return x;\n", ""),), 0, 5, "there is nan"),
-    Case("half-in-half", (*front(HALF), (CU, COMPUTE, "part[k] = low(part[k], beta);")), 2.5, 0, "FP16"),
+    Case("infinity-to-nan", ((CU, "    if (z > 20.0f) return x;\n", ""),), 0, 4, "there is nan"),
+    Case("half-in-half", (*front(HALF), (CU, COMPUTE, "part[k] = low(part[k], beta);")), 2, 0, "FP16"),
     Case("beta-ignored", ((CU, "float z = beta * x;", "float z = x + 0.0f * beta;"),), 0, 0, "elements are wrong"),
     Case("constants", ((CU, COMPUTE, "part[k] = T(0.25f);"),), 0, 0, "elements are wrong"),
     Case("nothing-is-done", ((CU, LAUNCHER, "    return 0;\n" + LAUNCHER),), 0, 0, "never written"),
     Case(
         "fp32-in-half",
         ((CU, COMPUTE, "part[k] = T(float(__float2half(mish(float(part[k]), beta))));"),),
-        2.5,
+        2,
         0,
         "float32",
     ),
     Case(
         "not-serialised",
         ((CPP, "std::memcpy(buffer, &beta, sizeof beta);", "std::memset(buffer, 0, sizeof beta);"),),
-        5,
+        4,
         0,
         "deserialize",
     ),
@@ -75,13 +75,11 @@ CASES = (
                 "new (std::nothrow) Mish(1.0f);\n        if (copy)",
             ),
         ),
-        5,
+        4,
         0,
         "clone",
     ),
-    Case(
-        "default-stream", ((CPP, "DataType::kHALF, stream);", "DataType::kHALF, nullptr);"),), 5, 3.75, "stream-ignored"
-    ),
+    Case("default-stream", ((CPP, "DataType::kHALF, stream);", "DataType::kHALF, nullptr);"),), 4, 3, "stream-ignored"),
     Case(
         "memory-in-enqueue",
         (
@@ -91,8 +89,8 @@ CASES = (
                 "        void* own = nullptr;\n        cudaMalloc(&own, 64);\n        cudaFree(own);\n" + ENQUEUE,
             ),
         ),
-        5,
-        3.75,
+        4,
+        3,
         "enqueue-blocks",
     ),
     Case(
@@ -104,17 +102,17 @@ CASES = (
                 "tensor.type == DataType::kFLOAT",
             ),
         ),
-        5,
+        4,
         0,
         "format-missing",
     ),
-    Case("other-name", ((CPP, '"CourseMish"', '"CourseMash"'),), 5, 0, "wrong-name"),
+    Case("other-name", ((CPP, '"CourseMish"', '"CourseMash"'),), 4, 0, "wrong-name"),
     Case("no-launcher", ((CU, "int launchMish", "int launchMash"),), 0, 0, "launchMish"),
     # computes once, and leaves stale memory afterwards: the launcher alone is right, the plugin is not
     Case(
         "once-only",
         ((CU, LAUNCHER, "    static bool done = false;\n    if (done) return 0;\n    done = true;\n" + LAUNCHER),),
-        5,
+        4,
         0,
         "wrong",
     ),

@@ -4,7 +4,7 @@ Builder, network, ONNX parser, profiles and the build are TensorRT-RTX's: real p
 a real plan (of TensorRT-RTX; nothing here runs it). What TensorRT-RTX does not have is here: the flags INT8, FP16 and
 their like, EXPLICIT_BATCH, calibrators, precisions of layers, ranges of tensors. A build with the flag INT8, a
 calibrator and a network without Q/DQ pairs drives the calibrator as 8.6 does; `recording.calibrate` computes the
-scales. Everything that was called is in `recording.events`.
+scales. A node of a plugin is parsed while a library that knows it is open (`plugins`), and built of standard operators. Everything that was called is in `recording.events`.
 
 What TensorRT does and this does not: choose and run kernels, so no INT8 for a calibrated network, no timing, no
 `deserialize_cuda_engine`. This module imports nothing of the course.
@@ -35,6 +35,7 @@ from .names import (
     TacticSource,
 )
 from .network import Network as INetworkDefinition
+from .plugins import IPluginRegistry, get_plugin_registry
 
 __version__ = "8.6.0"
 RECORDING = True
@@ -53,6 +54,7 @@ __all__ = [
     "IInt8LegacyCalibrator",
     "IInt8MinMaxCalibrator",
     "INetworkDefinition",
+    "IPluginRegistry",
     "ITimingCache",
     "NetworkDefinitionCreationFlag",
     "OnnxParser",
@@ -60,5 +62,6 @@ __all__ = [
     "QuantizationFlag",
     "Runtime",
     "TacticSource",
+    "get_plugin_registry",
     "recording",
 ]

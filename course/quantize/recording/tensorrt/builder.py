@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorrt_rtx as rtx
 
-from . import calibration, recording
+from . import calibration, plugins, recording
 from .config import IBuilderConfig, calibrator_words
 from .names import BuilderFlag, NetworkDefinitionCreationFlag
 from .network import Network, real
@@ -22,8 +22,6 @@ _IMPLICIT_BATCH = (
     'using the EXPLICIT_BATCH NetworkDefinitionCreationFlag."'
 )
 _told = False
-_loggers: list[Any] = []
-"""Held for good: TensorRT-RTX goes on using the first one of a process, whoever forgets it."""
 
 
 class Builder:
@@ -34,7 +32,7 @@ class Builder:
 
     def __init__(self, logger: Any):
         global _told
-        _loggers.append(logger)
+        plugins.loggers.append(logger)
         self._real, self.logger = rtx.Builder(logger), logger
         record("Builder", stands_in_for="8.6", builds_with=f"TensorRT-RTX {rtx.__version__}")
         if not _told:
@@ -179,7 +177,7 @@ class OnnxParser(rtx.OnnxParser):
     """TensorRT-RTX's parser. Without EXPLICIT_BATCH it refuses, as 8.6's does."""
 
     def __init__(self, network: Network, logger: Any):
-        _loggers.append(logger)
+        plugins.loggers.append(logger)
         super().__init__(real(network), logger)
         self._network, self._logger, self._refused = network, logger, []
 
@@ -191,7 +189,7 @@ class OnnxParser(rtx.OnnxParser):
             self._logger.log(rtx.ILogger.ERROR, _IMPLICIT_BATCH)
             good = False
         else:
-            good = super().parse(data, path)
+            good = super().parse(plugins.in_standard_operators(data), path)
         record("OnnxParser.parse", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), good=good)
         if good:
             self._network._onnx = data

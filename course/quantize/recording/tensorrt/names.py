@@ -16,7 +16,7 @@ IErrorRecorder IExecutionContext IFillLayer IGatherLayer IGpuAllocator IGridSamp
 IIfConditional IIfConditionalBoundaryLayer IIfConditionalInputLayer IIfConditionalOutputLayer IIteratorLayer ILRNLayer
 ILayer ILogger ILoop ILoopBoundaryLayer ILoopOutputLayer IMatrixMultiplyLayer INMSLayer INonZeroLayer
 INormalizationLayer IOneHotLayer IOptimizationProfile IOutputAllocator IPaddingLayer IParametricReLULayer
-IPluginCreator IPluginRegistry IPluginV2 IPluginV2Ext IPluginV2Layer IPoolingLayer IProfiler IQuantizeLayer
+IPluginCreator IPluginV2 IPluginV2Ext IPluginV2Layer IPoolingLayer IProfiler IQuantizeLayer
 IRaggedSoftMaxLayer IRecurrenceLayer IReduceLayer IResizeLayer IReverseSequenceLayer IScaleLayer IScatterLayer
 ISelectLayer IShapeLayer IShuffleLayer ISliceLayer ISoftMaxLayer ITensor ITopKLayer ITripLimitLayer IUnaryLayer
 InterpolationMode LayerInformationFormat LayerType Logger LoopOutput MatrixOperation MemoryPoolType NodeIndices
@@ -24,7 +24,7 @@ OnnxParserFlag PaddingMode ParserError Permutation PluginField PluginFieldCollec
 Profiler ProfilingVerbosity ReduceOperation Refitter ResizeCoordinateTransformation ResizeRoundMode ResizeSelector
 SampleMode ScaleMode ScatterMode TempfileControlFlag TensorFormat TensorIOMode TensorLocation TopKOperation TripLimit
 UnaryOperation Weights WeightsRole bool float16 float32 fp8 get_builder_plugin_registry get_nv_onnx_parser_version
-get_plugin_registry init_libnvinfer_plugins int32 int8 uint8 volume
+init_libnvinfer_plugins int32 int8 uint8 volume
 """.split()
 """Taken from TensorRT-RTX as they are."""
 
