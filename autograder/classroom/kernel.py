@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -140,19 +141,38 @@ def _more_than(limit: float, family: list[psutil.Process]) -> bool:
     """Whether all together hold more than `limit` bytes of memory, in files of memory too, which belong to no process."""
     quick, files = 0, _memory_files(family)
     for process in family:
-        with contextlib.suppress(psutil.Error):
-            quick += process.memory_info().rss  # shared pages once per process: too much, but quick
+        quick += _resident(process.pid)  # shared pages once per process: too much, but quick
     if quick + files <= limit:
         return False
     own, mapped = 0, 0
     for process in family:
-        with contextlib.suppress(OSError):
-            lines = dict(
-                re.findall(r"^(Pss|Pss_Shmem):\s+(\d+)", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.M)
-            )
-            own += int(lines["Pss"]) * 1024
-            mapped += int(lines.get("Pss_Shmem", 0)) * 1024  # of files of memory, mapped: counted in both
+        for folder in _views(process.pid):
+            with contextlib.suppress(OSError, KeyError):
+                lines = dict(re.findall(r"^(Pss|Pss_Shmem):\s+(\d+)", (folder / "smaps_rollup").read_text(), re.M))
+                own += int(lines["Pss"]) * 1024
+                mapped += int(lines.get("Pss_Shmem", 0)) * 1024  # of files of memory, mapped: counted in both
+                break
     return own + max(0, files - mapped) > limit
+
+
+def _views(pid: int) -> Iterator[Path]:
+    """The folders that show a process: its own, and its threads'. Where the first thread has ended, only those of others
+    show its memory; and a thread may have open files of its own.
+    """
+    yield Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            if int(thread) != pid:
+                yield Path(f"/proc/{pid}/task/{thread}")
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 if it has ended."""
+    for folder in _views(pid):
+        with contextlib.suppress(OSError, IndexError):
+            if pages := int((folder / "statm").read_text().split()[1]):
+                return pages * os.sysconf("SC_PAGESIZE")
+    return 0
 
 
 def _memory_files(family: list[psutil.Process]) -> int:
@@ -166,9 +186,9 @@ def _memory_files(family: list[psutil.Process]) -> int:
                 seen.add(device)
                 total += (room.f_blocks - room.f_bfree) * room.f_frsize
     files = {}
-    for process in family:
+    for folder in (folder for process in family for folder in _views(process.pid)):
         with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{process.pid}/fd"):
+            for entry in os.scandir(folder / "fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(entry.path).startswith("/memfd:"):
                         file = entry.stat()
