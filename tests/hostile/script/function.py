@@ -40,7 +40,9 @@ class Inputs:
 
 
 def ask(box, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    return box.ask("call", inputs, function="smooth", groups=[1] * len(inputs), seconds=SECONDS)[1]
+    most = (1 << 20) + sum(x.nbytes for x in inputs)  # a quick machine makes more calls than Box.ask expects by itself
+    head = {"function": "smooth", "groups": [1] * len(inputs)}
+    return box.ask("call", inputs, seconds=SECONDS, most_answer=most, **head)[1]
 
 
 def why_wrong(inputs: list[np.ndarray], answers: list[np.ndarray]) -> str:
