@@ -31,6 +31,8 @@ _POLL_S = 0.25
 MOST_LOG = 64 << 10
 MOST_MESSAGE = 4 << 20
 """Characters of one output: a page with larger ones does not open in a browser."""
+MOST_NUMBER = 100
+"""Characters of a result that is kept where there is too much output."""
 LEAST_FREE = 100 << 20
 """Bytes that the disk keeps free: the gradebook may lie on it."""
 MEMORY_PLACES = ("/", "/tmp", "/dev/shm")
@@ -348,12 +350,13 @@ class SandboxedExecute(Execute):
             if self._room < 0 or size > MOST_MESSAGE:
                 if kind in ("stream", "display_data", "update_display_data"):
                     return None
-                # An error decides a mark, and so may a result: they stay, cut short. No number is as long as that.
+                # An error decides a mark, and so does a result that is a number: nbgrader gives all points for any other.
                 cut = "(cut: too much output)"
                 if kind == "error":
                     content |= {"evalue": cut, "traceback": [shown(str(content.get("ename")), 100) + ": " + cut]}
                 else:
-                    content |= {"data": {"text/plain": cut}, "metadata": {}}
+                    text = str(content.get("data", {}).get("text/plain", ""))
+                    content |= {"data": {"text/plain": text if len(text) <= MOST_NUMBER else cut}, "metadata": {}}
         return super().process_message(msg, cell, cell_index)
 
     def _give_up(self, nb, error: Exception) -> None:

@@ -366,6 +366,17 @@ def infinite_loop(root):
 
 
 @case(0, 0)
+def wrong_and_loud(root):
+    """So much is printed that nothing more is kept; a test's number says still that the answer is wrong."""
+    return _attack(root, "for _ in range(9):\n    print('x' * (1 << 20))")
+
+
+@case(6, 20)
+def right_and_loud(root):
+    return _with(solved(root), fold=FOLD + "\nfor _ in range(9):\n    print('x' * (1 << 20))")
+
+
+@case(0, 0)
 def ignored_interrupt(root):
     return _with(
         solved(root),
