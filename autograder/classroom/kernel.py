@@ -248,6 +248,7 @@ class BoxedKernelManager(AsyncKernelManager):
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
             hide=self.hide,
+            may_raise=True,
             **limits,
             env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
         )

@@ -62,6 +62,7 @@ def bwrap(
     files: int = 4096,
     file_gb: float = 2.0,
     data_gb: float | None = 0.0,
+    may_raise: bool = False,
 ) -> list[str]:
     """The command line that runs `argv` inside.
 
@@ -86,6 +87,8 @@ def bwrap(
         file_gb: GiB that one file may have.
         data_gb: of RLIMIT_DATA, if not mem_gb; None sets no such limit, for programs that reserve far more than they use.
             Then somebody must watch what they use.
+        may_raise: whether programs inside may raise the limit on data, as AddressSanitizer needs, which reserves 16 TiB. A
+            program that takes too much by mistake still meets it; somebody must watch the others.
     """
     size = ["--size", str(int(mem_gb * 2**30))] if _knows("--size") else []  # bubblewrap 0.7 and newer
     line = [
@@ -145,7 +148,7 @@ def bwrap(
         line += ["--setenv", name, str(value)]
     limits = [
         "prlimit",
-        *([] if data_gb is None else [f"--data={int((data_gb or mem_gb) * 2**30)}"]),
+        *([] if data_gb is None else [f"--data={int((data_gb or mem_gb) * 2**30)}{':' if may_raise else ''}"]),
         f"--cpu={int(cpu_s)}",
         f"--nproc={processes}",
         f"--nofile={files}",
