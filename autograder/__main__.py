@@ -16,7 +16,7 @@ from course.errors import CourseError  # noqa: E402
 COMMANDS = {
     "release": ("autograder.authoring.release", "Generate the stage folders from solutions/, or check them."),
     "measure": ("autograder.measuring.measure", "Measure one submission against a milestone."),
-    "grade": ("autograder.classroom.grade", "Grade a class: release, collect, autograde, feedback."),
+    "grade": ("autograder.classroom.grade", "Grade a class: run what was collected, measure the milestones."),
     "feedback": ("autograder.classroom.feedback", "Make the feedback pages of a class, those that changed."),
     "export": ("autograder.classroom.export", "Export the grades: CSV, Canvas, Gradescope."),
     "sandbox": ("autograder.sandbox.look", "Say what confines learners' code on this machine."),

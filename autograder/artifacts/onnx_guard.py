@@ -17,6 +17,9 @@ from onnx import TensorProto
 from autograder.rejected import Rejected
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 DOMAINS = ("", "ai.onnx")
 OLDEST_OPSET = 11
 _BITS = {
@@ -107,6 +110,7 @@ def inspect(data: bytes, name: str, *, max_nodes: int, max_elements: int, allow_
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise Rejected(f"{name} is no valid ONNX model.", " ".join(str(error).split())[:300], _AGAIN) from error
+    _check_ends(model.graph, name)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: _value(value) for value in model.graph.input if value.name not in weights}
     outputs = {value.name: _value(value) for value in model.graph.output}
@@ -133,6 +137,25 @@ def _check_header(model: onnx.ModelProto, name: str) -> None:
         raise Rejected(f"{name} has a training part.", "Only inference is measured.", _AGAIN)
 
 
+def _check_ends(graph: onnx.GraphProto, name: str) -> None:
+    for what, values in (("input", graph.input), ("output", graph.output)):
+        names = Counter(value.name for value in values)
+        if twice := [one for one, count in names.items() if count > 1]:
+            raise Rejected(
+                f"{name} declares the {what} {twice[0][:100]!r} {names[twice[0]]} times.",
+                "Each has a name of its own.",
+                _AGAIN,
+            )
+        for value in values:
+            sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            if min(sizes, default=0) < 0:
+                raise Rejected(
+                    f"{name}: the {what} {value.name[:100]!r} has the size {min(sizes)}.",
+                    "A size is a number above 0; an open one is a name.",
+                    "Give the dimension a name, such as batch.",
+                )
+
+
 def _check_node(node: onnx.NodeProto, name: str, allow_ops: tuple[str, ...]) -> None:
     if node.domain not in DOMAINS and f"{node.domain}.{node.op_type}" not in allow_ops:
         raise Rejected(
@@ -145,6 +168,12 @@ def _check_node(node: onnx.NodeProto, name: str, allow_ops: tuple[str, ...]) -> 
             f"{name} holds control flow: node {node.name!r} is {node.op_type}.",
             "The network of this milestone takes the same path for every input.",
             "Remove branches and loops from what is exported.",
+        )
+    if node.op_type in RANDOM and node.op_type not in allow_ops:
+        raise Rejected(
+            f"{name} answers at random: node {node.name!r} is {node.op_type}.",
+            "The network of this milestone gives the same answer to the same input.",
+            "Export it in evaluation mode, without noise.",
         )
 
 

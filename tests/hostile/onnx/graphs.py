@@ -234,3 +234,24 @@ def no_nodes() -> bytes:
     model = _good()
     del model.graph.node[:]
     return model.SerializeToString()
+
+
+def answers_at_random() -> bytes:
+    model = _good()
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("RandomNormalLike", ["before"], ["noise"], scale=1e-3))
+    model.graph.node.append(helper.make_node("Add", ["before", "noise"], ["logits"]))
+    return model.SerializeToString()
+
+
+def one_output_many_times() -> bytes:
+    model = _good()
+    for _ in range(1000):
+        model.graph.output.append(model.graph.output[0])
+    return model.SerializeToString()
+
+
+def size_below_zero() -> bytes:
+    model = _good()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -7
+    return model.SerializeToString()

@@ -111,6 +111,30 @@ def batch_detector(batch: int = 4) -> bytes:
     return model.SerializeToString()
 
 
+def right_up_to_16() -> bytes:
+    """Zeros for all images of a batch behind the sixteenth."""
+    model = onnx.load_model_from_string(tiny.export())
+    for node in model.graph.node:
+        node.input[:] = ["some" if name == "image" else name for name in node.input]
+    model.graph.node[-1].output[0] = "few"
+    front = [
+        helper.make_node("Slice", ["image", "zero", "sixteen", "zero"], ["some"]),
+        helper.make_node("Shape", ["image"], ["all_of_them"], start=0, end=1),
+        helper.make_node("Shape", ["some"], ["kept"], start=0, end=1),
+    ]
+    back = [
+        helper.make_node("Sub", ["all_of_them", "kept"], ["missing"]),
+        helper.make_node("Concat", ["zero", "zero", "missing", "zero"], ["pads"], axis=0),
+        helper.make_node("Pad", ["few", "pads"], ["logits"]),
+    ]
+    nodes = [*front, *model.graph.node, *back]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for value, name in ((16, "sixteen"), (0, "zero")):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value], "int64"), name))
+    return model.SerializeToString()
+
+
 class Several(nn.Module):
     """Honest and slow: the network computed several times, the mean taken."""
 

@@ -55,6 +55,9 @@ FILES = (
 GRAPHS = (
     _onnx(graphs.garbage, "not an ONNX model"),
     _onnx(graphs.truncated, "not an ONNX model"),
+    _onnx(graphs.answers_at_random, "answers at random"),
+    _onnx(graphs.one_output_many_times, "1001 times"),
+    _onnx(graphs.size_below_zero, "has the size -7"),
     _onnx(graphs.external_weights, "in another file"),
     _onnx(graphs.external_in_attribute, "in another file"),
     _onnx(graphs.external_in_subgraph, "in another file"),
@@ -80,6 +83,7 @@ MODELS = (
     _onnx(models.all_nan, "NaN"),
     _onnx(models.two_outputs, "one output"),
     _onnx(graphs.memory_bomb, "too much memory"),
+    _onnx(models.right_up_to_16, "Batch", (0, 4, 4, 0)),
     _onnx(models.batch_detector, "An answer of a timed run is wrong", (4, 4, 4, 0)),
     _onnx(models.honest_slow, "not as much faster", (4, 4, 4, 0)),
     _onnx(models.honest_static, "fixed number 1", (0, 4, 4, 0)),
