@@ -28,6 +28,8 @@ from pathlib import Path
 from autograder.classroom.canvas import canvas_csv
 from autograder.classroom.gradebook import Place, open_place
 from autograder.classroom.marks import Row, rows, write_csv
+from autograder.classroom.student import read_state
+from autograder.classroom.untrusted import shown
 from course.files import atomic_write
 from course.paths import ROOT
 
@@ -96,6 +98,19 @@ def gradescope(row: Row) -> dict:
     }
 
 
+def half_graded(place: Place, stage: str) -> dict[str, str]:
+    """Student -> what is missing, of those who handed in and are not graded to the end. Their marks will change."""
+    found = {}
+    for folder in sorted((place.grading / "submitted").glob(f"*/{stage}")):
+        student = folder.parent.name
+        status = read_state(place.grading / "state" / stage / f"{student}.json").get("status", "")
+        if status == "executed":
+            found[student] = "its milestones are not measured"
+        elif status not in ("measured", "failed"):
+            found[student] = "its notebooks were not run to the end"
+    return found
+
+
 RUN_AUTOGRADER = """\
 #!/usr/bin/env bash
 # Gradescope starts this in its container; the course lies in /autograder/source.
@@ -109,7 +124,7 @@ cp -rP "$base/submission/." "$work/"
 cd "$course" || exit 1
 grader() {{ .venv/bin/python -m autograder "$@" >> grading.log 2>&1; }}
 grader grade {stage} --student student --force{options}  # a submission that failed has its zero in the gradebook
-if ! {{ grader export gradescope {stage} --student student --to "$base/results/all" &&
+if ! {{ grader export gradescope {stage} --student student --to "$base/results/all"
        cp "$base/results/all/{stage}/student/results.json" "$base/results/results.json"; }}; then
   tail -c 4000 grading.log >&2
   cat > "$base/results/results.json" <<'JSON'
@@ -124,7 +139,7 @@ SETUP = """\
 # Gradescope runs this once, while it builds the image. The zip holds the course beside this file.
 set -euo pipefail
 apt-get update
-apt-get install -y bubblewrap python3 python3-venv
+apt-get install -y bubblewrap g++ python3 python3-venv
 cd /autograder/source
 python3 -m venv .venv
 .venv/bin/pip install --no-cache-dir -e .
@@ -138,6 +153,7 @@ def run_autograder(stage: str, unprotected: bool = False) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """0; 1 if somebody is not graded to the end, or Canvas knows somebody by no id. The files are written all the same."""
     parser = argparse.ArgumentParser(
         prog="python -m autograder export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,18 +180,26 @@ def main(argv: list[str] | None = None) -> int:
             print(path)
         return 0
     place = open_place(args.root)
+    status = 0
+    for one in args.stages:
+        for student, why in half_graded(place, one).items():
+            if args.student in (None, student):
+                print(
+                    f"Not final: {shown(student)} in {one}: {why}. Let `grade {one}` come to its end.", file=sys.stderr
+                )
+                status = 1
     if args.form == "gradescope":
         for row in rows(place, stage):
             if row.score is not None and args.student in (None, row.student):
                 folder = (args.to or Path("gradescope")) / stage / row.student
                 print(atomic_write(folder / "results.json", json.dumps(gradescope(row), indent=1).encode()))
-        return 0
+        return status
     if args.form == "csv":
         print(atomic_write(args.to or Path("grades.csv"), plain_csv(place, stage).encode()))
-        return 0
+        return status
     made = canvas_csv(place, args.stages, args.roster.read_text(encoding="utf-8-sig") if args.roster else None)
     print(atomic_write(args.to or Path("canvas.csv"), made.text.encode()))
     if made.unmatched():
         print(made.unmatched(), file=sys.stderr)
         return 1
-    return 0
+    return status

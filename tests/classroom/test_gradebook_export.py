@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -188,6 +189,27 @@ def test_the_command_writes_files(place, tmp_path, capsys):
     assert [path.parent.name for path in tmp_path.glob("g/*/*/results.json")] == ["ada"]
     with pytest.raises(CourseError, match="no stage 'stage7'"):
         main(["csv", "stage7", *root])
+
+
+def test_who_is_not_graded_to_the_end_is_named(place, tmp_path, capsys):
+    states = {"ada": {"status": "measured"}, "li": {"status": "executed"}, "evil": {}, "gone": {"status": "failed"}}
+    for student, state in states.items():
+        (place.grading / "submitted" / student / STAGE).mkdir(parents=True)
+        if state:
+            path = place.grading / "state" / STAGE / f"{student}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(state))
+    try:
+        assert main(["csv", STAGE, "--to", str(tmp_path / "g.csv"), "--root", str(place.root)]) == 1
+        told = capsys.readouterr().err.splitlines()
+        assert [line.split(": ")[1] for line in told] == ["evil in stage1_converter", "li in stage1_converter"]
+        assert "not run to the end" in told[0] and "not measured" in told[1]
+        one = ["gradescope", STAGE, "--student", "ada", "--to", str(tmp_path), "--root", str(place.root)]
+        assert main(one) == 0 and capsys.readouterr().err == ""
+        assert (tmp_path / "g.csv").is_file()
+    finally:
+        shutil.rmtree(place.grading / "submitted")
+        shutil.rmtree(place.grading / "state")
 
 
 @pytest.mark.parametrize("works", [True, False])
