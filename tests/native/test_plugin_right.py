@@ -117,6 +117,9 @@ def test_a_launcher_that_is_declared_only(tmp_path: Path) -> None:
 def test_missing_files_and_headers(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no x.cu"):
         plugin.find(tmp_path)
+    (tmp_path / "swish.cu").write_text("")
+    with pytest.raises(MissingFileError, match="(?s)no swish_plugin.cpp.*Found: swish.cu"):
+        plugin.find(tmp_path)
     with pytest.raises(MissingFileError, match="TENSORRT_INCLUDE_DIR"):
         plugin.headers(tmp_path)
     with pytest.raises(CourseError, match="shapes"):

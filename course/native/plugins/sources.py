@@ -49,11 +49,14 @@ def find(where: str | Path | Iterable[str | Path]) -> Sources:
         given = [*sorted(given[0].glob("*.cu")), *sorted(given[0].glob("*_plugin.cpp"))]
     kernels = [path.resolve() for path in given if path.suffix == ".cu"]
     plugins = [path.resolve() for path in given if path.suffix == ".cpp"]
-    for name, found in (("x.cu", kernels), ("x_plugin.cpp", plugins)):
+    stems = {path.stem for path in kernels} | {path.stem.removesuffix("_plugin") for path in plugins}
+    x = stems.pop() if len(stems) == 1 else "x"
+    there = ", ".join(path.name for path in (*kernels, *plugins) if path.is_file())
+    for name, found in ((f"{x}.cu", kernels), (f"{x}_plugin.cpp", plugins)):
         if len(found) != 1 or not found[0].is_file():
             raise MissingFileError(
                 f"The plugin has {'no' if not found or len(found) == 1 else len(found)} {name}.",
-                f"Found: {', '.join(path.name for path in found if path.is_file()) or 'nothing'}. A plugin is x.cu (kernels "
+                f"Found: {there or 'nothing'}. A plugin is x.cu (kernels "
                 'and extern "C" launchers), x.cuh (the launchers\' declarations), x_plugin.cpp (the class).',
                 "Put one of each into one folder, or name the two files.",
             )
