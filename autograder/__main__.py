@@ -32,6 +32,9 @@ def run(module: str, argv: list[str]) -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
 
 
 def _add(name: str, module: str, text: str) -> None:
