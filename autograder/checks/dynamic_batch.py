@@ -44,7 +44,9 @@ class DynamicBatch(EngineMeasure):
 
     def measure(self, at: Bench) -> Outcome:
         engines = Engines.of(at)
-        shown = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in engines.facts["inputs"].items())
+        shown = ", ".join(
+            f"{name[:80]} {dtype} {list(shape)}" for name, (dtype, shape) in engines.facts["inputs"].items()
+        )
         inputs = list(engines.facts["inputs"].values())
         if len(inputs) != 1 or len(engines.facts["outputs"]) != 1:
             return (
