@@ -29,7 +29,7 @@ from autograder.classroom.canvas import canvas_csv
 from autograder.classroom.gradebook import Place, open_place
 from autograder.classroom.marks import Row, rows, write_csv
 from autograder.classroom.student import read_state
-from autograder.classroom.untrusted import shown
+from autograder.classroom.untrusted import shown, student_id
 from course.files import atomic_write
 from course.paths import ROOT
 
@@ -102,12 +102,12 @@ def half_graded(place: Place, stage: str) -> dict[str, str]:
     """Student -> what is missing, of those who handed in and are not graded to the end. Their marks will change."""
     found = {}
     for folder in sorted((place.grading / "submitted").glob(f"*/{stage}")):
-        student = folder.parent.name
+        student = student_id(folder.parent.name)
         status = read_state(place.grading / "state" / stage / f"{student}.json").get("status", "")
         if status == "executed":
             found[student] = "its milestones are not measured"
         elif status not in ("measured", "failed"):
-            found[student] = "its notebooks were not run to the end"
+            found[student] = "its grading has not come to its end"
     return found
 
 

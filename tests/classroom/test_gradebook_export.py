@@ -18,6 +18,7 @@ from autograder.classroom.canvas import canvas_csv
 from autograder.classroom.export import gradescope, main, plain_csv, run_autograder
 from autograder.classroom.gradebook import Place
 from autograder.classroom.marks import rows
+from autograder.classroom.untrusted import student_id
 from course.errors import CourseError
 
 STAGE = "stage1_converter"
@@ -193,17 +194,18 @@ def test_the_command_writes_files(place, tmp_path, capsys):
 
 def test_who_is_not_graded_to_the_end_is_named(place, tmp_path, capsys):
     states = {"ada": {"status": "measured"}, "li": {"status": "executed"}, "evil": {}, "gone": {"status": "failed"}}
+    states["Zoë, 1"] = {"status": "measured"}  # its id is another word than its folder
     for student, state in states.items():
         (place.grading / "submitted" / student / STAGE).mkdir(parents=True)
         if state:
-            path = place.grading / "state" / STAGE / f"{student}.json"
+            path = place.grading / "state" / STAGE / f"{student_id(student)}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(state))
     try:
         assert main(["csv", STAGE, "--to", str(tmp_path / "g.csv"), "--root", str(place.root)]) == 1
         told = capsys.readouterr().err.splitlines()
         assert [line.split(": ")[1] for line in told] == ["evil in stage1_converter", "li in stage1_converter"]
-        assert "not run to the end" in told[0] and "not measured" in told[1]
+        assert "has not come to its end" in told[0] and "not measured" in told[1]
         one = ["gradescope", STAGE, "--student", "ada", "--to", str(tmp_path), "--root", str(place.root)]
         assert main(one) == 0 and capsys.readouterr().err == ""
         assert (tmp_path / "g.csv").is_file()

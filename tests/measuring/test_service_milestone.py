@@ -70,9 +70,4 @@ def test_the_reference_earns_points_everywhere(tmp_path):
         some = tuple(check for check in checks if check.id in ("answers", "goodput"))
         again = measure(dataclasses.replace(SERVICE, checks=some), tmp_path, lane="cpu").checks[-1]
         points["goodput"] = (again.points, again.max_points)
-    goodput = points.pop("goodput")
     assert all(got >= most / 2 for got, most in points.values()), f"{points}\n{report.text()}"
-    if goodput[0] < goodput[1] / 2:
-        pytest.skip(
-            f"goodput fell short twice ({goodput[0]:g} of {goodput[1]:g}): a speed, on a machine that others use"
-        )

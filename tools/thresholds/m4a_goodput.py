@@ -18,13 +18,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from autograder.measuring.measure import measure
 from autograder.milestones.stage4 import REPOSITORY, SERVICE
-from autograder.tasks import answers
 from course import bench
+from course.export import export
 from course.files import atomic_write
+from course.models import resnet50
 from course.paths import ROOT
 from course.serving.repository import PROGRAMS
 
@@ -40,8 +41,8 @@ def handed_in(folder: Path, source: Path, change: tuple[str, str] = ("", "")) ->
     text = (source / "config.pbtxt").read_text()
     assert change[0] in text
     (model / "config.pbtxt").write_text(text.replace(*change))
-    sample = np.zeros((2, 3, 224, 224), np.float32)
-    (model / "1" / "model.onnx").write_bytes(answers.reference_onnx(SERVICE.task.reference, sample))
+    names = {"input_names": ["image"], "output_names": ["logits"], "dynamic": {"image": {0: "batch"}}}
+    export(resnet50(), (torch.rand(2, 3, 224, 224),), model / "1" / "model.onnx", **names, target="8.6")
     return folder
 
 
