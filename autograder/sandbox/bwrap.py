@@ -77,7 +77,8 @@ def bwrap(
         cwd: where it starts; must be visible inside.
         gpu: pass the GPU's devices through, and the folders of LD_LIBRARY_PATH, where TensorRT or CUDA may lie.
         mem_gb: GiB of data that each process may allocate, and the size of /tmp. It is RLIMIT_DATA, since a limit on
-            the address space would break CUDA. All processes together are watched by `autograder.classroom.kernel`.
+            the address space would break CUDA. All processes together are limited by `autograder.sandbox.cgroup`, or
+            watched by `autograder.classroom.kernel`.
         cpu_s: CPU seconds per process.
         env: its environment, over a few safe defaults; nothing else is inherited.
         hide: folders of the system that are empty inside, such as nbgrader's exchange. /usr/local/share, where it lies
