@@ -1,11 +1,11 @@
 """Triton beside a raw engine loop on one machine: what serving costs, what batches and CUDA graphs gain.
 
-    python -m tools.gpu.serving --out docs/results/<card>/serving --pytriton <folder>
+    python -m tools.gpu.serving --out docs/results/<card>/serving
     python -m tools.gpu.serving --out /tmp/serving --lane cpu --seconds 0.5     # a rehearsal, where there is no GPU
 
---pytriton: the unpacked wheel of nvidia-pytriton 0.7.0, whose models then run in this Python with its packages; without it
-the environment of `course serve setup` is used, which on a GPU must see TensorRT and PyTorch. In --out: raw.json, a loop over
-the engine in this process, copies included, per batch size; loads.json, every request of every load; summary.json.
+Triton's environment must see TensorRT and PyTorch: `course serve setup --see-system-packages` or `tools.gpu.triton_here`. In
+--out: raw.json, a loop over the engine in this process, copies included, per batch size; loads.json, every request of every
+load; summary.json.
 
 Images travel as float32 [3, 32, 32], and the network enlarges and normalises them itself, so that a request is 12 kB. FP16
 engines of builder level 0 on a GPU, ONNX Runtime with one thread on a CPU. Answers under load are compared with ONNX Runtime's.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -32,7 +31,6 @@ from course.export import export
 from course.files import atomic_write
 from course.models import resnet50
 from course.serving import Batching, Load, Model, Server, closed_loop, save, write
-from course.serving.environment import Environment, find
 from course.serving.repository import IMAGENET_MEAN, IMAGENET_STD
 
 LARGEST = 32
@@ -145,19 +143,6 @@ def models(name: str, onnx: Path, plan: Path | None) -> list[Model]:
     ]
 
 
-def unpacked(wheel: Path, folder: Path) -> Environment:
-    """An environment, as the course looks for one, around a wheel that was unpacked for this Python."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    site = folder / "lib" / f"python{version}" / "site-packages"
-    site.mkdir(parents=True)
-    (site / "pytriton").symlink_to((wheel / "pytriton").resolve())
-    libraries = (f"{sys.base_prefix}/lib", str((wheel / "nvidia_pytriton.libs").resolve()))
-    found = Environment(folder, version, libraries)
-    for program in (found.server / "bin" / "tritonserver", found.stub):
-        program.chmod(0o755)  # an archive may have lost it
-    return found
-
-
 def check(load: Load, onnx: Path, feeds: list[dict[str, np.ndarray]]) -> None:
     """Raises:
     SystemExit: an answer under load is not the network's.
@@ -227,7 +212,6 @@ def _images(load: Load) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pytriton", type=Path)
     parser.add_argument("--lane", choices=("cpu", "gpu"), default="gpu")
     parser.add_argument("--seconds", type=float, default=1.5, help="of one load")
     args = parser.parse_args()
@@ -237,17 +221,15 @@ def main() -> int:
     raw, described, loads = {}, [], {}
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         folder = Path(temporary)
-        triton = unpacked(args.pytriton, folder / "environment") if args.pytriton else find()
         networks = {}
         for name, onnx, plan, run in files(folder, args.lane):
             raw[name], networks[name] = raw_loop(run, args.seconds), onnx
             described += models(name, onnx, plan)
         record = {"machine": bench.machine(), "command": sys.argv, "lane": args.lane}
         atomic_write(args.out / "raw.json", json.dumps({**record, "raw": raw}, default=str).encode())
-        own = {key: os.environ[key] for key in ("PYTHONHOME", "PYTHONPATH") if args.pytriton and key in os.environ}
         repository, log = write(folder / "service", described), args.out / "server.log"
         config = "gpu" if args.lane == "gpu" else ""
-        with Server(repository, config=config, environment=triton, variables=own, start_seconds=120, log=log) as server:
+        with Server(repository, config=config, start_seconds=120, log=log) as server:
             for name, onnx in networks.items():
                 loads[name] = serve(server, name, onnx, args.lane, args.seconds)
     every = [load for several in loads.values() for load in several]
