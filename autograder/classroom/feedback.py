@@ -18,7 +18,7 @@ from pathlib import Path
 from nbgrader.api import MissingEntry
 
 from autograder.classroom.grade import environment, last_words
-from autograder.classroom.gradebook import Place, open_place
+from autograder.classroom.gradebook import Place, open_place, settle_lateness
 from autograder.classroom.guard import guard
 from autograder.classroom.pages import VERSION
 from autograder.classroom.student import read_state, write_state
@@ -73,7 +73,7 @@ def _one(place: Place, stage: str, student: str) -> str:
 
 
 def _fingerprint(place: Place, stage: str, student: str) -> str:
-    """SHA-256 over all that a page shows."""
+    """SHA-256 over all that a page shows. Brings the late penalty up to date."""
     digest = hashlib.sha256(VERSION.encode())
     for path in sorted(place.folder("autograded", student, stage).glob("*.ipynb")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -82,6 +82,7 @@ def _fingerprint(place: Place, stage: str, student: str) -> str:
             submission = book.find_submission(stage, student)
         except MissingEntry:
             return digest.hexdigest()
+        settle_lateness(place, book, submission)
         for notebook in sorted(submission.notebooks, key=lambda notebook: notebook.name):
             marks = sorted(
                 (grade.cell.name, grade.auto_score, grade.manual_score, grade.extra_credit) for grade in notebook.grades

@@ -436,6 +436,7 @@ def _table(place: Place, stage: str, outcomes: Sequence[Outcome]) -> Table:
             except MissingEntry:
                 table.add_row(student, outcome.status, "", "", "", notes)
                 continue
+            gradebook.settle_lateness(place, book, submission)
             manual = " (a person must look)" if submission.needs_manual_grade else ""
             table.add_row(
                 student,

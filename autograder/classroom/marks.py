@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autograder.classroom.gradebook import Place
+from autograder.classroom.gradebook import Place, settle_lateness
 from autograder.classroom.untrusted import spreadsheet_cell
 from course.errors import MissingFileError
 
@@ -40,7 +40,7 @@ class Row:
 
 
 def rows(place: Place, stage: str) -> Iterator[Row]:
-    """All students of the gradebook, in the order of their names.
+    """All students of the gradebook, in the order of their names. Late penalties are brought up to date.
 
     Raises:
         MissingFileError: the stage was never graded.
@@ -69,6 +69,7 @@ def rows(place: Place, stage: str) -> Iterator[Row]:
             except MissingEntry:
                 yield Row(*names, None, assignment.max_score, 0.0, False, ())
                 continue
+            settle_lateness(place, gradebook, submission)  # marks by hand count, too
             penalty = submission.late_submission_penalty or 0.0
             yield Row(
                 *names,
