@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from autograder.classroom.gradebook import Place
 from autograder.classroom.late import PerDay
 from autograder.classroom.marks import rows
 from autograder.classroom.untrusted import student_id
+from autograder.measuring.report import CheckResult, Report
 from course.errors import CourseError
 
 STAGE = "stage1_converter"
@@ -237,6 +239,39 @@ def test_who_is_not_graded_to_the_end_is_named(place, tmp_path, capsys):
     finally:
         shutil.rmtree(place.grading / "submitted")
         shutil.rmtree(place.grading / "state")
+
+
+def test_points_that_no_machine_here_could_measure_are_named(place, tmp_path, capsys):
+    """As a CPU leaves them: 4 of milestone 1's 20 are for a speed on a GPU."""
+    checks = (
+        CheckResult("fp32", "Answers", "passed", 7.5, 7.5, "", ""),
+        CheckResult("fast", "Speed", "open", 0.0, 4.0, "not measured", ""),
+    )
+    report = Report("s1.m1", "ResNet-50", "measured", "cpu", "hidden", "ada", checks, 1.0)
+    folder = place.grading / "reports" / STAGE / "ada"
+    folder.mkdir(parents=True)
+    (folder / "s1.m1.json").write_text(report.to_json())
+    (folder / "s1.m1b.json").write_text(dataclasses.replace(report, milestone="s1.m1b", checks=checks[:1]).to_json())
+    (folder / "broken.json").write_text("{")
+    root = ["--root", str(place.root)]
+    try:
+        assert main(["csv", STAGE, "--to", str(tmp_path / "g.csv"), *root]) == 1
+        told = capsys.readouterr().err
+        assert "Open: ada in stage1_converter: 4 points of s1.m1 could not be measured" in told
+        assert "--measure-only --force" in told and "s1.m1b" not in told
+        table = read((tmp_path / "g.csv").read_text())
+        lines = {line[0]: dict(zip(table[0], line)) for line in table[1:] if line[5] == "total"}
+        assert lines["ada"]["open_points"] == "4" and lines["li"]["open_points"] == "0"
+        assert all(len(line) == len(table[0]) for line in table)
+        assert main(["canvas", STAGE, "--to", str(tmp_path / "c.csv"), *root]) == 1
+        assert "Open: ada" in capsys.readouterr().err
+        result = gradescope(next(row for row in rows(place, STAGE) if row.student == "ada"))
+        check_gradescope(json.loads(json.dumps(result)))
+        assert "4 points of s1.m1 are open" in result["output"] and "1.15" in result["output"]
+        one = ["gradescope", STAGE, "--student", "li", "--to", str(tmp_path), *root]
+        assert main(one) == 0 and "Open" not in capsys.readouterr().err
+    finally:
+        shutil.rmtree(place.grading / "reports")
 
 
 @pytest.mark.parametrize("works", [True, False])
