@@ -24,7 +24,8 @@ from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
 from autograder.sandbox import bwrap, cgroup, seccomp, sockets
-from course.paths import ROOT
+from course.kernels import packages
+from course.paths import ROOT, cache_dir
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
@@ -241,16 +242,23 @@ class BoxedKernelManager(AsyncKernelManager):
         if not self.protected:
             return command
         limits = {name: value for name, value in self.limits.items() if name not in ("total_s", "disk_gb")}
+        fetched = cache_dir() / "cuda"  # NVIDIA's packages: in there is no network to fetch them again
+        fetched.mkdir(exist_ok=True)
         boxed = bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
-            ro=(ROOT / "course", ROOT / "autograder"),
+            ro=(ROOT / "course", ROOT / "autograder", fetched),
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
             hide=self.hide,
             may_raise=True,
             **limits,
-            env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
+            env={
+                "PYTHONPATH": str(ROOT),
+                "NBGRADER_EXECUTION": "autograde",
+                "JUPYTER_PLATFORM_DIRS": "1",
+                packages.SHARED: str(fetched),
+            },
         )
         if self._filter is not None:
             boxed[1:1] = ["--seccomp", str(self._filter)]
