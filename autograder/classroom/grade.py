@@ -49,6 +49,8 @@ from course.paths import ROOT
 UNPROTECTED = "--i-accept-running-student-code-unprotected"
 MEASURE = (sys.executable, "-m", "autograder", "measure")
 _LIMIT_S = 3600.0
+JUDGE_S = 1200.0
+"""Seconds of a measurement beyond what the handed-in files may take (`limits_s`): the grader's own work."""
 ROOM_TRIES = 20  # of half a second
 
 
