@@ -45,6 +45,7 @@ from autograder.sandbox import bwrap, cgroup, sockets
 from course.errors import CourseError, MissingFileError
 from course.kernels import toolkit
 from course.paths import ROOT
+from course.serving import environment as triton
 
 UNPROTECTED = "--i-accept-running-student-code-unprotected"
 MEASURE = (sys.executable, "-m", "autograder", "measure")
@@ -178,14 +179,19 @@ def _prepare(place: Place, stage: str) -> bytes:
 
 
 def _fetch_tools(place: Place, stage: str, screen: Console) -> None:
-    """What lessons on CUDA fetch from PyPI where there is no toolkit: a submission could not, for it has no network."""
-    if not any("course.kernels" in path.read_text(errors="replace") for path in place.release(stage).glob("*.ipynb")):
-        return
-    for find in (toolkit.headers, toolkit.nvcc, toolkit.cuobjdump):
+    """What lessons on CUDA and on Triton fetch from PyPI: a submission could not, for it has no network."""
+    lessons = [path.read_text(errors="replace") for path in place.release(stage).glob("*.ipynb")]
+
+    def tell(line: str) -> None:
+        screen.print(line, markup=False)
+
+    cuda = (toolkit.headers, toolkit.nvcc, toolkit.cuobjdump)  # where there is no toolkit
+    wanted = {"course.kernels": cuda, "course.serving": (triton.make,)}
+    for get in [one for word, several in wanted.items() if any(word in text for text in lessons) for one in several]:
         try:
-            find(lambda line: screen.print(line, markup=False))
+            get(tell)
         except CourseError as error:
-            screen.print(f"Warning, cells that need it will fail: {error}", markup=False)
+            tell(f"Warning, cells that need it will fail: {error}")
 
 
 def _students(place: Place, stage: str, wanted: Sequence[str]) -> list[str]:

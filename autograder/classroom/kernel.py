@@ -25,7 +25,9 @@ from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
 from autograder.sandbox import bwrap, cgroup, seccomp, sockets
 from course.kernels import packages
+from course.machine.look import SHARED_TRITON, triton_venv
 from course.paths import ROOT, cache_dir
+from course.serving import environment
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
@@ -242,12 +244,14 @@ class BoxedKernelManager(AsyncKernelManager):
         if not self.protected:
             return command
         limits = {name: value for name, value in self.limits.items() if name not in ("total_s", "disk_gb")}
-        fetched = cache_dir() / "cuda"  # NVIDIA's packages: in there is no network to fetch them again
+        # NVIDIA's packages, and Triton: in there is no network to fetch them again.
+        fetched, triton = cache_dir() / "cuda", triton_venv()
         fetched.mkdir(exist_ok=True)
+        served = (triton, *environment.find().libraries) if environment.why_not() is None else ()
         boxed = bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
-            ro=(ROOT / "course", ROOT / "autograder", fetched),
+            ro=(ROOT / "course", ROOT / "autograder", fetched, *served),
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
             hide=self.hide,
@@ -258,6 +262,7 @@ class BoxedKernelManager(AsyncKernelManager):
                 "NBGRADER_EXECUTION": "autograde",
                 "JUPYTER_PLATFORM_DIRS": "1",
                 packages.SHARED: str(fetched),
+                SHARED_TRITON: str(triton),
             },
         )
         if self._filter is not None:
@@ -330,7 +335,7 @@ class SandboxedExecute(Execute):
     def preprocess(self, nb, resources, km=None):
         folder = Path(resources["metadata"]["path"]).resolve()
         self._begun, self._room = -1, self.max_output_mb * 1e6
-        self._notebook, self._cells = resources["nbgrader"]["notebook"], len(nb.cells)
+        self._notebook, self._cells = resources.get("nbgrader", {}).get("notebook", ""), len(nb.cells)
         with tempfolders.temporary("box") as parent:
             work = parent / folder.name
             work.mkdir()

@@ -290,9 +290,14 @@ def tool_places() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     }
 
 
+SHARED_TRITON = "COURSE_SHARED_TRITON"
+"""Environment variable: Triton's environment lies there. The grader shows its own to a learner's kernel, which cannot write
+there and has no network."""
+
+
 def triton_venv() -> Path:
     """Folder of the virtual environment for Triton's wheel, which wants another NumPy than the course."""
-    return cache_dir() / "triton"
+    return Path(os.environ.get(SHARED_TRITON) or cache_dir() / "triton")
 
 
 def ask_tool(places: tuple[str, ...], arguments: tuple[str, ...], seconds: float = TOOL_SECONDS) -> Tool:
