@@ -11,6 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "course" / "assets"
 """Weights and images that ship with the course; listed with their hashes in `manifest.json`."""
 
+RESULTS = ROOT / "docs" / "results"
+"""What was measured and recorded on other machines. Lessons read it, so the grader shows it to submissions."""
+
 
 def cache_dir() -> Path:
     """Folder for what can be made again: engines, timing caches, downloads. `COURSE_CACHE` moves it."""

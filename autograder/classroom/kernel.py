@@ -26,7 +26,7 @@ from autograder.classroom.untrusted import shown
 from autograder.sandbox import bwrap, cgroup, seccomp, sockets
 from course.kernels import packages
 from course.machine.look import SHARED_TRITON, triton_venv
-from course.paths import ROOT, cache_dir
+from course.paths import RESULTS, ROOT, cache_dir
 from course.serving import environment
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
@@ -251,7 +251,7 @@ class BoxedKernelManager(AsyncKernelManager):
         boxed = bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
-            ro=(ROOT / "course", ROOT / "autograder", fetched, *served),
+            ro=(ROOT / "course", ROOT / "autograder", RESULTS, fetched, *served),
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
             hide=self.hide,

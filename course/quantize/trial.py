@@ -20,13 +20,13 @@ from pathlib import Path
 from course import bench
 from course.engine import BuildConfig, Engine, Layer, Profile, available_runtimes, build, graph
 from course.errors import MissingFileError
-from course.paths import ROOT
+from course.paths import RESULTS
 from course.quantize.network import Edge, Network
 from course.quantize.pairs import Stripped, strip
 from course.quantize.placement import plan
 from course.text import text_table
 
-RECORDED = ROOT / "docs" / "results" / "h200" / "int8"
+RECORDED = RESULTS / "h200" / "int8"
 VARIANTS = {"outputs": "Q/DQ default", "both": "Q/DQ both sides", "inputs": "Q/DQ inputs", "tensorrt": "Q/DQ good"}
 """Placement -> its name in the recorded results."""
 LEVEL = 1

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from course.errors import CourseError, DamagedFileError, MissingFileError
 from course.files import atomic_write
-from course.paths import ROOT
+from course.paths import RESULTS
 from course.quantize.calibration import Calibration, Fingerprint
 
 _HEADER = re.compile(r"^TRT-(?P<version>\d+)-(?P<algorithm>\w+)$")
@@ -168,7 +168,7 @@ def recorded_cache() -> Cache:
     Raises:
         MissingFileError: the results are not there.
     """
-    return read_cache(ROOT / "docs" / "results" / "h200" / "int8" / "implicit_b64.calibration")
+    return read_cache(RESULTS / "h200" / "int8" / "implicit_b64.calibration")
 
 
 def cache_from(calibration: Calibration, version: str = "8600") -> Cache:

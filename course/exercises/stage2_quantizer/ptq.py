@@ -15,7 +15,7 @@ from course.data import cifar10, preprocess
 from course.exercises import Wrong, exercise, reference
 from course.exercises.stage2_quantizer._graphs import block
 from course.files import atomic_write
-from course.paths import ROOT
+from course.paths import RESULTS
 from course.quantize import (
     Network,
     calibration_from,
@@ -38,7 +38,7 @@ MOST_OFF = 0.01
 """Part by which a scale may differ from the reference's: one that has the same data differs by nothing."""
 PLAIN, SIZE, TEST = "artifacts/resnet50.onnx", 112, slice(100, 148)
 """The lesson's float model, its images' side, and the public images that the check of the last exercise takes."""
-CACHE = ROOT / "docs" / "results" / "h200" / "int8" / "implicit_b64.calibration"
+CACHE = RESULTS / "h200" / "int8" / "implicit_b64.calibration"
 """What TensorRT 8.6.0 wrote on an H200, from 256 images."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from course.paths import ROOT
+from course.paths import RESULTS
 from course.text import text_table
 
-PLACES = tuple(ROOT / "docs" / "results" / card / "ways" / "summary.json" for card in ("h200", "h100"))
+PLACES = tuple(RESULTS / card / "ways" / "summary.json" for card in ("h200", "h100"))
 
 
 def ways() -> dict | None:
