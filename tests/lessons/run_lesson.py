@@ -11,6 +11,7 @@ notebook's names, so that the solution's are what the following cells see.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -84,6 +85,8 @@ def serve() -> None:
     for name in PACKAGES:
         with contextlib.suppress(ImportError):  # a lesson that needs it says so itself
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # the forks' garbage collection leaves these objects alone, so that their memory stays shared
     for line in sys.stdin:
         asked = json.loads(line)
         if not (pid := os.fork()):
