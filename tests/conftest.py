@@ -1,4 +1,4 @@
-"""Settings for every test: programs of this Python on PATH, no display, two threads, GPU tests only with a GPU."""
+"""Settings for every test: programs of this Python on PATH, no display, one or two threads, GPU tests only with a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 # As in an activated environment: nbgrader calls alembic by its name.
 os.environ["PATH"] = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])
 os.environ["MPLBACKEND"] = "Agg"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from tests import threads
+
+os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
 
 import pytest
 
@@ -45,10 +48,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_torch_threads() -> None:
+def few_threads() -> None:
     """Timings and results must not depend on how many cores the test machine has."""
     try:
         import torch
+
+        threads.limit_onnxruntime()
     except ImportError:
         return  # tests of the install and of the doctor also run where PyTorch is missing
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads.number())

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from course.engine.opsets import TARGET_OPSET
 from course.errors import CourseError, DtypeError, UnsupportedError
 from course.export.exporters import Job, log, quiet, run_exporter
 from course.export.parity import Parity, check_parity, last_line
@@ -21,15 +22,6 @@ from course.files import atomic_write, sha256
 
 __all__ = ["TARGET_OPSET", "Exported", "Parity", "check_parity", "export"]
 
-TARGET_OPSET = {"8.6": (17, 17), "10": (18, 20), "11": (18, 25), "onnxruntime": (18, 21)}
-"""Target -> (opset that we write, newest opset that it reads).
-
-Read: docs/operators.md of onnx-tensorrt ("TensorRT 8.5 supports operators up to Opset 17", unchanged in 8.6;
-"10.0 ... opset 9 to opset 20"), NVIDIA's ONNX Opset Guide for 11.x (25), ONNX Runtime 1.20's compatibility
-table (21).
-Written: 18 is the opset that PyTorch's dynamo exporter is written for; others go through a converter, which
-fails for some models. The torchscript exporter writes 17 by itself.
-"""
 NEWEST_IR = 10
 """IR version that onnx 1.17 and ONNX Runtime 1.20 read. Newer onnx packages would write a higher one."""
 LARGEST_BYTES = (1 << 31) - 1  # protobuf's limit for one message

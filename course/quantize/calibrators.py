@@ -19,6 +19,8 @@ LEVELS = 128
 """Magnitudes of an INT8 number, 0 to 127."""
 STRIDE = 4
 """Bins between two limits that `entropy` tries: about 1/500 to 1/1000 of the largest value."""
+TIE = 1e-12
+"""Divergences that differ by less are equal but for rounding: the smallest of these limits is taken."""
 CANDIDATES = 400
 """Limits that `mse` tries for each side."""
 
@@ -179,30 +181,42 @@ def _quantile(counts: np.ndarray, share: float) -> float:
 
 
 def _entropy_bin(counts: np.ndarray, levels: int) -> int:
-    """Number of bins below the best limit; `counts` of |x| is changed."""
+    """Number of bins below the best limit; `counts` of |x| is changed.
+
+    All limits at once. With R values in P, r in a bin, and C values in Q, of which each bin of a group that is not empty
+    has e, the divergence is a sum over bins that does not depend on the limit, and one over the groups:
+
+        sum of r/R * log((r/R) / (e/C))  =  (sum of r log r  -  sum over groups of r log e) / R  +  log(C / R)
+    """
     if len(counts) > 1:
         counts[0] = counts[1]
     used = _used(counts)
     if used <= levels:
         return used  # each bin has a level of its own
     sums, filled = _prefix(counts), _prefix(counts > 0)
-    best, limit = np.inf, used
-    for end in _ends(levels, used):
-        edges = np.arange(levels + 1) * end // levels
-        mass, occupied = np.diff(sums[edges]), np.diff(filled[edges])
-        even = np.divide(mass, occupied, out=np.zeros(levels), where=occupied > 0)
-        reference = counts[:end].astype(np.float64)
-        reference[-1] += sums[-1] - sums[end]
-        candidate = np.where(counts[:end] > 0, np.repeat(even, np.diff(edges)), 0)
-        divergence = _divergence(reference, candidate)
-        if divergence < best:
-            best, limit = divergence, end
-    return limit
+    ends = np.append(np.arange(levels, used, STRIDE), used)  # the whole range is always one of them
+    edges = np.arange(levels + 1) * ends[:, None] // levels  # [limits, levels + 1]
+    mass, occupied = np.diff(sums[edges]), np.diff(filled[edges])
+    clipped = sums[-1] - sums[ends]  # counted into the last bin of P, not into Q
+    last = counts[ends - 1].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = np.log(mass / occupied, out=np.zeros(mass.shape), where=mass > 0)
+        own = _entropies(counts)[ends - 1] + _xlogx(last + clipped)
+        inside = sums[ends]
+        divergence = (own - (mass * each).sum(1) - clipped * each[:, -1]) / sums[-1] + np.log(inside / sums[-1])
+    # Where P has something that Q has not, in the last bin, and where Q has nothing at all, it is infinite.
+    divergence[((last == 0) & (clipped > 0)) | (inside == 0)] = np.inf
+    least = divergence.min()
+    return int(ends[np.argmax(divergence <= least + TIE)]) if np.isfinite(least) else used
 
 
-def _ends(levels: int, used: int) -> list[int]:
-    """Limits to try, in bins; the whole range is always one of them."""
-    return [*range(levels, used, STRIDE), used]
+def _xlogx(counts: np.ndarray) -> np.ndarray:
+    return np.multiply(counts, np.log(counts, out=np.zeros(counts.shape), where=counts > 0))
+
+
+def _entropies(counts: np.ndarray) -> np.ndarray:
+    """float64 [N + 1]: sums of r log r over the first 0, 1, … N bins."""
+    return np.concatenate([[0.0], np.cumsum(_xlogx(counts.astype(np.float64)))])
 
 
 def _onnxruntime_bin(counts: np.ndarray, levels: int) -> int:

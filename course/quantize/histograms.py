@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from course.errors import CourseError, ShapeError
 
 BINS = 4096
 """Bins for each sign. At least half of them are in use, so a limit is known to 1/2048 of the largest value."""
-MOST_AT_ONCE = 1 << 24
-"""torch.histc counts in float32, which holds whole numbers up to this one."""
+AT_ONCE = 1 << 16
+"""Values that are counted at once: they and the numbers of their bins fit into a core's cache."""
 PARTS = ("counts", "exponents", "low", "high")
 """The arrays that a histogram consists of."""
 SMALLEST_EXPONENT = -126  # of float32's normal numbers: where a histogram of zeros stands
@@ -95,24 +94,20 @@ class Histogram:
         for channel, row in enumerate(rows):
             self._add_row(channel, row, name)
 
-    def _add_row(self, channel: int, row: torch.Tensor, name: str) -> None:
-        low, high = (float(bound) for bound in torch.aminmax(row))
+    def _add_row(self, channel: int, row: np.ndarray, name: str) -> None:
+        low, high = float(row.min()), float(row.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            bad = int((~torch.isfinite(row)).sum())
+            bad = int((~np.isfinite(row)).sum())
             raise CourseError(
                 f"{name} cannot be calibrated.",
-                f"{bad} of its {row.numel()} values are NaN or infinite.",
+                f"{bad} of its {row.size} values are NaN or infinite.",
                 "Look at the calibration data and its preprocessing; the model must give finite values.",
             )
         largest = max(-low, high)
         self._widen(channel, max(SMALLEST_EXPONENT, math.frexp(largest)[1]) if largest else SMALLEST_EXPONENT)
         limit = 2.0 ** int(self.exponents[channel])
-        for part in row.split(MOST_AT_ONCE):
-            if high >= 0:
-                self.counts[channel, 1] += _count(part, self.bins, limit)
-            if low < 0:
-                self.counts[channel, 0] += _count(-part, self.bins, limit)
-                self.counts[channel, 0, 0] -= int((part == 0).sum())  # zeros count as positive
+        for start in range(0, row.size, AT_ONCE):
+            self.counts[channel] += _count(row[start : start + AT_ONCE], self.bins, limit, low < 0)
         self.low[channel] = min(self.low[channel], low)
         self.high[channel] = max(self.high[channel], high)
 
@@ -165,17 +160,22 @@ def histogram(values: np.ndarray, axis: int | None = None, bins: int = BINS) -> 
     return made
 
 
-def _count(values: torch.Tensor, bins: int, limit: float) -> np.ndarray:
-    """int64 [bins]: values from 0 to below `limit`. Dividing by a power of two is exact, so a value's bin is exact."""
-    return torch.histc(values, bins, 0.0, limit).numpy().astype(np.int64)
+def _count(values: np.ndarray, bins: int, limit: float, negative: bool) -> np.ndarray:
+    """int64 [2, bins]: negative values by magnitude, and zero and positive ones; all are smaller than `limit`.
+
+    Multiplying by powers of two is exact, so a value's bin is exact. In two steps: bins / limit may be too large for
+    float32. negative: whether there may be values below zero; without them it takes half the time.
+    """
+    scaled = (np.abs(values) if negative else values) * np.float32(1 / limit)
+    scaled *= np.float32(bins)
+    index = scaled.astype(np.intp)
+    index += bins * (values >= 0) if negative else bins
+    return np.bincount(index, minlength=2 * bins).reshape(2, bins)
 
 
-def _rows(values: np.ndarray, axis: int | None) -> torch.Tensor:
+def _rows(values: np.ndarray, axis: int | None) -> np.ndarray:
     """float32 [C, n] of the values, channels first."""
     array = np.asarray(values, np.float32)
     if axis is None:
-        array = array.reshape(1, -1)
-    else:
-        array = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return array.reshape(1, -1)
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)

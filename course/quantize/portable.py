@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from course.engine import available_runtimes, graph, network_layers
+from course.engine.opsets import TARGET_OPSET
 from course.errors import ParseError
-from course.export import TARGET_OPSET
 from course.quantize.network import Network, attribute, opset
 from course.quantize.pairs import DEQUANTISE, QUANTISE, Pair, read_pairs
 

@@ -57,7 +57,14 @@ def _stamp(lesson: Path, used: list[str]) -> dict[str, str]:
     helpers = [path for path in helpers if path.parent != lesson.parent or path == lesson]
     wrong = ROOT / "tests" / "lessons" / "wrong" / lesson.parent.name / f"{lesson.stem}.py"
     runner = Path(__file__).parent
-    files = {*map(Path, used), *helpers, wrong, ASSETS / "manifest.json", *runner.glob("*.py")}
+    files = {
+        *map(Path, used),
+        *helpers,
+        wrong,
+        ASSETS / "manifest.json",
+        *runner.glob("*.py"),
+        runner.parent / "threads.py",
+    }
     hashes = {str(path.relative_to(ROOT)): _hash(path) for path in sorted(files) if path.is_relative_to(ROOT)}
     return {**hashes, "python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 

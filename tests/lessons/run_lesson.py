@@ -2,6 +2,7 @@
 
     python tests/lessons/run_lesson.py LESSON.py WRONG.py REPORT.json     (in a copy of the stage folder)
     python tests/lessons/run_lesson.py LESSON.py - REPORT.json            the released notebook, untouched
+    python tests/lessons/run_lesson.py --serve                            forks for each request; see `Server`
 
 A lesson's cells run in IPython as in a notebook. At an exercise the other answers run first, each in a copy of the
 notebook's names, so that the solution's are what the following cells see.
@@ -10,6 +11,8 @@ notebook's names, so that the solution's are what the following cells see.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import io
 import json
 import os
@@ -20,6 +23,15 @@ import traceback
 from pathlib import Path
 
 CHECK = re.compile(r'^check\("(?P<id>[^"]+)"\)$')
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "matplotlib.pyplot",
+    "IPython.core.interactiveshell",
+    "jupytext",
+)
+"""What most lessons import; not onnxruntime, which starts a thread: a fork would be without it."""
 WRONG = re.compile(r"^# %% (?P<id>\S+) \| (?P<words>.+)$")
 
 
@@ -27,7 +39,9 @@ def main(lesson: Path, wrong: Path, report: Path) -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
     from autograder.authoring.notebook import read_lesson, student_version
+    from tests import threads
 
+    threads.limit_onnxruntime()
     notebook = read_lesson(lesson.read_text(), lesson.name)
     released = student_version(notebook)
     shell = InteractiveShell.instance()
@@ -59,6 +73,46 @@ def main(lesson: Path, wrong: Path, report: Path) -> None:
     report.write_text(
         json.dumps({"cells": found, "exercises": exercises, "unused": sorted(answers), "used": ours()}, indent=1)
     )
+
+
+def serve() -> None:
+    """Run lessons until stdin ends, each in a fork of this process, so that none imports PyTorch again: ten seconds.
+
+    Only packages are imported here, nothing of the course. A line of stdin: {"arguments": the three, "cwd": folder,
+    "environment": all variables, "log": file for what is printed}. A line of stdout: the fork's process id, then its
+    status when it has ended. A fork leads a process group of its own, with what its lesson starts.
+    """
+    for name in PACKAGES:
+        with contextlib.suppress(ImportError):  # a lesson that needs it says so itself
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # the forks' garbage collection leaves these objects alone, so that their memory stays shared
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if not (pid := os.fork()):
+            os.setpgid(0, 0)
+            with open(asked["log"], "wb") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            os.chdir(asked["cwd"])
+            try:
+                main(*map(Path, asked["arguments"]))
+            except BaseException:
+                traceback.print_exc()
+                leave(1)
+            leave(0)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def leave(status: int) -> None:
+    """End at once: TensorRT-RTX and ONNX Runtime may hang in their own threads' ends."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def ours() -> list[str]:
@@ -136,6 +190,8 @@ def run(shell, code: str) -> dict:
 
 if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "Agg")
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-    sys.stdout.flush()
-    os._exit(0)  # TensorRT-RTX and ONNX Runtime may hang in their own threads' ends
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        main(*map(Path, sys.argv[1:4]))
+        leave(0)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ import pytest
 from autograder.authoring.notebook import read_lesson
 from course import exercises
 from course.paths import ROOT
-from tests.lessons import record
+from tests.lessons import forks, record
 
 LESSONS = sorted((ROOT / "solutions").glob("stage*/[0-9][0-9]_*.py"))
 FEWEST_WRONG = 3
@@ -56,19 +53,10 @@ def run(request, lesson: Path, folder: Path, untouched: bool = False) -> dict:
             shutil.copyfile(path, target)
     wrong = ROOT / "tests" / "lessons" / "wrong" / lesson.parent.name / f"{lesson.stem}.py"
     out = folder / "report.json"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if is_milestone(lesson):  # as when a class is graded: selfcheck leaves measuring for later
-        environment["NBGRADER_EXECUTION"] = "autograde"
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests/lessons/run_lesson.py", lesson, "-" if untouched else wrong, out],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    # As when a class is graded: selfcheck leaves measuring for later.
+    variables = {"NBGRADER_EXECUTION": "autograde"} if is_milestone(lesson) else {}
+    status, printed = forks.run([lesson, "-" if untouched else wrong, out], folder, variables, SECONDS)
+    assert status == 0, printed
     found = json.loads(out.read_text())
     record.write(lesson, found, untouched)
     return {**found, "lesson": lesson}

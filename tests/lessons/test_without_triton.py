@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from course.paths import ROOT
+from tests.lessons import forks
 from tests.lessons.test_lessons import SECONDS, TAUGHT, name
 
 USERS = [lesson for lesson in TAUGHT if "with_triton(" in lesson.read_text()]
@@ -26,22 +24,9 @@ def test_a_lesson_goes_on_without_triton(lesson, untouched, tmp_path):
     folder = tmp_path / lesson.parent.name
     shutil.copytree(ROOT / lesson.parent.name, folder)
     report = folder / "report.json"
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "tests/lessons/run_lesson.py",
-            lesson,
-            "-" if untouched else "no_wrong_answers",
-            report,
-        ],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COURSE_CACHE": str(tmp_path / "an empty cache")},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    arguments = [lesson, "-" if untouched else "no_wrong_answers", report]
+    status, printed = forks.run(arguments, folder, {"COURSE_CACHE": str(tmp_path / "an empty cache")}, SECONDS)
+    assert status == 0, printed
     cells = json.loads(report.read_text())["cells"]
     assert [cell["problem"] for cell in cells if cell["problem"]] == []
     opened = [cell["printed"] for cell in cells if "Open on this machine" in cell["printed"]]

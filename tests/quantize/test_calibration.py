@@ -222,3 +222,18 @@ def test_fingerprints_do_not_depend_on_how_data_is_handed_over():
         == fingerprint(MODEL.SerializeToString(deterministic=True), x, "m", batch=4)
     )
     assert isinstance(fingerprint(MODEL, x, "m"), Fingerprint)
+
+
+def test_what_was_counted_of_an_array_is_not_counted_again(monkeypatch):
+    x = zoo.images(7)
+    first = collect(MODEL, x, TENSORS, batch=4)
+    first["image"].add(np.ones(3, np.float32))  # of the caller: what is kept stays as it was
+    runs = []
+    monkeypatch.setattr(module, "inner_tensors", lambda *given: runs.append(given) or inner_tensors(*given))
+    again = collect(MODEL, x.copy(), TENSORS, batch=4)
+    assert not runs and again["image"] == histogram(x) and again.fingerprint == first.fingerprint
+    for other in (x + 1, x[:4]):
+        assert collect(MODEL, other, TENSORS, batch=4).fingerprint != first.fingerprint
+    assert collect(MODEL, x, TENSORS, batch=4, bins=64)["image"].bins == 64
+    assert collect(MODEL, x, TENSORS[:1], batch=4).tensors.keys() == {TENSORS[0]}
+    assert len(runs) == 4

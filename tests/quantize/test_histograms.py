@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from course.errors import CourseError, ShapeError
 from course.quantize import histograms as module
@@ -86,30 +85,26 @@ def test_signed_and_magnitudes_are_views_of_the_same_counts():
     np.testing.assert_array_equal(one.magnitudes(), [[3, 1, 0, 1]])
 
 
-def test_float32_counters_do_not_overflow(monkeypatch):
-    """torch.histc counts in float32, which cannot tell 2**24 from 2**24 + 1."""
-    monkeypatch.setattr(module, "MOST_AT_ONCE", 100)
-    x = np.abs(values(7, 1000))
-    assert histogram(x) == _unsplit(x)
-    assert torch.tensor(2.0**24, dtype=torch.float32) + 1 == 2**24
-    assert module.MOST_AT_ONCE == 100 and _limit_of_the_module() == 1 << 24
+def test_values_are_counted_in_parts(monkeypatch):
+    whole = histogram(values(7, 1001))
+    monkeypatch.setattr(module, "AT_ONCE", 100)
+    assert histogram(values(7, 1001)) == whole
+    assert whole.total[0] == 1001
 
 
-def _unsplit(x: np.ndarray) -> Histogram:
-    made = Histogram()
-    made._widen(0, int(histogram(x).exponents[0]))
-    made.counts[0] = counted_by_numpy(x, int(made.exponents[0]), made.bins)
-    made.low[0], made.high[0] = x.min(), x.max()
-    return made
+@pytest.mark.parametrize("exponent", [SMALLEST_EXPONENT, -120, 127, 128])
+def test_counts_are_exact_at_both_ends_of_float32(exponent):
+    """Where 1 / width or the limit itself is no float32."""
+    x = np.array([-0.875, -0.5, -(2.0**-13), 0, 2.0**-13, 0.25, 0.75, 0.96875]) * 2.0**exponent
+    one = histogram(x.astype(np.float32))
+    assert one.exponents[0] == exponent
+    np.testing.assert_array_equal(one.counts[0], counted_by_numpy(x, exponent, one.bins))
 
 
-def _limit_of_the_module() -> int:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("fresh", module.__file__)
-    fresh = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fresh)
-    return fresh.MOST_AT_ONCE
+def test_more_than_float32_can_count():
+    """A counter in float32 would stop at 2**24."""
+    one = histogram(np.ones((1 << 24) + 3, np.float32))
+    assert one.total[0] == (1 << 24) + 3
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -10,6 +10,7 @@ an error in `get_batch` looks like the end of the data. (python/src/infer/pyInt8
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import operator
 import re
@@ -138,6 +139,15 @@ def _parse(data: bytes, name: str) -> dict[str, float] | None:
 
 def _batches(calibrator: IInt8Calibrator, inputs: Inputs, say: Say) -> list[dict[str, np.ndarray]]:
     """All that `get_batch` gives, read when it has returned."""
+    frozen = gc.get_freeze_count() > 0
+    try:
+        return _read_batches(calibrator, inputs, say)
+    finally:
+        if not frozen:
+            gc.unfreeze()
+
+
+def _read_batches(calibrator: IInt8Calibrator, inputs: Inputs, say: Say) -> list[dict[str, np.ndarray]]:
     found: list[dict[str, np.ndarray]] = []
     known: dict[str, np.ndarray] = {}  # by hash: a batch that comes again takes no memory
     alike, last = 0, ""
@@ -162,6 +172,9 @@ def _batches(calibrator: IInt8Calibrator, inputs: Inputs, say: Say) -> list[dict
         recording.record("get_batch", names=list(inputs), end=False, sha256=hashes, **_seen(batch))
         say("INFO", f"  Calibrated batch {len(found)}.")
         found.append(batch)
+        # Garbage is looked for before every reading (`memory`): among all objects for the first batch, from then on among
+        # new ones, since with PyTorch loaded it takes half a second to look at all.
+        gc.freeze()
         alike = alike + 1 if hashes == last else 1
         last = hashes
         if alike >= MOST_ALIKE or len(found) >= recording.most_batches:
