@@ -172,7 +172,9 @@ def start(
         variables: further ones for the server and its models, made from the one folder that they may write. sees: what else
             they may read.
 
-    Raises: as `judged`.
+    Raises:
+        Rejected: it does not start; says why.
+        OpenHere: Triton is not set up on this machine, or a service of the grader's does not start.
     """
     try:
         triton = environment.find()
@@ -191,36 +193,43 @@ def start(
     given |= {"PYTHONPATH": "", "PYTHONHOME": "", "OMP_NUM_THREADS": "1", **variables(box.home)}
     most = START_S[at.lane]
     with at.step(f"starting {name}"):
-        box.ask(
-            "start",
-            argv=words,
-            variables=given,
-            ports={"http": http},
-            seconds=most,
-        )
+        box.ask("start", argv=words, variables=given, ports={"http": http}, seconds=most)
         service = Service(box, f"{UNIX}{box.home / 'http'}", name)
-        end = time.monotonic() + most
-        with service.client(2.0) as client:
-            while not client.ready(MODEL):
-                answer, _ = box.ask("ended", seconds=10)
-                log = str(answer.get("log"))
-                if answer.get("ended"):
-                    if too_much := box.too_much("start"):
-                        raise too_much
-                    error = not_started(log)
-                    if "NotImplementedError" in error.cause:
-                        raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")
-                    raise Rejected(
-                        error.what, _plain(error.cause, repository), "Repair it, and start it on your machine."
-                    )
-                if time.monotonic() > end:
-                    raise Rejected(
-                        f"{name} was not ready in time.",
-                        f"After {most:.0f} s the model {MODEL!r} does not answer. {_plain(log[-300:], repository)}",
-                        f"It needs a model {MODEL!r}, and must load quickly.",
-                    )
-                time.sleep(0.1)
+        try:
+            _wait(service, repository, most)
+        except Rejected as error:
+            if not ours:
+                raise
+            words = f"The grader's own service, {name}, does not start on this machine. {error.what} {error.cause}"
+            raise OpenHere(f"{words} On a GPU its models must see TensorRT and PyTorch.") from None
     return service
+
+
+def _wait(service: Service, repository: Path, seconds: float) -> None:
+    """Until the model is ready.
+
+    Raises:
+        Rejected: the server ended, or was too slow; says why.
+    """
+    end = time.monotonic() + seconds
+    with service.client(2.0) as client:
+        while not client.ready(MODEL):
+            answer, _ = service.box.ask("ended", seconds=10)
+            log = str(answer.get("log"))
+            if answer.get("ended"):
+                if too_much := service.box.too_much("start"):
+                    raise too_much
+                error = not_started(log)
+                if "NotImplementedError" in error.cause:
+                    raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")
+                raise Rejected(error.what, _plain(error.cause, repository), "Repair it, and start it on your machine.")
+            if time.monotonic() > end:
+                raise Rejected(
+                    f"{service.name} was not ready in time.",
+                    f"After {seconds:.0f} s the model {MODEL!r} does not answer. {_plain(log[-300:], repository)}",
+                    f"It needs a model {MODEL!r}, and must load quickly.",
+                )
+            time.sleep(0.1)
 
 
 def _plain(text: str, repository: Path) -> str:

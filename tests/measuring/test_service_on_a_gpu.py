@@ -46,24 +46,34 @@ SHORT = {
 def gpu(monkeypatch, tmp_path):
     """A machine whose GPU is a stand-in."""
     try:
-        environment.make(lambda line: None)
+        real = environment.make(lambda line: None)
     except ServingError as error:
         pytest.skip(f"Triton's environment cannot be made: {error}")
-    folder = tmp_path / "cupti"
-    folder.mkdir()
-    cupti = folder / "libcupti.so.13"
+    cupti = tmp_path / "cupti" / "libcupti.so.13"
+    cupti.parent.mkdir()
     subprocess.run(["g++", "-shared", "-fPIC", "-O2", str(FAKE / "fake_cupti.cpp"), "-o", str(cupti)], check=True)
-    real, packages = service_box.start, sysconfig.get_paths()["purelib"]
+    seeing = seeing_the_stand_in(tmp_path / "triton", real)
+    start, packages = service_box.start, sysconfig.get_paths()["purelib"]
 
-    def start(at, repository, name, *, ours=False, variables=lambda home: {}, sees=()):
+    def started(at, repository, name, *, ours=False, variables=lambda home: {}, sees=()):
         def more(home: Path) -> dict[str, str]:
-            return {**variables(home), "PYTHONPATH": str(FAKE), "FAKE_GPU_PACKAGES": packages}
+            return {**variables(home), "FAKE_GPU_PACKAGES": packages}
 
-        return real(at, repository, name, ours=ours, variables=more, sees=(*sees, FAKE))
+        return start(at, repository, name, ours=ours, variables=more, sees=(*sees, FAKE, real.site))
 
-    monkeypatch.setattr(service_box, "start", start)
+    monkeypatch.setattr(environment, "find", lambda: seeing)
+    monkeypatch.setattr(service_box, "start", started)
     monkeypatch.setattr(service_plans, "plan", lambda at, onnx, largest: onnx)
     monkeypatch.setattr(launch_counts, "cupti", lambda: cupti)
+
+
+def seeing_the_stand_in(folder: Path, real: environment.Environment) -> environment.Environment:
+    """Triton's environment, linked, with the stand-in for TensorRT in it. (The Python backend reads no PYTHONPATH.)"""
+    subprocess.run([real.folder / "bin" / "python", "-m", "venv", "--without-pip", folder], check=True)
+    made = environment.Environment(folder, real.python_version, real.libraries)
+    (made.site / "pytriton").symlink_to(real.site / "pytriton")
+    (made.site / "more.pth").write_text(f"{real.site}\n{FAKE}\n")
+    return made
 
 
 def milestone(*ids: str):
