@@ -17,14 +17,15 @@ from course.serving import config as configs
 from course.serving.words import ServingError
 
 ONNX, PLAN = "model.onnx", "model.plan"
-LEVEL = 1
-"""TensorRT's optimisation level: 0 takes the first kernel that works, 1 tries a few; above that a build takes minutes."""
+LEVEL = 0
+"""TensorRT's optimisation level: the first kernel that works. So a ResNet-50 takes 17 s on an H200 (docs/results/h200/graphs), and
+at level 2 a minute on an H100 (docs/results/h100/m1_measure.log)."""
 LARGEST = 128
 """The most images that an engine is built for: a context's memory grows with them."""
 
 
 def plan(onnx: bytes | Path, largest: int, level: int = LEVEL) -> bytes:
-    """An FP16 engine for batches of 1 to `largest`, tuned for the largest, by TensorRT on this machine's GPU.
+    """An FP16 engine for batches of 1 to `largest`, by TensorRT on this machine's GPU.
 
     From TensorRT 11 on, where networks are strongly typed, the network's own numbers are turned into FP16 before.
 

@@ -1,6 +1,6 @@
 """Milestone 4a on a GPU: the solution, and repositories that look like it and must get nothing for CUDA graphs.
 
-    python -m tools.gpu.service_cases --out docs/results/<card>/m4a_cases [--mode hidden --who me] [--all]
+    python -m tools.gpu.service_cases --out docs/results/<card>/m4a_cases [--mode hidden --who me] [CASE ...]
 
 Measured are the checks "answers" and "graphs" only; `tools.gpu.grade` measures all of the solution. Each wrong repository is the
 solution with one part of `on_gpu.py` replaced. In --out: cases.json, with the points, words and values of each, and the machine.
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +26,13 @@ from course import bench
 from course.files import atomic_write
 from tools.gpu import grade
 
-REPLAY = "            graph.replay()\n"
 CASES: dict[str, tuple[str, str]] = {
-    "": ("", ""),
+    "solution": ("", ""),
     "no graph": (
         """            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 run()
 """,
-        "        graph.replay = run\n",
+        "        graph = type('', (), {'replay': staticmethod(run)})()\n",
     ),
     "captured, not replayed": (
         "        return graph, host.numpy()",
@@ -61,7 +62,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
 }
 """Name -> (what of on_gpu.py, what stands there instead). The first is the solution."""
-EXPECTED = {"": {"answers": 5.0}, "stale input": {"answers": 0.0, "graphs": 0.0}}
+EXPECTED = {"solution": {"answers": 5.0}, "stale input": {"answers": 0.0, "graphs": 0.0}}
 """Name -> check -> points; a wrong one gets nothing for graphs if it is not named."""
 
 
@@ -70,9 +71,13 @@ def apply(name: str, version: Path) -> None:
     old, new = CASES[name]
     path = version / "on_gpu.py"
     text = path.read_text()
-    if text.count(old) != 1 and old:
+    if old and text.count(old) != 1:
         raise SystemExit(f"{path}: the part that {name!r} replaces stands there {text.count(old)} times.")
     path.write_text(text.replace(old, new) if old else text)
+
+
+def say(text: str) -> None:
+    print(f"    {time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 def main() -> int:
@@ -87,23 +92,27 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     record: dict = {"command": ["python", "-m", "tools.gpu.service_cases", *sys.argv[1:]], "machine": bench.machine()}
     record["cases"], good = {}, True
-    for name in args.cases or CASES:
-        with tempfile.TemporaryDirectory(prefix="case-") as folder:
-            grade.make(milestone, Path(folder))
-            apply(name, Path(folder) / REPOSITORY / "classifier" / "1")
-            say = lambda text: print(f"    {text}", flush=True)  # noqa: E731
-            report = measure(milestone, folder, args.mode, args.who, lane="gpu", say=say)
+    temporary = tempfile.TemporaryDirectory(prefix="cases-")
+    solution = Path(temporary.name) / "solution"
+    solution.mkdir()
+    grade.make(milestone, solution)
+    for number, name in enumerate(args.cases or CASES):
+        folder = Path(temporary.name) / str(number)
+        shutil.copytree(solution, folder)
+        apply(name, folder / REPOSITORY / "classifier" / "1")
+        report = measure(milestone, folder, args.mode, args.who, lane="gpu", say=say)
         points = {check.id: check.points for check in report.checks}
         wanted = EXPECTED.get(name, {"graphs": 0.0})
         right = all(points[check] == number for check, number in wanted.items()) and not report.open_points
         good &= right
-        print(f"{name or 'the solution'}: {points}, {'as it must be' if right else f'WRONG: {wanted} was expected'}")
+        print(f"{name}: {points}, {'as it must be' if right else f'WRONG: {wanted} was expected'}")
         for check in report.checks:
             print(f"    {check.id}: {check.measured}. {check.message}", flush=True)
         if report.problem or report.reason:
             print(report.problem or report.reason, flush=True)
-        record["cases"][name or "the solution"] = json.loads(report.to_json())
+        record["cases"][name] = json.loads(report.to_json())
         atomic_write(args.out / "cases.json", json.dumps(record, indent=1).encode())
+    temporary.cleanup()
     return int(not good)
 
 
