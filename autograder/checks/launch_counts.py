@@ -52,7 +52,7 @@ def library(folder: Path) -> Path:
     target = folder / "liblaunch_counts.so"
     try:
         line = [toolkit.gxx(), "-std=c++17", "-O2", "-shared", "-fPIC", str(SOURCE), "-o", str(target), "-ldl"]
-        done = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=COMPILE_S)
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", errors="replace", timeout=COMPILE_S)
     except CourseError as error:
         raise OpenHere(f"Launches of CUDA graphs cannot be counted here. {error.cause} {error.next_step}") from None
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -58,7 +58,10 @@ class ServiceGraphs(Measure):
         counted = f"{launches.graphs} launches of graphs in {self.counted} requests, and {per_request:.1f} kernels in each beside them"
         values = {"graphs": launches.graphs, "kernels": launches.kernels, "requests": self.counted}
         if launches.graphs < self.counted:
-            return 0.0, counted, "The service does not replay a graph for each request.", values
+            uncounted = (
+                f" In some of its processes nothing could be counted: {launches.errors[0]}." if launches.errors else ""
+            )
+            return 0.0, counted, f"The service does not replay a graph for each request.{uncounted}", values
         if per_request > self.most_kernels:
             return 0.0, counted, "Much of a request's work is not in the graph.", values
         samples: dict[str, list[np.ndarray]] = {"service": [], "without": []}
@@ -75,8 +78,9 @@ class ServiceGraphs(Measure):
                         )
                     if one is service:
                         wrong, looked, why = box.wrong_answers(at, found, fresh.pixels[WARM:], self.looked_at)
-                        if wrong or not looked:
-                            return 0.0, counted, f"{wrong} of {looked} answers were wrong. {why}", values
+                        if wrong or not looked or found.failed:
+                            why = f"{found.failed} requests failed, {wrong} of {looked} answers were wrong. {why}"
+                            return 0.0, counted, why, values
                     good = found.records[found.records["status"] == 200]
                     samples[name].append(1e3 * (good["done"] - good["sent"]))
         times = {name: [float(np.median(one)) for one in several] for name, several in samples.items()}

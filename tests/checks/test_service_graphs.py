@@ -34,7 +34,7 @@ class Timed:
         records = np.zeros(40, RECORD)
         records["status"] = 200
         records["done"] = self.milliseconds / 1e3 * np.random.default_rng(0).uniform(0.9, 1.1, len(records))
-        return SimpleNamespace(records=records)
+        return SimpleNamespace(records=records, failed=0)
 
 
 @pytest.fixture
@@ -83,6 +83,11 @@ def test_a_fast_service_without_graphs_earns_nothing(judged, launches, says):
 def test_wrong_answers_earn_nothing(judged):
     got, words, _ = judged(1.0, wrong=3)
     assert got == 0 and "3 of 8 answers were wrong" in words
+
+
+def test_a_process_that_could_not_be_counted_is_said(judged):
+    got, words, _ = judged(1.0, launches=Launches(0, 0, 1, ("CUPTI gave error 39",)))
+    assert got == 0 and "CUPTI gave error 39" in words
 
 
 def test_work_left_on_the_gpu_is_no_gain(judged):
