@@ -21,6 +21,7 @@ from benchmarks.resnet50_int8 import contestants, say
 from course import bench, engine, quantize
 from course.data.metrics import mean_average_precision
 from course.data.scenes import scene
+from course.errors import CourseError
 from course.files import atomic_write
 from course.models import nms, yolo
 from course.models.yolo import decode_numpy
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
             dynamic={"image": {0: "batch"}},
             target="8.6",
         )
-    models = {"FP32": (plain, "fp32"), "FP16": (plain, "fp16")}
+    models = {"FP16": (plain, "fp16"), "FP32": (plain, "fp32")}
     for name, placement in (("Q/DQ good", "tensorrt"), ("Q/DQ default", "outputs")):
         path = args.work / f"{placement}.onnx"
         if not path.exists():
@@ -79,11 +80,30 @@ def main(argv: list[str] | None = None) -> None:
         models.pop("FP16")
 
     rows, engines = {}, {}
+    summary = {
+        "command": sys.argv,
+        "machine": bench.machine(),
+        "size": args.size,
+        "batch": args.batch,
+        "scenes": args.scenes,
+        "calibration_scenes": CALIBRATION_SCENES,
+        "results": rows,
+    }
+
+    def keep() -> None:  # after each engine: device time can end in the middle of a build
+        atomic_write(args.out / "summary.json", json.dumps(summary, indent=1, default=str).encode())
+
     for name, (path, precision) in models.items():
         config = engine.BuildConfig(precision, (engine.Profile.batch(path, args.batch, args.batch, args.batch),))
         if gpu:
             config = dataclasses.replace(config, runtime="tensorrt", optimization_level=0)
-        built = engines[name] = engine.build(path, config)
+        try:
+            built = engines[name] = engine.build(path, config)
+        except CourseError as error:  # a placement that this TensorRT cannot build is a result, too
+            rows[name] = {"not_built": str(error)}
+            say(f"{name}: NOT BUILT, {error}")
+            keep()
+            continue
         found = []
         for start in range(0, len(x), args.batch):
             tensor = torch.from_numpy(x[start : start + args.batch]).to("cuda" if gpu else "cpu")
@@ -100,9 +120,9 @@ def main(argv: list[str] | None = None) -> None:
             "seconds": built.build_seconds,
         }
         say(f"{name}: mAP {100 * score.map50_95:.2f}, {len(layers)} layers, built in {built.build_seconds:.1f} s")
+        keep()
     tensor = torch.from_numpy(x[: args.batch]).to("cuda" if gpu else "cpu")
-    order = ["FP16" if gpu else "FP32", *engines]
-    runs = contestants({name: engines[name] for name in dict.fromkeys(order)}, tensor, gpu)
+    runs = contestants(engines, tensor, gpu)  # the first is what the others are compared with
     pairs = bench.compare_many(
         runs,
         device="cuda" if gpu else "cpu",
@@ -118,17 +138,8 @@ def main(argv: list[str] | None = None) -> None:
             "times_first": [1.0, 1.0, 1.0] if pair is None else [pair.ratio, pair.low, pair.high],
         }
         say(f"{samples.label}: {samples.p50:.3f} ms")
-    summary = {
-        "command": sys.argv,
-        "machine": bench.machine(),
-        "first": first.label,
-        "size": args.size,
-        "batch": args.batch,
-        "scenes": args.scenes,
-        "calibration_scenes": CALIBRATION_SCENES,
-        "results": rows,
-    }
-    atomic_write(args.out / "summary.json", json.dumps(summary, indent=1, default=str).encode())
+    summary["first"] = first.label
+    keep()
 
 
 if __name__ == "__main__":

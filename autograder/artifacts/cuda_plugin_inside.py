@@ -17,6 +17,7 @@ import numpy as np
 
 from autograder.artifacts import cuda_guard, imports
 from autograder.sandbox.serve import Refused, limit, serve
+from course.errors import BuildError
 from course.kernels import compiler, gcc, toolkit
 from course.native.plugins import building, headers
 from course.native.plugins import compiler as plugin_compiler
@@ -28,22 +29,31 @@ class Builder:
         self.folder, self.stem = folder, stem
 
     def for_cpu(self, *, include: str, cuda: str, prepared: list[str]):
-        """Answers: "lines" of the sources, and the bytes of kernels.so and plugin.so.
+        """Answers: the bytes of kernels.so and plugin.so. Of a class that does not compile or link: "class", which says
+        why (what, cause, next step), and kernels.so alone, for right kernels count without it.
 
         include: folder of TensorRT's headers, "" for the course's stand-in. cuda: of CUDA. prepared: folders of object files,
         as [under which folder of the cache, path].
         """
         sources, chosen = self._sources(), _headers(include)
         _prepare(cuda, prepared)
-        made = plugin_compiler.compile_for_examination(sources, chosen, out=Path.cwd() / "out", tell=lambda line: None)
+        kernels = compiler.compile_cu(sources.kernels, tell=lambda line: None)
         gxx, system = toolkit.gxx(), toolkit.headers()
         mathematics = Path(gcc.run([gxx, "-print-file-name=libm.so.6"], "/").stdout.strip()).resolve()
         runtime = compiler.runtime(gxx, system)
-        host = sorted(plugin_compiler.host(gxx, chosen, system.flags).glob("*.o"))
-        libraries = [made / "kernels.so", made / "plugin.so"]
-        imports.refuse(libraries[0], runtime, [mathematics])
-        imports.refuse(libraries[1], host, [mathematics, libraries[0]])
-        return {"headers": str(chosen)}, [np.frombuffer(path.read_bytes(), np.uint8) for path in libraries]
+        imports.refuse(kernels, runtime, [mathematics])
+        answer, libraries = {"headers": str(chosen)}, [kernels]
+        try:
+            made = plugin_compiler.compile_for_examination(
+                sources, chosen, out=Path.cwd() / "out", tell=lambda line: None
+            )
+        except BuildError as error:
+            answer["class"] = [error.what, error.cause, error.next_step]
+        else:
+            host = sorted(plugin_compiler.host(gxx, chosen, system.flags).glob("*.o"))
+            libraries = [made / "kernels.so", made / "plugin.so"]
+            imports.refuse(libraries[1], host, [mathematics, libraries[0]])
+        return answer, [np.frombuffer(path.read_bytes(), np.uint8) for path in libraries]
 
     def for_gpu(self, *, include: str, cuda: str, architecture: str):
         """Answers: the library's bytes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autograder.artifacts.base import HARNESS, Artifact, Taken
-from autograder.sandbox.process import Box
+from autograder.sandbox.process import Box, Budget
 from autograder.tasks.base import Task
 from course.paths import ROOT
 
@@ -120,7 +120,8 @@ class Bench:
     that it judges).
 
     draw(purpose, count, size) -> labelled inputs of the task. taken: every artifact that could be taken. measures: all
-    checks of this lane, each with the path of its artifact. limits_s: "build" and "run". memory_gb: of a box.
+    checks of this lane, each with the path of its artifact. limits_s: "build" and "run". memory_gb: of a box. budget: time that
+    the boxes of what was handed in may take together.
     """
 
     task: Task
@@ -138,6 +139,7 @@ class Bench:
     path: str = ""
     notes: dict[str, None] = field(default_factory=dict)
     shared: dict[object, object] = field(default_factory=dict)
+    budget: Budget | None = None
 
     @property
     def artifact(self) -> Artifact:
@@ -166,6 +168,7 @@ class Bench:
             sees=(*(ROOT / name for name in artifact.harness), taken.path.parent, *(ROOT / name for name in sees)),
             words=artifact.words,
             confined=artifact.confined and self.mode == "hidden",
+            budget=self.budget,
             **options,
         )
         if box.why_open and self.mode == "hidden":

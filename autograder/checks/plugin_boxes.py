@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autograder.artifacts.cuda_plugin import CudaPlugin
 from autograder.checks.base import Bench
+from autograder.rejected import Rejected
 from autograder.sandbox import bwrap, run_box
 from autograder.sandbox.process import Box
 from autograder.tasks.operator import Operator
@@ -26,22 +27,36 @@ Wrap = Callable[[list[str]], list[str]]
 @dataclass(frozen=True)
 class Built:
     """folder: kernels.so and plugin.so, in memory that no learner's code can write. sources: names, for messages. headers:
-    what the class was compiled with. wrap: puts a process into a run box; None where there is no sandbox.
+    what the class was compiled with. wrap: puts a process into a run box; None where there is no sandbox. no_class: why
+    there is no plugin.so; None if there is one.
     """
 
     folder: Path
     sources: Sources
     headers: str
     wrap: Wrap | None
+    no_class: Rejected | None = None
 
 
 def for_cpu(at: Bench) -> Built:
-    """Compiled for the simulated GPU.
+    """Compiled for the simulated GPU: the kernels, and the class unless it does not compile (`Built.no_class`).
 
     Raises:
-        Rejected: the sources are refused, or do not compile.
+        Rejected: the sources are refused, or the kernels do not compile.
     """
     return at.once(("built for the CPU", at.path), lambda: _for_cpu(at))
+
+
+def whole(at: Bench) -> Built:
+    """Compiled for the simulated GPU, kernels and class.
+
+    Raises:
+        Rejected: the sources are refused, or one of them does not compile.
+    """
+    built = for_cpu(at)
+    if built.no_class:
+        raise built.no_class
+    return built
 
 
 def _for_cpu(at: Bench) -> Built:
@@ -72,7 +87,12 @@ def _for_cpu(at: Bench) -> Built:
         wrap = run_box.wrapper(folder, KERNEL_LOADER, PLUGIN_LOADER)
     elif at.mode == "hidden":
         bwrap.require()
-    return Built(folder, Sources(*names, own), str(answer.get("headers"))[:80], wrap)
+    no_class = None
+    if len(libraries) < 2:
+        said = answer.get("class")
+        said = said if isinstance(said, list) and len(said) == 3 else ["The class does not compile.", str(said), ""]
+        no_class = Rejected(*(str(part)[:1000] for part in said))
+    return Built(folder, Sources(*names, own), str(answer.get("headers"))[:80], wrap, no_class)
 
 
 def build_box(at: Bench, *sees: Path) -> Box:

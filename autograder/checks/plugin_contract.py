@@ -36,7 +36,7 @@ class PluginContract(Measure):
         return "no finding of the plugin's examination, for shapes of rank 1 to 5 in FP32 and FP16 (some points for up to 3)"
 
     def measure(self, at: Bench) -> Outcome:
-        built, task = plugin_boxes.for_cpu(at), plugin_boxes.operator(at)
+        built, task = plugin_boxes.whole(at), plugin_boxes.operator(at)
         drawn = at.draw("plugin contract", 8)
         rng = drawn.random()
         shapes = [(int(rng.integers(3, 8)), 2 * int(rng.integers(2, 6)) + 1)]

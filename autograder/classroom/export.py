@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.classroom.canvas import canvas_csv
@@ -48,6 +49,7 @@ def plain_csv(place: Place, stage: str) -> str:
             "max_score",
             "late_penalty",
             "needs_manual",
+            "open_points",
         ]
     ]
     for row in rows(place, stage):
@@ -61,13 +63,13 @@ def plain_csv(place: Place, stage: str) -> str:
                 f"{cell.max_score:g}",
                 "",
                 str(cell.needs_manual).lower(),
+                "",
             ]
             for cell in row.cells
         ]
         total = "" if row.score is None else f"{row.score:g}"
-        table.append(
-            [*head, "", "total", total, f"{row.max_score:g}", f"{row.penalty:g}", str(row.needs_manual).lower()]
-        )
+        waits = [str(row.needs_manual).lower(), f"{sum(row.open_points.values()):g}"]
+        table.append([*head, "", "total", total, f"{row.max_score:g}", f"{row.penalty:g}", *waits])
     return write_csv(table)
 
 
@@ -81,16 +83,20 @@ def gradescope(row: Row) -> dict:
             "max_score": cell.max_score,
             "visibility": "visible",
         }
-        words = [cell.comment, "This waits for a person." if cell.needs_manual else ""]
-        if any(words):
-            test["output"] = "\n".join(filter(None, words))
+        said = [cell.comment, "This waits for a person." if cell.needs_manual else ""]
+        if any(said):
+            test["output"] = "\n".join(filter(None, said))
         if not cell.needs_manual:
             test["status"] = "passed" if cell.score >= cell.max_score else "failed"
         tests.append(test)
-    output = f"Late: {row.penalty:g} points were taken off." if row.penalty else ""
+    words = [f"Late: {row.penalty:g} points were taken off."] if row.penalty else []
+    words += [
+        f"{points:g} points of {milestone} are open: the machine that measured it could not say. They are 0 for now."
+        for milestone, points in row.open_points.items()
+    ]
     return {
         "score": row.score or 0.0,
-        "output": output,
+        "output": "\n".join(words),
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
@@ -109,6 +115,21 @@ def half_graded(place: Place, stage: str) -> dict[str, str]:
         elif status not in ("measured", "failed"):
             found[student] = "its grading has not come to its end"
     return found
+
+
+def _not_final(place: Place, stage: str, wanted: str | None) -> Iterator[str]:
+    """A line for each student (or for `wanted`) whose marks will change, and one that says how to get what is open."""
+    for student, why in half_graded(place, stage).items():
+        if wanted in (None, student):
+            yield f"Not final: {shown(student)} in {stage}: {why}. Let `grade {stage}` come to its end."
+    waiting = 0
+    for row in rows(place, stage):
+        if row.open_points and wanted in (None, row.student):
+            waiting += 1
+            points = ", ".join(f"{points:g} points of {milestone}" for milestone, points in row.open_points.items())
+            yield f"Open: {shown(row.student)} in {stage}: {points} could not be measured on the machine that graded, and count as 0."
+    if waiting:
+        yield f"Most need a GPU: there, `python -m autograder grade {stage} --measure-only --force`; then export again."
 
 
 RUN_AUTOGRADER = """\
@@ -153,7 +174,8 @@ def run_autograder(stage: str, unprotected: bool = False) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0; 1 if somebody is not graded to the end, or Canvas knows somebody by no id. The files are written all the same."""
+    """0; 1 if somebody is not graded to the end or has open points, or Canvas knows somebody by no id. The files are written
+    all the same."""
     parser = argparse.ArgumentParser(
         prog="python -m autograder export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,12 +204,9 @@ def main(argv: list[str] | None = None) -> int:
     place = open_place(args.root)
     status = 0
     for one in args.stages:
-        for student, why in half_graded(place, one).items():
-            if args.student in (None, student):
-                print(
-                    f"Not final: {shown(student)} in {one}: {why}. Let `grade {one}` come to its end.", file=sys.stderr
-                )
-                status = 1
+        for words in _not_final(place, one, args.student):
+            print(words, file=sys.stderr)
+            status = 1
     if args.form == "gradescope":
         for row in rows(place, stage):
             if row.score is not None and args.student in (None, row.student):

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 from nbgrader.api import MissingEntry
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -36,17 +36,21 @@ from autograder.classroom import gradebook, submission, tempfolders
 from autograder.classroom.gradebook import Place
 from autograder.classroom.guard import DiskFullError, ends_with_us, guard, only_one, stop_if_all
 from autograder.classroom.kernel import LEAST_FREE, PRINTED
+from autograder.classroom.screen import Screen, cells, last_line
 from autograder.classroom.student import grade_one, read_state, write_state
 from autograder.classroom.untrusted import folder_name, shown, shown_lines, student_id
 from autograder.measuring.report import Report
 from autograder.milestones import Milestone, all_milestones
 from autograder.sandbox import bwrap, cgroup, sockets
 from course.errors import CourseError, MissingFileError
+from course.kernels import toolkit
 from course.paths import ROOT
 
 UNPROTECTED = "--i-accept-running-student-code-unprotected"
 MEASURE = (sys.executable, "-m", "autograder", "measure")
 _LIMIT_S = 3600.0
+JUDGE_S = 1200.0
+"""Seconds of a measurement beyond what the handed-in files may take (`limits_s`): the grader's own work."""
 ROOM_TRIES = 20  # of half a second
 
 
@@ -112,13 +116,13 @@ def grade(
                 outcomes[student] = _known(place, stage, student, marks[student])
         screen = console or Console(stderr=True)
         if execute:
+            _fetch_tools(place, stage, screen)
             todo = [s for s, known in outcomes.items() if force or known.status not in ("executed", "measured")]
             changes = {"SandboxedExecute": {"i_accept_running_student_code_unprotected": True}} if unprotected else {}
-            with _progress(screen) as bar:
-                task = bar.add_task("running notebooks", total=len(todo))
-                for outcome in _execute(place, stage, {s: marks[s] for s in todo}, jobs, limit_s, changes):
+            with Screen(screen, "running notebooks", len(todo)) as bar:
+                for outcome in _execute(place, stage, {s: marks[s] for s in todo}, jobs, limit_s, changes, bar.now):
                     outcomes[outcome.student] = outcome
-                    bar.update(task, advance=1, description=f"ran {shown(outcome.student, 40)}")
+                    bar.done(outcome.student, "ran")
         if measure:
             again = ("measured", "new") if force and not execute else ()  # new: nbgrader's own button ran it
             todo = [
@@ -128,18 +132,16 @@ def grade(
                 or (o.status in again and place.folder("autograded", o.student, stage).is_dir())
             ]
             with (
-                _progress(screen) as bar,
+                Screen(screen, "measuring", len(todo)) as bar,
                 only_one(place.grading / "measure.lock", "a measurement", patient=True) as lock,
             ):
-                task = bar.add_task("measuring", total=len(todo))
                 for outcome in todo:
-                    bar.update(task, description=f"measuring {shown(outcome.student, 40)}")
                     with guard(_failed(outcomes, outcome.student), "it could not be measured"):
-                        _measure(place, wanted, outcome, measure_command, lane, mode, lock)
+                        _measure(place, wanted, outcome, measure_command, lane, mode, lock, bar.now)
                         state = read_state(_state(place, stage, outcome.student))
                         write_state(_state(place, stage, outcome.student), **{**state, "status": "measured"})
                         outcome.status, outcome.skipped = "measured", False
-                    bar.update(task, advance=1)
+                    bar.done(outcome.student, "measured")
     return list(outcomes.values())
 
 
@@ -173,6 +175,17 @@ def _prepare(place: Place, stage: str) -> bytes:
     with place.gradebook():
         pass  # makes the course's row, which parallel processes would make at once
     return mark
+
+
+def _fetch_tools(place: Place, stage: str, screen: Console) -> None:
+    """What lessons on CUDA fetch from PyPI where there is no toolkit: a submission could not, for it has no network."""
+    if not any("course.kernels" in path.read_text(errors="replace") for path in place.release(stage).glob("*.ipynb")):
+        return
+    for find in (toolkit.headers, toolkit.nvcc, toolkit.cuobjdump):
+        try:
+            find(lambda line: screen.print(line, markup=False))
+        except CourseError as error:
+            screen.print(f"Warning, cells that need it will fail: {error}", markup=False)
 
 
 def _students(place: Place, stage: str, wanted: Sequence[str]) -> list[str]:
@@ -209,9 +222,15 @@ def _known(place: Place, stage: str, student: str, mark: str) -> Outcome:
 
 
 def _execute(
-    place: Place, stage: str, marks: dict[str, str], jobs: int, limit_s: float, changes: dict
+    place: Place,
+    stage: str,
+    marks: dict[str, str],
+    jobs: int,
+    limit_s: float,
+    changes: dict,
+    show: Callable[[dict[str, str]], None],
 ) -> Iterator[Outcome]:
-    """One process per student, forked from a clean one that has nbgrader loaded.
+    """One process per student, forked from a clean one that has nbgrader loaded. `show` is told who is at which cell.
 
     Who ran while the disk was full is run again at the end, alone: it may have been another one's doing.
     """
@@ -232,6 +251,7 @@ def _execute(
                 student = waiting.pop(0)
                 state = _state(place, stage, student)
                 state.unlink(missing_ok=True)
+                state.with_suffix(".now").unlink(missing_ok=True)
                 process = context.Process(
                     target=grade_one,
                     args=(
@@ -248,6 +268,7 @@ def _execute(
                 process.start()
                 running[student] = (process, begin)
             wait([process.sentinel for process, _ in running.values()], timeout=0.5)
+            show(cells(_state(place, stage, "").parent, running))
             for student, (process, begin) in list(running.items()):
                 late = time.monotonic() - begin > limit_s
                 if process.is_alive() and not late:
@@ -257,6 +278,7 @@ def _execute(
                 process.join()
                 tempfolders.sweep(*tempfolders.places(place.grading), pid=process.pid)  # if it could not do so itself
                 del running[student]
+                _state(place, stage, student).with_suffix(".now").unlink(missing_ok=True)
                 if shortage.last >= begin and again != ():
                     again = [*(again or []), student]
                     continue
@@ -331,13 +353,15 @@ def _measure(
     lane: str | None,
     mode: str,
     lock: int,
+    show: Callable[[dict[str, str]], None],
 ) -> None:
     """`lock`: descriptor of the lock that says that something is being measured. The measuring process inherits it, so
-    that it holds for as long as that process lives, even if this one is killed."""
+    that it holds for as long as that process lives, even if this one is killed. `show` is told the steps."""
     for milestone in milestones:
         student, stage = outcome.student, milestone.stage
         path = place.grading / "reports" / stage / student / f"{milestone.id}.json"
         path.unlink(missing_ok=True)
+        log = place.grading / "logs" / stage / f"{student}.{milestone.id}.log"
         argv = [
             *ends_with_us(),
             *command,
@@ -349,22 +373,19 @@ def _measure(
             f"--who={student}",
             "--json",
             str(path),
-            "--quiet",
             *(["--lane", lane] if lane else []),
         ]
-        done = None
+        ended, words = False, ""
         try:
-            done = subprocess.run(
-                argv,
-                cwd=ROOT,
-                pass_fds=(lock,),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                env=environment(),
-                timeout=milestone.limits_s["all"],
-                stdin=subprocess.DEVNULL,
-            )
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "wb") as file:
+                ended = _watched(
+                    argv,
+                    file,
+                    lock,
+                    milestone.limits_s["all"],
+                    lambda: show({student: f"{milestone.id}: {_step(log)}"}),
+                )
             report = Report.from_json(path.read_text())
             gradebook.save_milestone(
                 place, milestone, student, report.points, report.text(), report._repr_html_(), report.needs_manual
@@ -372,14 +393,47 @@ def _measure(
         except Exception as error:
             stop_if_all(error)
             if isinstance(error, subprocess.TimeoutExpired):
-                words = f"took longer than {milestone.limits_s['all']:.0f} s"
-            elif done is None:
+                words = f"took longer than {error.timeout:.0f} s"
+            elif not ended:
                 words = f"did not start: {shown(str(error))}"
             else:
-                words = f"ended without a report: {last_words(done.stderr or done.stdout)}"
+                words = f"ended without a report: {last_words(log.read_text(errors='replace'))}"
             text = f"{milestone.title}: the measurement {words}. No points for now; a person will look at it."
             gradebook.save_milestone(place, milestone, student, 0.0, text, needs_manual=True)
             outcome.notes.append(text)
+
+
+def _step(log: Path) -> str:
+    """The last line of a measurement's log, without the seconds in front."""
+    return re.sub(r"^[\d.]+ s +", "", last_line(log, "starting"))
+
+
+def _watched(argv: Sequence[str], log: BinaryIO, lock: int, seconds: float, tell: Callable[[], None]) -> bool:
+    """Run a measurement to its end; `tell` is called twice a second.
+
+    Raises:
+        subprocess.TimeoutExpired: after `seconds`; it is ended then.
+    """
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        argv,
+        cwd=ROOT,
+        pass_fds=(lock,),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        while time.monotonic() - begin < seconds:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+                return True
+            tell()
+        raise subprocess.TimeoutExpired(argv, seconds)
+    finally:
+        process.kill()  # does nothing if it has ended
+        process.wait()
 
 
 def _end(pid: int) -> None:
@@ -411,17 +465,6 @@ def last_words(log: str) -> str:
     return shown((named or lines or ["its log is empty"])[-1])
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
 def _table(place: Place, stage: str, outcomes: Sequence[Outcome]) -> Table:
     table = Table("student", "state", "points", "of", "late", "notes", title=stage)
     with place.gradebook() as book:
@@ -436,6 +479,7 @@ def _table(place: Place, stage: str, outcomes: Sequence[Outcome]) -> Table:
             except MissingEntry:
                 table.add_row(student, outcome.status, "", "", "", notes)
                 continue
+            gradebook.settle_lateness(place, book, submission)
             manual = " (a person must look)" if submission.needs_manual_grade else ""
             table.add_row(
                 student,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, SubmittedAssignment
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -117,13 +117,26 @@ def save_milestone(
         grade.auto_score = float(points)
         grade.needs_manual_grade = needs_manual or grade.manual_score is not None
         gradebook.db.commit()
-        late = gradebook.find_submission(stage, student).total_seconds_late or 0
-        notebook = gradebook.find_submission_notebook(name, stage, student)
-        notebook.late_submission_penalty = None
+        settle_lateness(place, gradebook, gradebook.find_submission(stage, student))
+
+
+def settle_lateness(place: Place, gradebook: Gradebook, submission: SubmittedAssignment) -> None:
+    """Compute what lateness costs from the marks as they are now, and write it down.
+
+    nbgrader computes it once, when a notebook was run. A mark that a person gives later, another due date or another
+    policy would not change it.
+    """
+    step = AssignLatePenalties(config=place.config)
+    step.init_plugin()
+    late = submission.total_seconds_late or 0
+    changed = False
+    for notebook in submission.notebooks:
+        penalty = None
         if late > 0:
-            step = AssignLatePenalties(config=place.config)
-            step.init_plugin()
-            penalty = step.plugin_inst.late_submission_penalty(student, notebook.score, late)
-            if penalty is not None:
-                notebook.late_submission_penalty = min(max(0.0, penalty), notebook.score)
+            penalty = step.plugin_inst.late_submission_penalty(submission.student.id, notebook.score, late)
+        if penalty is not None:
+            penalty = min(max(0.0, penalty), notebook.score)
+        if penalty != notebook.late_submission_penalty:
+            notebook.late_submission_penalty, changed = penalty, True
+    if changed:
         gradebook.db.commit()

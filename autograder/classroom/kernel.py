@@ -18,13 +18,14 @@ import psutil
 from jupyter_client.manager import AsyncKernelManager
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
-from traitlets import Bool, Float, Integer
+from traitlets import Bool, Float, Integer, Unicode
 
 from autograder.classroom import tempfolders
 from autograder.classroom.submission import TIMESTAMP, copy_plain
 from autograder.classroom.untrusted import shown
 from autograder.sandbox import bwrap, cgroup, seccomp, sockets
-from course.paths import ROOT
+from course.kernels import packages
+from course.paths import ROOT, cache_dir
 
 UNPROTECTED = "i_accept_running_student_code_unprotected"
 _POLL_S = 0.25
@@ -241,16 +242,23 @@ class BoxedKernelManager(AsyncKernelManager):
         if not self.protected:
             return command
         limits = {name: value for name, value in self.limits.items() if name not in ("total_s", "disk_gb")}
+        fetched = cache_dir() / "cuda"  # NVIDIA's packages: in there is no network to fetch them again
+        fetched.mkdir(exist_ok=True)
         boxed = bwrap.bwrap(
             command,
             rw=(self._folder, self._sockets),
-            ro=(ROOT / "course", ROOT / "autograder"),
+            ro=(ROOT / "course", ROOT / "autograder", fetched),
             cwd=self._folder,
             gpu=bwrap.has_gpu(),
             hide=self.hide,
             may_raise=True,
             **limits,
-            env={"PYTHONPATH": str(ROOT), "NBGRADER_EXECUTION": "autograde", "JUPYTER_PLATFORM_DIRS": "1"},
+            env={
+                "PYTHONPATH": str(ROOT),
+                "NBGRADER_EXECUTION": "autograde",
+                "JUPYTER_PLATFORM_DIRS": "1",
+                packages.SHARED: str(fetched),
+            },
         )
         if self._filter is not None:
             boxed[1:1] = ["--seccomp", str(self._filter)]
@@ -299,6 +307,7 @@ class SandboxedExecute(Execute):
     disk_gb = Float(4.0, help="GiB that a notebook may write to its folder").tag(config=True)
     processes = Integer(256, help="processes that may run in the sandbox").tag(config=True)
     max_output_mb = Float(8.0, help="MB of output of one notebook that are kept").tag(config=True)
+    now = Unicode("", help="file that says which cell runs now, for the grader's screen").tag(config=True)
     i_accept_running_student_code_unprotected = Bool(False, help="run without a sandbox").tag(config=True)
 
     def __init__(self, *args, **kwargs):
@@ -307,6 +316,7 @@ class SandboxedExecute(Execute):
         if not getattr(self, UNPROTECTED):
             bwrap.require()
         self._begun, self._room, self._manager = -1, 0.0, None
+        self._notebook, self._cells = "", 0
 
     def create_kernel_manager(self):
         manager = super().create_kernel_manager()
@@ -320,6 +330,7 @@ class SandboxedExecute(Execute):
     def preprocess(self, nb, resources, km=None):
         folder = Path(resources["metadata"]["path"]).resolve()
         self._begun, self._room = -1, self.max_output_mb * 1e6
+        self._notebook, self._cells = resources["nbgrader"]["notebook"], len(nb.cells)
         with tempfolders.temporary("box") as parent:
             work = parent / folder.name
             work.mkdir()
@@ -338,6 +349,9 @@ class SandboxedExecute(Execute):
 
     def preprocess_cell(self, cell, resources, index):
         self._begun = index
+        if self.now:
+            with contextlib.suppress(OSError):  # it is for the eye only
+                Path(self.now).write_text(f"{self._notebook}, cell {index + 1} of {self._cells}")
         return super().preprocess_cell(cell, resources, index)
 
     def process_message(self, msg, cell, cell_index):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from autograder.classroom.gradebook import Place
+from autograder.classroom.gradebook import Place, settle_lateness
 from autograder.classroom.untrusted import spreadsheet_cell
-from course.errors import MissingFileError
+from autograder.measuring.report import Report
+from course.errors import CourseError, MissingFileError
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One student in one stage. `score` is after the late penalty; None if nothing was handed in."""
+    """One student in one stage. `score` is after the late penalty; None if nothing was handed in. `open_points`: milestone
+    -> points that count as 0 because the machine that measured it could not say (most need a GPU)."""
 
     student: str
     first_name: str
@@ -37,10 +40,11 @@ class Row:
     penalty: float
     needs_manual: bool
     cells: tuple[Cell, ...]
+    open_points: Mapping[str, float] = field(default_factory=dict)
 
 
 def rows(place: Place, stage: str) -> Iterator[Row]:
-    """All students of the gradebook, in the order of their names.
+    """All students of the gradebook, in the order of their names. Late penalties are brought up to date.
 
     Raises:
         MissingFileError: the stage was never graded.
@@ -69,6 +73,7 @@ def rows(place: Place, stage: str) -> Iterator[Row]:
             except MissingEntry:
                 yield Row(*names, None, assignment.max_score, 0.0, False, ())
                 continue
+            settle_lateness(place, gradebook, submission)  # marks by hand count, too
             penalty = submission.late_submission_penalty or 0.0
             yield Row(
                 *names,
@@ -77,7 +82,21 @@ def rows(place: Place, stage: str) -> Iterator[Row]:
                 penalty,
                 bool(submission.needs_manual_grade),
                 tuple(_cells(submission)),
+                open_points(place, stage, student.id),
             )
+
+
+def open_points(place: Place, stage: str, student: str) -> dict[str, float]:
+    """Milestone -> points that the last measurement left open."""
+    found = {}
+    for path in sorted((place.grading / "reports" / stage / student).glob("*.json")):
+        with contextlib.suppress(
+            OSError, CourseError
+        ):  # half written, or of another version: measured again, it is whole
+            report = Report.from_json(path.read_text(encoding="utf-8"))
+            if report.open_points:
+                found[report.milestone] = report.open_points
+    return found
 
 
 def _cells(submission) -> Iterator[Cell]:

@@ -45,6 +45,7 @@ def grade_one(root: str, stage: str, student: str, mark: str, changes: dict, log
         config = Config(place.config)
         config.merge(Config(changes))
         config.CourseDirectory.submitted_directory = str(folder)
+        config.SandboxedExecute.now = str(Path(state).with_suffix(".now"))
         courses = CourseDirectory(config=config, assignment_id=stage, student_id=student)
         converter = Autograde(coursedir=courses, config=config)
         converter.force = True

@@ -24,6 +24,7 @@ from autograder.checks.base import Bench, OpenHere
 from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import LANES, Check, Milestone, get
 from autograder.rejected import Rejected
+from autograder.sandbox.process import Budget
 from autograder.tasks import inputs
 from autograder.tasks.base import Seeds
 from course.errors import CourseError
@@ -126,6 +127,7 @@ def _measure(
             draw=draw,
             say=say,
             boxes=boxes,
+            budget=Budget(milestone.seconds(lane)),
         )
         for path, measure in measures:
             if path not in refused:

@@ -56,6 +56,19 @@ class Words:
     died: str
 
 
+@dataclass
+class Budget:
+    """What all requests to some boxes may take together. seconds: of it. spent: of it, so far."""
+
+    seconds: float
+    spent: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds; 0 if there are none."""
+        return max(0.0, self.seconds - self.spent)
+
+
 class Box:
     """The process. Use it in a `with` block; it is dead afterwards, with everything it started.
 
@@ -69,6 +82,7 @@ class Box:
         cpu_s: CPU seconds (all threads together) after which the kernel ends it.
         gpu: whether the GPU's devices are passed into the sandbox.
         confined: whether it must not run without bubblewrap, since it runs code that somebody handed in.
+        budget: the time that its requests, and those to other boxes with the same one, may take together.
 
     `why_open` is None in bubblewrap, else the reason why there is none.
 
@@ -87,8 +101,10 @@ class Box:
         cpu_s: int,
         gpu: bool = False,
         confined: bool = False,
+        budget: Budget | None = None,
     ):
         self.words, self._memory_gb, self._dead = words, memory_gb, None
+        self._budget = budget or Budget(float("inf"))
         self.why_open = bwrap.available()
         if confined:
             bwrap.require()
@@ -148,7 +164,7 @@ class Box:
         on_call: OnCall | None = None,
         **head,
     ) -> tuple[dict, list[np.ndarray]]:
-        """Send a request and wait for its answer, `seconds` at most.
+        """Send a request and wait for its answer, `seconds` at most, and no longer than the budget allows.
 
         Args:
             most_answer: bytes of arrays that one message from the box may have.
@@ -161,7 +177,9 @@ class Box:
         """
         if self._dead is not None:
             raise self._dead
-        deadline, calls = time.monotonic() + seconds, 0
+        allowed = min(seconds, self._budget.left)
+        start, outside, calls = time.monotonic(), 0.0, 0
+        deadline = start + allowed
         try:
             messages.send(self._write, {**head, "command": command}, arrays, deadline=deadline)
             while True:
@@ -173,12 +191,18 @@ class Box:
                     raise messages.WireError(f"it asked {'too often' if on_call else 'what nobody answers'}")
                 begin = time.monotonic()
                 reply, more = on_call(answer, results)
-                deadline += time.monotonic() - begin
+                outside += time.monotonic() - begin
+                deadline = start + outside + allowed
                 messages.send(self._write, reply, more, deadline=deadline)
         except messages.WireTimeout:
             self.close()
+            cause = f"{command} was ended after {seconds:.0f} s."
+            if allowed < seconds:
+                cause = (
+                    f"All that was asked of it took {self._budget.seconds:.0f} s together; {command} was ended then."
+                )
             self._dead = self.too_much(command) or Rejected(
-                f"The {self.words.thing} took too long.", f"{command} was ended after {seconds:.0f} s.", self.words.slow
+                f"The {self.words.thing} took too long.", cause, self.words.slow
             )
             raise self._dead from None
         except messages.WireError as error:
@@ -188,6 +212,8 @@ class Box:
             self.close()
             self._dead = error
             raise
+        finally:
+            self._budget.spent += time.monotonic() - start - outside
         if ("bug" in answer or "refused" in answer) and (too_much := self.too_much(command)):
             self.close()
             self._dead = too_much

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from course.engine.types import TensorSpec
@@ -149,6 +151,7 @@ def inputs(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         ParseError: an input does not say how many dimensions it has, or is no tensor.
     """
     weights = {tensor.name for tensor in proto.graph.initializer}
+    weights |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
     shapes = {}
     for value in proto.graph.input:
         if value.name in weights:
@@ -190,17 +193,29 @@ def prepared(model: Model, keep: tuple[str, ...] = (), float16: bool = False) ->
     """The model with further outputs, and with float16 weights if asked. `sha256` stays that of the original.
 
     Inputs and outputs keep their dtype; casts are put behind and before them. Convolutions whose weights come
-    through Q/DQ nodes get the attribute `kernel_shape`: ONNX lets it out, TensorRT 8.6's parser does not.
+    through Q/DQ nodes get the attribute `kernel_shape`: ONNX lets it out, TensorRT 8.6's parser does not. Weights that are
+    inputs, too, become constants (a runtime folds nothing into what a caller may replace, and no Engine lets one replace
+    it), sparse weights dense ones.
 
     Raises:
         BuildError: an output to keep does not exist, or the conversion fails.
-        UnsupportedError: float16 for a model with Q/DQ nodes.
+        UnsupportedError: float16 for a model with Q/DQ nodes; sparse weights that would be larger than 2 GB.
     """
-    unsaid = _unsaid_kernels(model.proto)
-    if not keep and not float16 and not unsaid:
+    unsaid, graph = _unsaid_kernels(model.proto), model.proto.graph
+    weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    open_weights = any(value.name in weights for value in graph.input)
+    if not keep and not float16 and not unsaid and not open_weights and not graph.sparse_initializer:
         return model
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
+    if open_weights:
+        kept = [value for value in graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+        proto.ir_version = max(proto.ir_version, 4)  # up to 3 every weight had to be an input
+    if graph.sparse_initializer:
+        proto.graph.initializer.extend(_dense(model.name, tensor) for tensor in graph.sparse_initializer)
+        del proto.graph.sparse_initializer[:]
     for index, kernel in unsaid.items():
         proto.graph.node[index].attribute.append(onnx.helper.make_attribute("kernel_shape", kernel))
     if keep:
@@ -208,6 +223,29 @@ def prepared(model: Model, keep: tuple[str, ...] = (), float16: bool = False) ->
     if float16:
         proto = _to_float16(model.name, proto)
     return Model(model.name, proto, _serialize(model.name, proto), model.sha256)
+
+
+def _dense(name: str, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """The same weights with their zeros. Indices count elements ([n]), or are coordinates ([n, axes])."""
+    values, indices = onnx.numpy_helper.to_array(sparse.values), onnx.numpy_helper.to_array(sparse.indices)
+    size = math.prod(sparse.dims) * values.itemsize
+    if size >= 1 << 31:
+        raise UnsupportedError(
+            f"The sparse weights {sparse.values.name!r} of {name} would have {size / 1e9:,.0f} GB.",
+            f"Their shape is {list(sparse.dims)}; runtimes keep all zeros, too.",
+            "Use weights below 2 GB.",
+        )
+    full = np.zeros(tuple(sparse.dims), values.dtype)
+    try:
+        if indices.ndim == 2:
+            full[tuple(indices.T)] = values
+        else:
+            full.reshape(-1)[indices] = values
+    except (IndexError, ValueError) as error:
+        raise ParseError(
+            f"The sparse weights {sparse.values.name!r} of {name} cannot be read.", one_line(error), _EXPORT_AGAIN
+        ) from error
+    return onnx.numpy_helper.from_array(full, sparse.values.name)
 
 
 def _unsaid_kernels(proto: onnx.ModelProto) -> dict[int, list[int]]:

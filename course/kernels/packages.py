@@ -23,27 +23,40 @@ COMPILER = ("nvidia-cuda-nvcc==13.0.*", "nvidia-nvvm==13.0.*", *HEADERS)
 """105 MB: nvcc and ptxas."""
 DISASSEMBLER = ("nvidia-cuda-cuobjdump>=13.2,<14", "nvidia-cuda-nvdisasm>=13.2,<14")
 """6 MB: cuobjdump shows the machine code; it calls nvdisasm. (There is none of 13.0; newer ones read its files.)"""
+SHARED = "COURSE_SHARED_PACKAGES"
+"""Environment variable: a folder of packages that were fetched before. The grader shows its own to a learner's kernel, which
+cannot write there and has no network."""
 SECONDS = 900  # for one package, on a slow connection
 
 
 def folder(requirements: Sequence[str]) -> Path:
     """Where `fetch` puts these packages, whether they are there or not."""
-    key = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:10]
-    return cache_dir() / "cuda" / key
+    key, cache = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:10], cache_dir() / "cuda"
+    shared = Path(os.environ.get(SHARED) or cache) / key
+    return shared if shared.is_dir() else cache / key
 
 
-def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print) -> Path:
+def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print, begin: str = "") -> Path:
     """The folder with these packages, from PyPI unless they are there already.
 
     Args:
-        tell: is called with a line for each package.
+        tell: is called with a line for each package. begin: the line before them, if there is something to fetch.
 
     Raises:
-        KernelError: pip is missing, or a package could not be had; nothing half done is left.
+        KernelError: pip is missing, there is no network in here, or a package could not be had; nothing half done is left.
     """
     target = folder(requirements)
     if target.is_dir():
         return target
+    if os.environ.get(SHARED):
+        raise KernelError(
+            f"The grading machine lacks NVIDIA's package {re.split('[=<>]', requirements[0])[0]}.",
+            "A submission runs without a network, so nothing can be fetched from PyPI here. It is no fault of the submission.",
+            "Instructor: with a connection, `python -m autograder grade` fetches it before it begins; or install the CUDA "
+            "toolkit 13 in /usr/local/cuda. Then grade again with --force.",
+        )
+    if begin:
+        tell(begin)
     if importlib.util.find_spec("pip") is None:
         raise KernelError(
             "NVIDIA's packages cannot be fetched.",

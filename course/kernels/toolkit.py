@@ -40,9 +40,8 @@ def headers(tell: Callable[[str], object] = print) -> Headers:
     for root in roots():
         if found := _headers(root):
             return found
-    if not packages.folder(packages.HEADERS).is_dir():
-        tell("NVIDIA's CUDA headers are not here: fetching them from PyPI (6 MB, once)")
-    found = _headers(packages.fetch(packages.HEADERS, tell) / "nvidia" / f"cu{MAJOR}")
+    begin = "NVIDIA's CUDA headers are not here: fetching them from PyPI (6 MB, once)"
+    found = _headers(packages.fetch(packages.HEADERS, tell, begin) / "nvidia" / f"cu{MAJOR}")
     if found is None:
         raise KernelError(
             "NVIDIA's packages hold no CUDA headers.",
@@ -77,8 +76,8 @@ def nvcc(tell: Callable[[str], object] = print) -> Path:
     for root in roots():
         if (root / "bin" / "nvcc").is_file() and (root / "nvvm" / "bin" / "cicc").is_file() and _headers(root):
             return root / "bin" / "nvcc"
-    tell("There is no nvcc here: fetching NVIDIA's compiler from PyPI (105 MB, once)")
-    return packages.fetch(packages.COMPILER, tell) / "nvidia" / f"cu{MAJOR}" / "bin" / "nvcc"
+    begin = "There is no nvcc here: fetching NVIDIA's compiler from PyPI (105 MB, once)"
+    return packages.fetch(packages.COMPILER, tell, begin) / "nvidia" / f"cu{MAJOR}" / "bin" / "nvcc"
 
 
 def cuobjdump(tell: Callable[[str], object] = print) -> tuple[Path, Path]:
@@ -91,9 +90,8 @@ def cuobjdump(tell: Callable[[str], object] = print) -> tuple[Path, Path]:
     for folder in folders:
         if (folder / "cuobjdump").is_file() and (folder / "nvdisasm").is_file():
             return folder / "cuobjdump", folder / "nvdisasm"
-    if not packages.folder(packages.DISASSEMBLER).is_dir():
-        tell("There is no cuobjdump here: fetching it from PyPI (6 MB, once)")
-    folder = packages.fetch(packages.DISASSEMBLER, tell) / "nvidia" / f"cu{MAJOR}" / "bin"
+    begin = "There is no cuobjdump here: fetching it from PyPI (6 MB, once)"
+    folder = packages.fetch(packages.DISASSEMBLER, tell, begin) / "nvidia" / f"cu{MAJOR}" / "bin"
     return folder / "cuobjdump", folder / "nvdisasm"
 
 

@@ -16,6 +16,7 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
+from autograder.classroom.feedback import main as feedback_command
 from autograder.classroom.guard import only_one
 from autograder.classroom.preprocessors import drop_links
 from autograder.sandbox import bwrap
@@ -48,7 +49,7 @@ def graded(tmp_path_factory) -> tuple[Path, dict]:
     full = box.solved(root)
     box.cell(full, "why").source = "The product is associative."
     box.hand_in(root, "full", full, time=ON_TIME)
-    box.hand_in(root, "late", box.solved(root), time=LATE)
+    box.hand_in(root, "late", box.solved(root), {"submission_secret.txt": "of nbgrader submit"}, time=LATE)
     box.hand_in(root, "blank", box.blank(root), time=ON_TIME)
     boast = "\nimport autograder\nautograder.selfcheck = lambda *a: 20.0"  # counts for nothing, measured or not
     half = with_artifact(root, "b'\\x00\\x00\\x80\\x40'")
@@ -104,6 +105,27 @@ def test_feedback_shows_the_measured_score(graded):
     )
     page = (root / ".grading" / "feedback" / "half" / box.STAGE / f"{box.NOTEBOOK}.html").read_text()
     assert "The box: 7.5 of 20 points" in page
+
+
+def test_feedback_is_released_to_those_of_the_exchange_and_the_others_are_named(graded, tmp_path, capsys):
+    """Here: two of three submissions were put into .grading/submitted by hand; nbgrader's own command ends at the first."""
+    root, _ = graded
+    exchange = tmp_path / "exchange"
+    exchange.mkdir(mode=0o777)
+    config = root / "nbgrader_config.py"
+    before = config.read_text()
+    config.write_text(before + f"c.Exchange.root = {str(exchange)!r}\n")
+    students = [word for name in ("blank", "half", "late") for word in ("--student", name)]
+    try:
+        assert feedback_command([box.STAGE, "--release", *students, "--root", str(root)]) == 1
+        told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+        assert told["late"].endswith("; released"), told
+        assert "submission_secret.txt is missing" in told["blank"] and ".grading/feedback/blank" in told["blank"]
+        assert "timestamp.txt and submission_secret.txt are missing" in told["half"]
+        assert len(list((exchange / "trt-course" / "feedback").glob("*.html"))) == 1
+        assert feedback_command([box.STAGE, "--release", "--student", "late", "--root", str(root)]) == 0
+    finally:
+        config.write_text(before)
 
 
 def test_a_second_run_grades_only_what_changed(graded):

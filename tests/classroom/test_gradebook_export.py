@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -17,8 +18,10 @@ from traitlets.config import Config
 from autograder.classroom.canvas import canvas_csv
 from autograder.classroom.export import gradescope, main, plain_csv, run_autograder
 from autograder.classroom.gradebook import Place
+from autograder.classroom.late import PerDay
 from autograder.classroom.marks import rows
 from autograder.classroom.untrusted import student_id
+from autograder.measuring.report import CheckResult, Report
 from course.errors import CourseError
 
 STAGE = "stage1_converter"
@@ -32,7 +35,8 @@ def place(tmp_path_factory) -> Place:
     url = f"sqlite:///{root}/.grading/gradebook.db?timeout=120"
     (root / ".grading").mkdir()
     (root / "nbgrader_config.py").write_text(
-        f"c = get_config()\nc.CourseDirectory.db_url = {url!r}\nc.CourseDirectory.course_id = 'trt-course'\n"
+        "from autograder.classroom.late import PerDay\nc = get_config()\nc.AssignLatePenalties.plugin_class = PerDay\n"
+        f"c.CourseDirectory.db_url = {url!r}\nc.CourseDirectory.course_id = 'trt-course'\n"
     )
     before, os.environ["PATH"] = os.environ["PATH"], f"{sys.prefix}/bin:{os.environ['PATH']}"  # nbgrader calls alembic
     try:
@@ -51,11 +55,11 @@ def place(tmp_path_factory) -> Place:
             for student, (first, last, lms) in people.items():
                 book.add_student(student, first_name=first, last_name=last, lms_user_id=lms)
                 if student != "none":
-                    book.add_submission(STAGE, student)
+                    when = "2030-01-01 20:00 UTC" if student == "ada" else "2030-01-01 11:00 UTC"
+                    book.add_submission(STAGE, student, timestamp=when)
                     for name, score in (("fold-test", 4.0), ("m-box", 7.5)):
                         grade = book.find_grade(name, "01_export", STAGE, student)
                         grade.auto_score, grade.needs_manual_grade = score, False
-            book.find_submission_notebook("01_export", STAGE, "ada").late_submission_penalty = 1.15
             book.find_grade("m-box", "01_export", STAGE, "li").needs_manual_grade = True
             book.find_comment("fold-test", "01_export", STAGE, "li").auto_comment = "Well done."
             book.db.commit()
@@ -63,6 +67,7 @@ def place(tmp_path_factory) -> Place:
         os.environ["PATH"] = before
     config = Config()
     config.CourseDirectory.db_url, config.CourseDirectory.course_id = url, "trt-course"
+    config.AssignLatePenalties.plugin_class = PerDay
     return Place(root, config)
 
 
@@ -131,6 +136,28 @@ def test_csv_has_every_cell_and_the_total(place):
     assert lines["ada", "m-box"]["score"] == "7.5" and lines["ada", "m-box"]["max_score"] == "20"
     assert (lines["ada", "total"]["score"], lines["ada", "total"]["late_penalty"]) == ("10.35", "1.15")
     assert lines["li", "m-box"]["needs_manual"] == "true" and lines["none", "total"]["score"] == ""
+
+
+def test_lateness_costs_a_share_of_marks_by_hand_too(place):
+    """A person marks after the last measurement: the penalty is 10 % of what is there when the marks are read."""
+
+    def mark(points: float | None) -> None:
+        with place.gradebook() as book:
+            book.find_grade("fold-test", "01_export", STAGE, "ada").manual_score = points
+            book.db.commit()
+
+    mark(1.5)  # instead of 4
+    try:
+        found = {row.student: row for row in rows(place, STAGE)}
+        assert (found["ada"].score, found["ada"].penalty) == (8.1, 0.9)
+        assert (found["li"].score, found["li"].penalty) == (11.5, 0.0)
+        with place.gradebook() as book:  # formgrader's own list shows the same
+            assert book.find_submission(STAGE, "ada").late_submission_penalty == 0.9
+        mark(0.0)
+        assert [line[5] for line in read(canvas_csv(place, [STAGE]).text) if line[3] == "ada"] == ["6.75"]
+    finally:
+        mark(None)
+    assert next(row for row in rows(place, STAGE) if row.student == "ada").penalty == 1.15
 
 
 def check_gradescope(result: dict) -> None:
@@ -212,6 +239,39 @@ def test_who_is_not_graded_to_the_end_is_named(place, tmp_path, capsys):
     finally:
         shutil.rmtree(place.grading / "submitted")
         shutil.rmtree(place.grading / "state")
+
+
+def test_points_that_no_machine_here_could_measure_are_named(place, tmp_path, capsys):
+    """As a CPU leaves them: 4 of milestone 1's 20 are for a speed on a GPU."""
+    checks = (
+        CheckResult("fp32", "Answers", "passed", 7.5, 7.5, "", ""),
+        CheckResult("fast", "Speed", "open", 0.0, 4.0, "not measured", ""),
+    )
+    report = Report("s1.m1", "ResNet-50", "measured", "cpu", "hidden", "ada", checks, 1.0)
+    folder = place.grading / "reports" / STAGE / "ada"
+    folder.mkdir(parents=True)
+    (folder / "s1.m1.json").write_text(report.to_json())
+    (folder / "s1.m1b.json").write_text(dataclasses.replace(report, milestone="s1.m1b", checks=checks[:1]).to_json())
+    (folder / "broken.json").write_text("{")
+    root = ["--root", str(place.root)]
+    try:
+        assert main(["csv", STAGE, "--to", str(tmp_path / "g.csv"), *root]) == 1
+        told = capsys.readouterr().err
+        assert "Open: ada in stage1_converter: 4 points of s1.m1 could not be measured" in told
+        assert "--measure-only --force" in told and "s1.m1b" not in told
+        table = read((tmp_path / "g.csv").read_text())
+        lines = {line[0]: dict(zip(table[0], line)) for line in table[1:] if line[5] == "total"}
+        assert lines["ada"]["open_points"] == "4" and lines["li"]["open_points"] == "0"
+        assert all(len(line) == len(table[0]) for line in table)
+        assert main(["canvas", STAGE, "--to", str(tmp_path / "c.csv"), *root]) == 1
+        assert "Open: ada" in capsys.readouterr().err
+        result = gradescope(next(row for row in rows(place, STAGE) if row.student == "ada"))
+        check_gradescope(json.loads(json.dumps(result)))
+        assert "4 points of s1.m1 are open" in result["output"] and "1.15" in result["output"]
+        one = ["gradescope", STAGE, "--student", "li", "--to", str(tmp_path), *root]
+        assert main(one) == 0 and "Open" not in capsys.readouterr().err
+    finally:
+        shutil.rmtree(place.grading / "reports")
 
 
 @pytest.mark.parametrize("works", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -99,6 +100,62 @@ def test_shape_that_depends_on_the_data():
     with build(zoo.suppression(), BuildConfig(runtime="onnxruntime")) as engine:
         selected = engine.run(zoo.suppression_feeds())["selected"]
     assert sorted(map(tuple, selected.tolist())) == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 4), (0, 1, 5)]
+
+
+def sparse_weights(coordinates: bool) -> onnx.ModelProto:
+    """The convnet with the linear layer's weights as the positions and values that are not 0."""
+    model = zoo.convnet()
+    (full,) = [tensor for tensor in model.graph.initializer if tensor.name == "w3"]
+    values = onnx.numpy_helper.to_array(full)
+    places = np.argwhere(values) if coordinates else np.flatnonzero(values)
+    sparse = model.graph.sparse_initializer.add()
+    sparse.dims.extend(values.shape)
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(values[values != 0], "w3"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(places.astype(np.int64), "w3_places"))
+    model.graph.initializer.remove(full)
+    return model
+
+
+def weights_as_inputs(ir_version: int) -> onnx.ModelProto:
+    """The convnet with each weight declared as an input, too: up to IR version 3 a must, later one that may be replaced."""
+    model = zoo.convnet()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    model.ir_version = ir_version
+    return model
+
+
+@pytest.mark.parametrize("precision, error", [("fp32", 1e-5), ("fp16", 0.01)])
+@pytest.mark.parametrize(
+    "model",
+    [sparse_weights(False), sparse_weights(True), weights_as_inputs(3), weights_as_inputs(8)],
+    ids=["sparse", "coordinates", "inputs", "inputs-8"],
+)
+def test_weights_in_other_forms_are_weights(model, precision, error):
+    x = zoo.images(2)
+    with build(model, config(precision=precision)) as engine:
+        assert [spec.name for spec in engine.inputs] == ["x"]
+        np.testing.assert_allclose(engine.run({"x": x})["y"], zoo.convnet_reference(x), atol=error, rtol=error)
+
+
+def test_weights_as_inputs_are_folded_as_others_are():
+    """An input may be replaced, so ONNX Runtime folds nothing into it: Conv and its activation would stay apart."""
+
+    def kinds(model: onnx.ModelProto) -> list[str]:
+        with build(model, config()) as engine:
+            return [layer.kind for layer in engine.layers()]
+
+    assert kinds(weights_as_inputs(8)) == kinds(zoo.convnet())
+
+
+def test_sparse_weights_beyond_memory_are_refused_and_wrong_places_named():
+    model = sparse_weights(False)
+    model.graph.sparse_initializer[0].dims[:] = [1 << 40]
+    with pytest.raises(UnsupportedError, match="'w3'.*GB"):
+        build(model, config())
+    model.graph.sparse_initializer[0].dims[:] = [2, 2]
+    with pytest.raises(ParseError, match="sparse weights 'w3'"):
+        build(model, config())
 
 
 def test_fp16_keeps_the_interface_and_is_close():

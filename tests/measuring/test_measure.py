@@ -26,7 +26,7 @@ from autograder.measuring.report import CheckResult, Report
 from autograder.milestones import Check
 from autograder.rejected import Rejected
 from autograder.sandbox import messages
-from autograder.sandbox.process import Box, BoxBroke
+from autograder.sandbox.process import Box, BoxBroke, Budget
 from autograder.selfcheck import selfcheck
 from autograder.tasks import inputs
 from autograder.tasks.base import Seeds
@@ -243,6 +243,30 @@ def test_too_long_a_time_ends_the_process(runner):
     with pytest.raises(Rejected, match="took too long"):
         runner.ask("build", key="k", precision="fp32", runtime="onnxruntime", largest=2, alone=False, seconds=0.01)
     assert runner._process.poll() is not None
+
+
+def test_all_requests_together_have_a_limit(work):
+    """Each answer comes in time, but there is no end of them: the third finds the time of all used up."""
+    path = work / "artifacts" / "resnet50.onnx"
+    sees = (ROOT / "course", ROOT / "autograder", ROOT / "tests", path.parent)
+    budget = Budget(600.0)
+    look = {"name": "x", "max_nodes": 1000, "max_elements": 1 << 30, "allow_ops": []}
+    with Box(Onnx.inside, str(path), sees=sees, words=Onnx.words, memory_gb=4, cpu_s=600, budget=budget) as first:
+        first.ask("inspect", seconds=60, **look)
+        assert 0 < budget.spent < 60
+        budget.spent = budget.seconds  # as if it had been long
+        for _ in range(2):
+            with pytest.raises(Rejected, match=r"(?s)took too long.*took 600 s together; inspect was ended"):
+                first.ask("inspect", seconds=60, **look)
+    with Box(Onnx.inside, str(path), sees=sees, words=Onnx.words, memory_gb=4, cpu_s=600, budget=budget) as second:
+        with pytest.raises(Rejected, match="together"):  # a new box does not begin anew
+            second.ask("inspect", seconds=60, **look)
+
+
+def test_a_milestone_ends_when_the_time_of_all_is_used_up(work):
+    milestone = tiny.milestone(limits_s={"build": 600.0, "run": 300.0, "all": 0.05})
+    report = measure(milestone, work, "public", lane="cpu")
+    assert report.points == 0 and report.status == "rejected" and "took 0 s together" in report.reason
 
 
 def test_a_death_is_told_in_words(runner):

@@ -1,11 +1,11 @@
 """Triton beside a raw engine loop on one machine: what serving costs, what batches and CUDA graphs gain.
 
-    python -m tools.gpu.serving --out docs/results/<card>/serving --pytriton <folder>
+    python -m tools.gpu.serving --out docs/results/<card>/serving
     python -m tools.gpu.serving --out /tmp/serving --lane cpu --seconds 0.5     # a rehearsal, where there is no GPU
 
---pytriton: the unpacked wheel of nvidia-pytriton 0.7.0, whose models then run in this Python with its packages; without it
-the environment of `course serve setup` is used, which on a GPU must see TensorRT and PyTorch. In --out: raw.json, a loop over
-the engine in this process, copies included, per batch size; loads.json, every request of every load; summary.json.
+Triton's environment must see TensorRT and PyTorch: `course serve setup --see-system-packages` or `tools.gpu.triton_here`. In
+--out: raw.json, a loop over the engine in this process, copies included, per batch size; loads.json, every request of every
+load; summary.json.
 
 Images travel as float32 [3, 32, 32], and the network enlarges and normalises them itself, so that a request is 12 kB. FP16
 engines of builder level 0 on a GPU, ONNX Runtime with one thread on a CPU. Answers under load are compared with ONNX Runtime's.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -32,7 +31,6 @@ from course.export import export
 from course.files import atomic_write
 from course.models import resnet50
 from course.serving import Batching, Load, Model, Server, closed_loop, save, write
-from course.serving.environment import Environment, find
 from course.serving.repository import IMAGENET_MEAN, IMAGENET_STD
 
 LARGEST = 32
@@ -41,6 +39,8 @@ CLIENTS = {"gpu": (1, 8, 32, 128), "cpu": (1, 4)}
 IN_A_REQUEST = {"gpu": (1, 8), "cpu": (1,)}
 LIMIT_MS = {"gpu": 12.0, "cpu": 1000.0}
 """The p99 at which rates are compared."""
+TURNS = 8
+"""Of one client, with a graph and without: on an H200 turns of 0.7 s scattered by a tenth."""
 WRONG = 0.05
 """Of logits, relative to their largest: FP16 stays far below."""
 
@@ -145,19 +145,6 @@ def models(name: str, onnx: Path, plan: Path | None) -> list[Model]:
     ]
 
 
-def unpacked(wheel: Path, folder: Path) -> Environment:
-    """An environment, as the course looks for one, around a wheel that was unpacked for this Python."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    site = folder / "lib" / f"python{version}" / "site-packages"
-    site.mkdir(parents=True)
-    (site / "pytriton").symlink_to((wheel / "pytriton").resolve())
-    libraries = (f"{sys.base_prefix}/lib", str((wheel / "nvidia_pytriton.libs").resolve()))
-    found = Environment(folder, version, libraries)
-    for program in (found.server / "bin" / "tritonserver", found.stub):
-        program.chmod(0o755)  # an archive may have lost it
-    return found
-
-
 def check(load: Load, onnx: Path, feeds: list[dict[str, np.ndarray]]) -> None:
     """Raises:
     SystemExit: an answer under load is not the network's.
@@ -172,11 +159,10 @@ def check(load: Load, onnx: Path, feeds: list[dict[str, np.ndarray]]) -> None:
             raise SystemExit(f"{load.model}: an answer under load is {100 * error:.1f} % off.")
 
 
-def serve(server: Server, name: str, onnx: Path, lane: str, seconds: float) -> list[Load]:
+def serve(server: Server, name: str, onnx: Path, lane: str, seconds: float) -> Iterator[Load]:
     """All loads on one network: one client with a graph and without one in turns, then more and more clients."""
-    loads = []
 
-    def one(way: str, clients: int, rows: int, turn: str = "") -> None:
+    def one(way: str, clients: int, rows: int, turn: str = "") -> Load:
         x = images(16 * rows)
         feeds = [{"image": x[start : start + rows]} for start in range(0, len(x), rows)]
         label = f"{way}, {clients} clients, {rows} in a request{turn}"
@@ -184,24 +170,24 @@ def serve(server: Server, name: str, onnx: Path, lane: str, seconds: float) -> l
         load = closed_loop(server.address, f"{name}_{way}", feeds, clients, seconds, **options)
         check(load, onnx, feeds)
         print(f"{name} {load}", flush=True)
-        loads.append(load)
+        return load
 
-    for turn in range(3):
+    for turn in range(TURNS):
         for way in ("plain", "graph") if turn % 2 else ("graph", "plain"):
-            one(way, 1, 1, f", turn {turn}")
-    for rows in IN_A_REQUEST[lane] if name == "resnet50" else ():
-        for clients in CLIENTS[lane]:
-            for way in ("graph", "batched", "two"):
-                one(way, clients, rows)
-    return loads
+            yield one(way, 1, 1, f", turn {turn}")
+    for clients in reversed(CLIENTS[lane] if name == "resnet50" else ()):  # the largest say most, if the time ends
+        for rows in IN_A_REQUEST[lane]:
+            for way in ("two", "batched", "graph"):
+                yield one(way, clients, rows)
 
 
 def summary(name: str, raw: dict, loads: list[Load], limit_ms: float) -> dict:
     """Ratios, with what they were made of."""
-    alone = {
-        way: float(np.median([load.p50 for load in loads if load.model == f"{name}_{way}" and ", turn" in load.label]))
+    turns = {
+        way: [load.p50 for load in loads if load.model == f"{name}_{way}" and ", turn" in load.label]
         for way in ("plain", "graph")
     }
+    alone = {way: float(np.median(found)) if found else None for way, found in turns.items()}
     within = [load for load in loads if load.p99 <= limit_ms and not load.failed and ", turn" not in load.label]
     best = {
         way: max((_images(load) for load in within if load.model == f"{name}_{way}"), default=None)
@@ -211,7 +197,7 @@ def summary(name: str, raw: dict, loads: list[Load], limit_ms: float) -> dict:
     top, raw_best = max((rate for rate in best.values() if rate), default=None), max(fits, default=None)
     return {
         "one_client_p50_ms": alone,
-        "graph_times": alone["plain"] / alone["graph"],
+        "graph_times": alone["plain"] / alone["graph"] if all(alone.values()) else None,
         "limit_p99_ms": limit_ms,
         "images_per_s_within": best,
         "raw_images_per_s_within": raw_best,
@@ -224,10 +210,20 @@ def _images(load: Load) -> float:
     return load.rate * int(load.label.split(" in a request")[0].rsplit(" ", 1)[1])
 
 
+def keep(out: Path, record: dict, lane: str, raw: dict, loads: dict[str, list[Load]]) -> dict[str, dict]:
+    """Write what there is so far; the summary of each network."""
+    every = [load for several in loads.values() for load in several]
+    save(every, out / "loads.json", lane=lane)
+    found = {name: summary(name, raw[name], several, LIMIT_MS[lane]) for name, several in loads.items()}
+    doubts = {f"{load.model}: {load.label}": load.doubt for load in every if load.doubt}
+    content = json.dumps({**record, "results": found, "doubts": doubts}, indent=1, default=str)
+    atomic_write(out / "summary.json", content.encode())
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pytriton", type=Path)
     parser.add_argument("--lane", choices=("cpu", "gpu"), default="gpu")
     parser.add_argument("--seconds", type=float, default=1.5, help="of one load")
     args = parser.parse_args()
@@ -237,25 +233,19 @@ def main() -> int:
     raw, described, loads = {}, [], {}
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         folder = Path(temporary)
-        triton = unpacked(args.pytriton, folder / "environment") if args.pytriton else find()
         networks = {}
         for name, onnx, plan, run in files(folder, args.lane):
             raw[name], networks[name] = raw_loop(run, args.seconds), onnx
             described += models(name, onnx, plan)
         record = {"machine": bench.machine(), "command": sys.argv, "lane": args.lane}
         atomic_write(args.out / "raw.json", json.dumps({**record, "raw": raw}, default=str).encode())
-        own = {key: os.environ[key] for key in ("PYTHONHOME", "PYTHONPATH") if args.pytriton and key in os.environ}
         repository, log = write(folder / "service", described), args.out / "server.log"
         config = "gpu" if args.lane == "gpu" else ""
-        with Server(repository, config=config, environment=triton, variables=own, start_seconds=120, log=log) as server:
+        with Server(repository, config=config, start_seconds=120, log=log) as server:
             for name, onnx in networks.items():
-                loads[name] = serve(server, name, onnx, args.lane, args.seconds)
-    every = [load for several in loads.values() for load in several]
-    save(every, args.out / "loads.json", lane=args.lane)
-    found = {name: summary(name, raw[name], several, LIMIT_MS[args.lane]) for name, several in loads.items()}
-    doubts = {f"{load.model}: {load.label}": load.doubt for load in every if load.doubt}
-    content = json.dumps({**record, "results": found, "doubts": doubts}, indent=1, default=str)
-    atomic_write(args.out / "summary.json", content.encode())
+                for load in serve(server, name, onnx, args.lane, args.seconds):
+                    loads.setdefault(name, []).append(load)
+                    found = keep(args.out, record, args.lane, raw, loads)  # the machine may go back in the middle
     print(json.dumps(found, indent=1), flush=True)
     return 0
 

@@ -60,6 +60,15 @@ CASES = (
         "float32",
     ),
     Case(
+        "class-not-finished",
+        ((CPP, "std::memcpy(buffer, &beta, sizeof beta);", "std::memcpy(buffer, &beta"),),
+        4,
+        0,
+        "does not compile",
+    ),
+    Case("class-calls-nobody", ((CPP, "launchMish(", "launchMash("),), 4, 0, "activation_plugin.cpp"),
+    Case("kernel-not-finished", ((CU, LAUNCHER, "    if (count"),), 0, 0, "does not compile"),
+    Case(
         "not-serialised",
         ((CPP, "std::memcpy(buffer, &beta, sizeof beta);", "std::memset(buffer, 0, sizeof beta);"),),
         4,
@@ -185,4 +194,4 @@ CASES = (
         "calls open",
     ),
 )
-QUICK = ("honest", "not-serialised", "hidden-call", "constructor")
+QUICK = ("honest", "class-not-finished", "not-serialised", "hidden-call", "constructor")
