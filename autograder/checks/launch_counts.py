@@ -58,8 +58,8 @@ def library(folder: Path) -> Path:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise OpenHere(f"Launches of CUDA graphs cannot be counted here. The compiler failed: {error}") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise OpenHere(f"Launches of CUDA graphs cannot be counted here. {SOURCE.name} does not compile: {last}")
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), "the compiler gave no reason")
+        raise OpenHere(f"Launches of CUDA graphs cannot be counted here. {SOURCE.name} does not compile: {reason}")
     return target
 
 

@@ -22,8 +22,18 @@ import ctypes, os
 counter = ctypes.CDLL(os.environ["CUDA_INJECTION64_PATH"])
 counter.InitializeInjection(), counter.InitializeInjection()
 cupti = ctypes.CDLL(os.environ["LAUNCH_COUNTS_CUPTI"])
-for number in (307, 307, 653, 515, 514, 515, 10):
-    cupti.fake_launch(number)
+for runtime, driver in (
+    (b"cudaLaunchKernel", b"cuLaunchKernel"),  # one launch, seen twice
+    (b"__cudaLaunchKernel_ptsz", None),  # as programs of CUDA 13 launch
+    (None, b"cuLaunchKernelEx"),
+    (b"cudaGraphLaunch", b"cuGraphLaunch_ptsz"),
+    (b"cudaGraphLaunch_ptsz", None),
+    (None, b"cuGraphLaunch"),
+    (b"cudaGraphInstantiate", b"cuGraphInstantiateWithFlags"),
+    (b"cudaMemcpyAsync", b"cuMemcpyHtoDAsync_v2"),
+    (b"cudaLaunchHostFunc", b"cuLaunchHostFunc"),
+):
+    cupti.fake_call(runtime, driver)
 """
 
 
@@ -53,17 +63,27 @@ def test_what_keeps_cupti_from_counting_is_said(library, tmp_path):
     assert found == Launches(0, 0, 0, ("CUPTI could not be loaded",))
 
 
-def test_the_programs_numbers_are_cuptis():
-    headers = [root / "include" / "cupti_driver_cbid.h" for root in toolkit.roots()]
+def test_what_is_written_out_of_cupti_is_cuptis():
+    headers = [root / "include" / "cupti_callbacks.h" for root in toolkit.roots()]
     header = next((path for path in headers if path.is_file()), None)
     if header is None:
         pytest.skip("CUPTI's headers are not here")
-    real = dict(re.findall(r"CUPTI_DRIVER_TRACE_CBID_(\w+)\s*=\s*(\d+)", header.read_text()))
-    ours = dict(re.findall(r"^    (cu\w+) = (\d+),", launch_counts.SOURCE.read_text(), re.M))
-    assert len(ours) == 8 and all(real[name] == number for name, number in ours.items())
-    callbacks = (header.parent / "cupti_callbacks.h").read_text()
-    assert re.search(r"CUPTI_CB_DOMAIN_DRIVER_API\s*=\s*1,", callbacks)
-    assert re.search(r"CUPTI_API_ENTER\s*=\s*0,", callbacks)
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
+    for number in (
+        r"CUPTI_CB_DOMAIN_DRIVER_API\s*=\s*1,",
+        r"CUPTI_CB_DOMAIN_RUNTIME_API\s*=\s*2,",
+        r"CUPTI_API_ENTER\s*=\s*0,",
+    ):
+        assert re.search(number, text), number
+    assert re.search(r"struct \{\s*CUpti_ApiCallbackSite callbackSite;\s*const char \*functionName;", text)
+    assert re.search(
+        r"cuptiEnableDomain\(uint32_t enable,\s*CUpti_SubscriberHandle subscriber,\s*CUpti_CallbackDomain", text
+    )
+    runtime = (header.parent / "cupti_runtime_cbid.h").read_text()
+    driver = (header.parent / "cupti_driver_cbid.h").read_text()
+    names = re.findall(r"CUPTI_(?:RUNTIME|DRIVER)_TRACE_CBID_(\w*Launch\w*)\s*=", runtime + driver)
+    assert {"cudaGraphLaunch_v10000", "cuGraphLaunch_ptsz", "cuLaunchKernelEx"} <= set(names)
+    assert all(re.match(r"(__)?(cuda|cu)(Graph)?Launch|(cuda|cu)GraphKernelNode", name) for name in names), names
 
 
 def test_the_reader_follows_nothing_and_waits_for_nothing(tmp_path):
