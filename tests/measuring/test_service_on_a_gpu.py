@@ -1,5 +1,5 @@
 """Milestone 4a's lane for a GPU, rehearsed on a CPU: the grader, its services, the boxes and the solution's program are the real ones;
-TensorRT, CUDA and CUPTI are the stand-ins of `tests/serving/fake_gpu`.
+TensorRT, CUDA and CUPTI are the stand-ins of `tests/serving/fake_gpu`. One test is for a real GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from tools.gpu import service_cases
 
 pytestmark = [
     pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}"),
-    pytest.mark.slow,
     pytest.mark.serial,
 ]
 FAKE = ROOT / "tests" / "serving" / "fake_gpu"
@@ -96,6 +95,7 @@ def handed_in(folder: Path, change: str = "solution") -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_whole_lane_measures(gpu, tmp_path):
     report = measure(milestone(), handed_in(tmp_path), lane="gpu")
     assert report.status == "measured" and not report.open_points, report.text()
@@ -106,6 +106,7 @@ def test_the_whole_lane_measures(gpu, tmp_path):
     assert len(graphs.values["samples_ms"]["service"]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -119,3 +120,15 @@ def test_a_wrong_one_gets_nothing_for_graphs(gpu, tmp_path, change, says):
     report = measure(milestone("answers", "graphs"), handed_in(tmp_path, change), lane="gpu")
     assert report.checks[-1].points == 0, report.text()
     assert any(says in check.message for check in report.checks), report.text()
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(600)
+def test_on_a_real_one_graphs_are_seen(tmp_path):
+    """A small network: what is seen is the same, and engines take seconds. Triton's environment must see TensorRT and PyTorch."""
+    if reason := environment.why_not():
+        pytest.skip(reason)
+    report = measure(milestone("answers", "graphs"), handed_in(tmp_path), lane="gpu")
+    assert report.checks[0].points == 5 and not report.open_points, report.text()
+    values = report.checks[1].values
+    assert values["graphs"] >= 8 and values["kernels"] <= 3 * 8, values

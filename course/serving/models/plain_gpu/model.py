@@ -1,6 +1,7 @@
 """A service on a GPU as it should be, but for CUDA graphs: decoding on the CPU, preprocessing on the GPU, each launch by itself.
 
-`model.plan` lies beside this file. Milestone 4a times services with graphs against it, one client at a time.
+`model.plan` lies beside this file. Milestone 4a times services with graphs against it, with one client, so a batch is no more than
+one image here.
 """
 
 import io
