@@ -30,6 +30,13 @@ _MAGIC = (
 )
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a file is a ready engine, by its name or by how it begins."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    return path.suffix in _ENGINES or any("engine" in kind and head.startswith(magic) for magic, kind in _MAGIC)
+
+
 def take(workdir: str | Path, name: str, folder: Path, max_mb: float, *, refuse: Callable[[str, bytes], None]) -> Taken:
     """Copy `workdir/name` to `folder`.
 

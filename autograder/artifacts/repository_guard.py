@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autograder.artifacts import file
 from autograder.artifacts.base import Taken
 from autograder.rejected import Rejected
 from course.serving import config as configs
@@ -70,6 +71,12 @@ def check(taken: Taken) -> None:
                 "Triton would take it in place of its own: it looks into a model's folder first.",
                 "Hand in configurations, Python and the network.",
             )
+        if path.is_file() and file.is_engine(path):
+            raise Rejected(
+                f"{taken.name} holds {path.relative_to(taken.path)}, a ready engine.",
+                "An engine is program code, and for one GPU. The grader builds model.plan itself, from your model.onnx.",
+                f"Take {path.name} out; your programs find model.plan beside model.onnx where there is a GPU.",
+            )
     for special in sorted(taken.path.glob("*/configs/*")):
         raise Rejected(
             f"{taken.name} has {special.relative_to(taken.path)}.",
@@ -85,9 +92,9 @@ def problems(config: Message) -> Iterator[tuple[str, str]]:
             yield descriptor.name, WHY.get(descriptor.name, "Only what batches and runs a program of yours is served.")
     if config.platform not in ("", "ensemble"):
         yield "platform", f"It is {config.platform!r}."
-    file = config.default_model_filename
-    if file and (file != Path(file).name or file in (".", "..")):
-        yield "default_model_filename", f"{file!r} does not lie in the version's folder."
+    named = config.default_model_filename
+    if named and (named != Path(named).name or named in (".", "..")):
+        yield "default_model_filename", f"{named!r} does not lie in the version's folder."
     for key in config.parameters:
         if key.isupper():
             yield f"parameters {key}", "Keys in capitals are Triton's own, such as EXECUTION_ENV_PATH."

@@ -196,12 +196,10 @@ class Bench:
 
     def peer(self, source: Path, *, sees: Sequence[str | Path] = (), **limits) -> Box:
         """A box like the judged artifact's, with a file or folder of ours in it: what it is timed against."""
-        artifact = self.artifact
-        options = {"memory_gb": self.memory_gb, "cpu_s": CPU_S, **limits}
+        artifact, gpu = self.artifact, self.lane == "gpu"
+        options = {"memory_gb": self.memory_gb * (4 if gpu else 1), "cpu_s": CPU_S, "gpu": gpu, **limits}
         sees = (*(ROOT / name for name in artifact.harness), source, *sees)
-        return self.boxes.enter_context(
-            Box(artifact.inside, str(source), sees=sees, words=artifact.words, gpu=self.lane == "gpu", **options)
-        )
+        return self.boxes.enter_context(Box(artifact.inside, str(source), sees=sees, words=artifact.words, **options))
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gave for this key, made once for all checks; an exception is raised again."""

@@ -23,7 +23,7 @@ WARMUP_S, TIMED_S = 0.2, 1.0
 class ServiceBatches(Measure):
     """Items in an execution under `clients` at once (as Triton counts), times what one client's wait allows.
 
-    batch: ramp of the mean batch. price: ramp of p50 at one client over the naive service's, taken in `turns` turns.
+    batch: ramp of the mean batch. price: ramp of p50 at one client over the naive service's, taken in `turns` turns, with `files` files at most.
     """
 
     batch: Ramp = field(default_factory=lambda: Ramp(zero=1.0, full=2.0))
@@ -32,6 +32,7 @@ class ServiceBatches(Measure):
     seconds: float = 3.0
     turns: int = 4
     images: int = 300
+    files: int = 600
     looked_at: int = 24
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
@@ -41,6 +42,9 @@ class ServiceBatches(Measure):
             f"images in a batch with {self.clients} clients: {self.batch.text()}; p50 at one client, times the naive "
             f"service's: {self.price.text()}"
         )
+
+    def open(self, at: Bench) -> None:
+        service_naive.before_others(at, service_naive.capacity)
 
     def measure(self, at: Bench) -> Outcome:
         service, plain = box.judged(at), service_naive.service(at)
@@ -52,7 +56,7 @@ class ServiceBatches(Measure):
             return 0.0, f"{wrong} of {looked} answers were wrong", f"A batch whose answers are wrong is none. {why}", {}
         mean = load.server.mean_batch if load.server.executions else 0.0
         _, alone_ms = service_naive.capacity(at)
-        enough = min(600, 20 + int(2 * 1e3 * (WARMUP_S + TIMED_S) / alone_ms))
+        enough = min(self.files, 20 + int(2 * 1e3 * (WARMUP_S + TIMED_S) / alone_ms))
         ratios = []
         with at.step("timing one client, in turns with the naive service"):
             for turn in range(self.turns):

@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 
+from autograder.checks import service_plans
 from autograder.checks.base import Bench, OpenHere
 from autograder.rejected import Rejected
 from autograder.sandbox.process import Box
@@ -39,7 +40,8 @@ MOST_ERROR, MOST_ERROR_OF_ALL = 0.5, 0.25
 """Of the logits, relative to their spread: of one image, and of all that are looked at. docs/results/m4a_answers.json, 48
 images: Pillow's bilinear resizing is 0.03 off in all and 0.09 for the worst image (it rounds to whole numbers), its bicubic 0.11
 and 0.38; swapped colours are 0.42 off in all, a wrong mean 0.43, the nearest pixel 0.84, answers of other images 1.33."""
-START_S, STOP_S = 60.0, 2.0
+START_S, STOP_S = {"cpu": 60.0, "gpu": 180.0}, 2.0
+"""On a GPU models read PyTorch, TensorRT and an engine, and record their graphs."""
 STUB = "triton_python_backend_stub"
 
 
@@ -80,7 +82,7 @@ class Service:
                     return True
         return False
 
-    def reload(self, seconds: float = START_S) -> None:
+    def reload(self, seconds: float) -> None:
         """Every model anew.
 
         Raises:
@@ -91,6 +93,15 @@ class Service:
                 name = model["name"]
                 client.post(f"/v2/repository/models/{name}/unload")
                 client.post(f"/v2/repository/models/{name}/load")
+
+    def one_by_one(self, files: Sequence[bytes]) -> list[dict[str, np.ndarray]]:
+        """The answers.
+
+        Raises:
+            Rejected: nothing answers any more, or a file is refused.
+        """
+        with _its_fault(self), self.client() as client:
+            return [client.infer(MODEL, feed) for feed in feeds(files)]
 
     def closed(self, files: Sequence[bytes], clients: int, seconds: float, **options) -> Load:
         """`course.serving.closed_loop` with a request for each file.
@@ -125,22 +136,46 @@ def feeds(files: Sequence[bytes]) -> list[dict[str, np.ndarray]]:
     return [{INPUT: np.frombuffer(file, np.uint8)[None]} for file in files]
 
 
+def enough(rate: float, seconds: float) -> int:
+    """How many files for random arrivals, none of which is sent twice: six deviations of a Poisson number above its mean."""
+    return int(rate * seconds + 6 * np.sqrt(rate * seconds)) + 16
+
+
 def judged(at: Bench) -> Service:
-    """The service that was handed in, started at the first call.
+    """The service that was handed in, started at the first call; on a GPU with engines that the grader built.
 
     Raises:
         Rejected: it does not start; says why.
         OpenHere: Triton is not set up on this machine.
     """
-    return at.once("service", lambda: _start(at, at.taken[at.path].path, at.path))
+    return at.once("service", lambda: start(at, repository(at), at.path))
 
 
-def naive(at: Bench, repository: Path) -> Service:
-    """A service of the grader's, to compare with, in a box like the other."""
-    return at.once("naive service", lambda: _start(at, repository, "the naive service", ours=True))
+def repository(at: Bench) -> Path:
+    """What is served of what was handed in."""
+    return service_plans.with_plans(at) if at.lane == "gpu" else at.taken[at.path].path
 
 
-def _start(at: Bench, repository: Path, name: str, ours: bool = False) -> Service:
+def start(
+    at: Bench,
+    repository: Path,
+    name: str,
+    *,
+    ours: bool = False,
+    variables: Callable[[Path], Mapping[str, str]] = lambda home: {},
+    sees: Sequence[Path] = (),
+) -> Service:
+    """A server in a box of its own.
+
+    Args:
+        ours: a service of the grader's, which the judged one is compared with.
+        variables: further ones for the server and its models, made from the one folder that they may write. sees: what else
+            they may read.
+
+    Raises:
+        Rejected: it does not start; says why.
+        OpenHere: Triton is not set up on this machine, or a service of the grader's does not start.
+    """
     try:
         triton = environment.find()
     except ServingError as error:
@@ -150,41 +185,51 @@ def _start(at: Bench, repository: Path, name: str, ours: bool = False) -> Servic
     http, metric = free_ports(2)
     prefix = f"grader_{http}_"
     at.boxes.callback(keeper.remove_shared_memory, prefix)  # without a sandbox it is this machine's
-    sees = (folder, triton.folder, *(path for path in triton.libraries if Path(path).is_dir()))
-    box = at.peer(repository, sees=sees) if ours else at.box(sees=sees)
+    places = (triton.folder, triton.server.resolve(), *(path for path in triton.libraries if Path(path).is_dir()))
+    shown = dict.fromkeys(map(str, (folder, repository, *places, *sees)))  # a server may be linked into the environment
+    box = at.peer(repository, sees=tuple(shown)) if ours else at.box(sees=tuple(shown))
     words = command(triton, repository, folder / "backends", (http, metric), prefix=prefix, exit_seconds=STOP_S)
-    variables = {key: triton.variables()[key] for key in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")}
+    given = {key: triton.variables()[key] for key in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")}
+    given |= {"PYTHONPATH": "", "PYTHONHOME": "", "OMP_NUM_THREADS": "1", **variables(box.home)}
+    most = START_S[at.lane]
     with at.step(f"starting {name}"):
-        box.ask(
-            "start",
-            argv=words,
-            variables={**variables, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"},
-            ports={"http": http},
-            seconds=START_S,
-        )
+        box.ask("start", argv=words, variables=given, ports={"http": http}, seconds=most)
         service = Service(box, f"{UNIX}{box.home / 'http'}", name)
-        end = time.monotonic() + START_S
-        with service.client(2.0) as client:
-            while not client.ready(MODEL):
-                answer, _ = box.ask("ended", seconds=10)
-                log = str(answer.get("log"))
-                if answer.get("ended"):
-                    if too_much := box.too_much("start"):
-                        raise too_much
-                    error = not_started(log)
-                    if "NotImplementedError" in error.cause:
-                        raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")
-                    raise Rejected(
-                        error.what, _plain(error.cause, repository), "Repair it, and start it on your machine."
-                    )
-                if time.monotonic() > end:
-                    raise Rejected(
-                        f"{name} was not ready in time.",
-                        f"After {START_S:.0f} s the model {MODEL!r} does not answer. {_plain(log[-300:], repository)}",
-                        f"It needs a model {MODEL!r}, and must load quickly.",
-                    )
-                time.sleep(0.1)
+        try:
+            _wait(service, repository, most)
+        except Rejected as error:
+            if not ours:
+                raise
+            words = f"The grader's own service, {name}, does not start on this machine. {error.what} {error.cause}"
+            raise OpenHere(f"{words} On a GPU its models must see TensorRT and PyTorch.") from None
     return service
+
+
+def _wait(service: Service, repository: Path, seconds: float) -> None:
+    """Until the model is ready.
+
+    Raises:
+        Rejected: the server ended, or was too slow; says why.
+    """
+    end = time.monotonic() + seconds
+    with service.client(2.0) as client:
+        while not client.ready(MODEL):
+            answer, _ = service.box.ask("ended", seconds=10)
+            log = str(answer.get("log"))
+            if answer.get("ended"):
+                if too_much := service.box.too_much("start"):
+                    raise too_much
+                error = not_started(log)
+                if "NotImplementedError" in error.cause:
+                    raise Rejected("Triton could not load the model.", "model.py is not written yet.", "Write it.")
+                raise Rejected(error.what, _plain(error.cause, repository), "Repair it, and start it on your machine.")
+            if time.monotonic() > end:
+                raise Rejected(
+                    f"{service.name} was not ready in time.",
+                    f"After {seconds:.0f} s the model {MODEL!r} does not answer. {_plain(log[-300:], repository)}",
+                    f"It needs a model {MODEL!r}, and must load quickly.",
+                )
+            time.sleep(0.1)
 
 
 def _plain(text: str, repository: Path) -> str:
@@ -194,11 +239,7 @@ def _plain(text: str, repository: Path) -> str:
 @contextlib.contextmanager
 def only(at: Bench, *services: Service) -> Iterator[None]:
     """The other services of this measurement stand still meanwhile."""
-    others = [
-        one
-        for key in ("service", "naive service")
-        if (one := at.shared.get(key, (None, None))[0]) and one not in services
-    ]
+    others = [one for one, _ in at.shared.values() if isinstance(one, Service) and one not in services]
     for service in others:
         service.box.pause()
     try:

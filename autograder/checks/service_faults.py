@@ -102,7 +102,7 @@ class ServiceFaults(Measure):
     def _overload(self, at: Bench, service: box.Service, capacity: float) -> str:
         """What is wrong under twice the load, or ""."""
         rate = self.overload * max(capacity, 1.0)
-        files = at.draw("service overload", int(1.5 * rate * self.seconds) + 16).files
+        files = at.draw("service overload", box.enough(rate, self.seconds)).files
         with at.step(f"sending {rate:.0f} requests/s, {self.overload:g} times what it answers at most"):
             load = service.open(files, rate, self.seconds, warmup=0.0, timeout=15.0)
         waits = load.records["done"] - load.records["due"]
@@ -124,7 +124,7 @@ class ServiceFaults(Measure):
                 return "There was no process of a model to kill."
             time.sleep(0.5)
             try:
-                service.reload()
+                service.reload(box.START_S[at.lane])
             except ServingError as error:
                 return f"After its process was killed it could not be loaded again. {error.cause[:200]}"
         drawn = at.draw("service recovery", 60)

@@ -21,7 +21,8 @@ class ServiceGoodput(Measure):
     naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most; the naive one
     before and after the other, and its better result counts.
 
-    deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising.
+    deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising. start: the rung on which
+    the judged service begins.
     """
 
     ratio: Ramp
@@ -29,6 +30,7 @@ class ServiceGoodput(Measure):
     deadline: float = 10.0
     seconds: float = 4.0
     ladder: Sequence[float] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.4, 3.0, 4.0, 6.0, 8.0, 12.0)
+    start: float = 1.4
     looked_at: int = 8
     judges: ClassVar[type[Artifact]] = Repository
     tasks: ClassVar[tuple[type[Task], ...]] = (ImageFiles,)
@@ -39,12 +41,15 @@ class ServiceGoodput(Measure):
             f"{self.ratio.text()}"
         )
 
+    def open(self, at: Bench) -> None:
+        service_naive.before_others(at, service_naive.capacity)
+
     def measure(self, at: Bench) -> Outcome:
         service, plain = box.judged(at), service_naive.service(at)
         most, alone_ms = service_naive.capacity(at)
         deadline = self.deadline * alone_ms
         base, _, _ = self._climb(at, plain, most, deadline, "the naive service", 0.85)
-        best, wrong, rates = self._climb(at, service, most, deadline, at.path, 1.4)
+        best, wrong, rates = self._climb(at, service, most, deadline, at.path, self.start)
         if not wrong:  # a machine that stumbled at the naive service would make any other one look good
             base = max(base, self._climb(at, plain, most, deadline, "the naive service again", 0.85)[0])
         values = {"naive": base, "service": best, "deadline_ms": deadline, "rates": rates}
@@ -86,13 +91,15 @@ class ServiceGoodput(Measure):
         """Requests/s answered in time at this rate, None if too few were; and why an answer was wrong. A rate that is not
         borne is tried twice: a machine that others use stumbles."""
         for attempt in range(2):
-            drawn = at.draw(f"goodput {name} {attempt}", max(16, int(1.5 * rate * self.seconds)))
+            drawn = at.draw(f"goodput {name} {attempt}", box.enough(rate, self.seconds))
             with box.only(at, service):
                 load = service.open(
                     drawn.files, rate, self.seconds, warmup=0.0, seed=attempt, timeout=20.0, keep_answers=True
                 )
             inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
-            rates.append({"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99})
+            rates.append(
+                {"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99, "doubt": load.doubt}
+            )
             wrong, _, why = box.wrong_answers(at, load, drawn.pixels, self.looked_at)
             if wrong:
                 return None, why

@@ -12,16 +12,18 @@
 # | you hand in | what it is | points |
 # | --- | --- | --- |
 # | `m4a/repository/classifier/config.pbtxt` | how Triton batches, queues and refuses; by hand | |
-# | `m4a/repository/classifier/1/model.py` | decoding, preprocessing, the network; by hand | 20 for all three |
+# | `m4a/repository/classifier/1/model.py` | decoding, preprocessing, the network; by hand | 20 for all of it |
+# | `m4a/repository/classifier/1/on_gpu.py` | preprocessing and TensorRT as CUDA graphs; by hand | 4 more on a GPU |
 # | `m4a/repository/classifier/1/model.onnx` | the network, made by this notebook | |
 # | the question at the end | in words | 4 |
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |
-# | answers, batches, traffic, faults | all of it: Triton's Python backend and ONNX Runtime, in a box | not measured in this milestone |
+# | answers, batches, traffic, faults | all of it: Triton's Python backend and ONNX Runtime, in a box | the same repository with TensorRT, beside a naive service on that GPU |
+# | CUDA graphs | **open**: 4 points | launches counted from outside, and one client's wait with graphs and without |
 #
-# Triton has an environment of its own (320 MB): `course serve setup`. Without it this notebook runs, and all 20 points stay
-# open on this machine.
+# Triton has an environment of its own (320 MB): `course serve setup`. Without it this notebook runs, and all 24 points stay
+# open on this machine. On a GPU its models must see TensorRT and PyTorch: `course serve setup --see-system-packages`.
 
 # %%
 import io
@@ -36,6 +38,7 @@ from course.data import cifar10
 from course.export import export
 from course.models import resnet50
 from course.serving import ServingError, closed_loop, open_loop, with_triton
+from course.serving.plans import beside
 
 model = Path("m4a/repository/classifier/1/model.onnx")
 export(resnet50(), (torch.rand(2, 3, 224, 224),), model, input_names=["image"], output_names=["logits"],
@@ -105,23 +108,44 @@ with_triton("artifacts/naive", measured)
 
 # %%
 try:
-    with_triton("m4a/repository", measured)
+    with_triton(beside("m4a/repository", "artifacts/served"), measured)   # as it is, or on a GPU with an engine
 except ServingError as error:
     print(error)
 
 # %% [markdown]
-# ## 4. The score-board
+# ## 4. The same repository on a GPU
+#
+# A repository is written once and served in both places; Triton starts `config.pbtxt` on either. What differs is one file: where
+# there is a GPU, the grader builds `model.plan` from your `model.onnx`, for batches of 1 to your `max_batch_size` (FP16; 128 at
+# most), and puts it beside. A plan in what you hand in is refused: it is program code, and for one GPU.
+#
+# So `model.py` looks whether `model.plan` is there and leaves the work to `on_gpu.py`, else to ONNX Runtime. `on_gpu.py` is yours:
+#
+# - JPEGs are decoded on the CPU. 3 kB of pixels an image travel to the GPU, not 600 kB of normalised floats; the resizing is
+#   `torch.nn.functional.interpolate` there, bilinear with `align_corners=False`.
+# - Copy, preprocessing, `execute_async_v3` and the copy back are recorded as one CUDA graph for each of some batch sizes; a batch
+#   takes the smallest that holds it. `torch.cuda.CUDAGraph` and `with torch.cuda.graph(graph, stream=...)` make the four calls of
+#   lesson [02](02_cuda_graphs.ipynb), whose four traps hold here, too: a stream of its own, a run before the recording, one context
+#   for each graph, and inputs that are written to the old place (page-locked, so that the copy can be recorded).
+#
+# **CUDA graphs** (4 points, on a GPU): CUPTI counts launches in your service's processes, so a graph that is recorded and never
+# replayed shows; and the wait of a single client is compared with that of a service like yours without graphs. At the end
+# of this chain it is little: most of a request's time is HTTP, decoding, and kernels that take as long either way. Batches,
+# traffic and faults are measured there beside a naive service that preprocesses on the CPU and runs one image at a time.
+
+# %% [markdown]
+# ## 5. The score-board
 #
 # The grader starts both services in boxes without a network; its traffic comes in over a socket. The images are public here; in
 # grading they are others, drawn for you alone. Fields that load code or files from elsewhere, and a response cache, are refused.
 
-# %% nbgrader={"grade_id": "m-s4-m4a", "grade": true, "points": 20}
+# %% nbgrader={"grade_id": "m-s4-m4a", "grade": true, "points": 24}
 from autograder import selfcheck
 
 selfcheck("s4.m4a")
 
 # %% [markdown] nbgrader={"grade_id": "m4a-two-services", "task": true, "points": 4}
-# ## 5. Two services
+# ## 6. Two services
 #
 # Two teams share a machine with one GPU. **Fraud check**: one transaction in a request, 200 a second at the peak, an answer after
 # 30 ms is worth nothing. **Moderation**: a school uploads images of a class, thousands at once, and wants all of them by

@@ -5,7 +5,8 @@
     python -m tools.gpu.grade s3.m3a --out /tmp/m3a --lane cpu           # a rehearsal, where there is no GPU
 
 What is handed in is made as a learner makes it: the helper files of `solutions/`, and the code cells of the lesson, in order,
-up to the last one that the lesson marks as a solution. In --out: report.json, the grader's; solution.json, what was made, with
+up to the last one that the lesson marks as a solution; where all is written by hand, the first one, which makes the network. In
+--out: report.json, the grader's; solution.json, what was made, with
 its seconds and the machine. Exit status 0 if all points that this lane can give were given, 1 if not, 2 if the grader failed.
 """
 
@@ -42,7 +43,7 @@ def make(milestone: Milestone, folder: Path) -> dict[str, object]:
             shutil.copytree(source / top, folder / top, ignore=shutil.ignore_patterns("__pycache__"))
     lesson = read_lesson((source / f"{milestone.notebook}.py").read_text(), milestone.notebook)
     code = [cell for cell in lesson.cells if cell.cell_type == "code"]
-    last = max((n for n, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("solution")), default=-1)
+    last = max((n for n, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("solution")), default=0)
     names: dict[str, object] = {"__name__": "__main__"}
     begin, before = time.perf_counter(), Path.cwd()
     os.chdir(folder)

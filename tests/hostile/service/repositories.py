@@ -174,6 +174,18 @@ REFUSED = (
         "triton_python_backend_stub",
         files={"classifier/triton_python_backend_stub": "#!/bin/sh\ntouch /tmp/owned\n"},
     ),
+    Case(
+        "engine-of-its-own",
+        NOTHING,
+        "The grader builds model.plan itself",
+        files={"classifier/1/model.plan": "any bytes"},
+    ),
+    Case(
+        "engine-with-another-name",
+        NOTHING,
+        "a ready engine",
+        files={"classifier/1/weights.bin": "ptrt and what follows"},
+    ),
     Case("unknown-field", NOTHING, "Did you mean max_batch_size", swapped(CONFIG, "max_batch_size", "max_batch_sizes")),
 )
 
@@ -348,4 +360,4 @@ CHEATS = (
 )
 
 CASES = (*HONEST, *REFUSED, *WRONG, *CHEATS)
-QUICK = ("honest", "response-cache", "server-library-of-its-own", "drops-what-comes-in-numbers")
+QUICK = ("honest", "response-cache", "engine-of-its-own", "server-library-of-its-own", "drops-what-comes-in-numbers")

@@ -1,6 +1,9 @@
 """A classifier of image files. You hand this file in; `model.onnx`, which the notebook writes, lies beside it.
 
 A request holds one file, uint8 [1, bytes]; its answer is `logits`, float32 [1, 10].
+
+Where the repository is served on a GPU, `model.plan` lies beside `model.onnx`: an engine that was built there from it. Then
+`on_gpu.py` does the work.
 """
 
 import io

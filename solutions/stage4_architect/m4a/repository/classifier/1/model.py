@@ -1,6 +1,9 @@
 """A classifier of image files. You hand this file in; `model.onnx`, which the notebook writes, lies beside it.
 
 A request holds one file, uint8 [1, bytes]; its answer is `logits`, float32 [1, 10].
+
+Where the repository is served on a GPU, `model.plan` lies beside `model.onnx`: an engine that was built there from it. Then
+`on_gpu.py` does the work.
 """
 
 import io
@@ -19,10 +22,18 @@ class TritonPythonModel:
     def initialize(self, args):
         """Load the network once. args: strings, "model_repository" and "model_version" among them."""
         ### BEGIN SOLUTION
+        folder = os.path.join(args["model_repository"], args["model_version"])
+        plan = os.path.join(folder, "model.plan")
+        if os.path.exists(plan):
+            from on_gpu import OnGpu
+
+            self.network, self.prepare = OnGpu(plan), OnGpu.prepare
+            return
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        path = os.path.join(folder, "model.onnx")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.network, self.prepare = lambda images: session.run(None, {"image": images})[0], self.normalised
         ### END SOLUTION
 
     def execute(self, requests):
@@ -30,7 +41,7 @@ class TritonPythonModel:
         ### BEGIN SOLUTION
         images = [self.decode(request) for request in requests]
         good = [image for image in images if isinstance(image, np.ndarray)]
-        logits = iter(self.session.run(None, {"image": np.stack(good)})[0] if good else [])
+        logits = iter(self.network(np.stack(good)) if good else [])
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor("logits", next(logits)[None])])
             if isinstance(image, np.ndarray)
@@ -41,12 +52,16 @@ class TritonPythonModel:
 
     ### BEGIN SOLUTION
     def decode(self, request):
-        """float32 [3, 224, 224], or the exception that says why there is none."""
+        """What the network takes of one image, or the exception that says why there is none."""
         file = pb_utils.get_input_tensor_by_name(request, "file").as_numpy()
         try:
-            image = Image.open(io.BytesIO(file.tobytes())).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+            return self.prepare(Image.open(io.BytesIO(file.tobytes())).convert("RGB"))
         except Exception as error:
             return error
+
+    def normalised(self, image):
+        """float32 [3, 224, 224]."""
+        image = image.resize((224, 224), Image.Resampling.BILINEAR)
         return ((np.asarray(image, np.float32) - MEAN) / STD).transpose(2, 0, 1)
 
     ### END SOLUTION
