@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from course import bench
-from course.engine import BuildConfig, Engine, Profile, TensorSpec, build
+from course.engine import BuildConfig, Engine, Profile, TensorSpec, build, graph
 from course.engine.feeds import PROBES
+from course.engine.profiles import usual_shapes
 from course.engine.types import BuildProgress, Shape
 from course.errors import CourseError, ProfileError
 from course.files import atomic_write
@@ -60,23 +62,10 @@ def build_and_report(
             "It takes three numbers, and goes without --profile.",
             "Write it as in --batch 1,8,32.",
         )
-    wanted = (Profile.batch(model, *batch),) if batch else tuple(parse_profile(text) for text in profiles)
-    with console.status(f"Building {model}") as status:
-
-        def progress(event: BuildProgress) -> bool:
-            step = f" {event.step}/{event.steps}" if event.steps else ""
-            status.update(f"Building {model}: {event.phase}{step}, {event.seconds:.0f} s")
-            return True
-
-        config = BuildConfig(
-            precision=precision,
-            profiles=wanted,
-            optimization_level=level,
-            timing_cache=timing_cache,
-            runtime=runtime,
-            progress=progress,
-        )
-        engine = build(model, config)
+    try:
+        engine = _built(console, model, batch, profiles, precision, level, timing_cache, runtime)
+    except ProfileError as error:
+        raise _for_a_command_line(error, model) from error
     with engine:
         engine.save(output)
         if plan:
@@ -94,6 +83,51 @@ def build_and_report(
                 rows = layer_times.measure(engine, _usual_feeds(engine, 0)[0], PROFILE_RUNS)
                 atomic_write(layer_profile, profile_json(rows, PROFILE_RUNS).encode())
     return output
+
+
+def _built(
+    console: Console,
+    model: Path,
+    batch: Sequence[int] | None,
+    profiles: Sequence[str],
+    precision: str,
+    level: int | None,
+    timing_cache: Path | None,
+    runtime: str,
+) -> Engine:
+    wanted = (Profile.batch(model, *batch),) if batch else tuple(parse_profile(text) for text in profiles)
+    with console.status(f"Building {model}") as status:
+
+        def progress(event: BuildProgress) -> bool:
+            step = f" {event.step}/{event.steps}" if event.steps else ""
+            status.update(f"Building {model}: {event.phase}{step}, {event.seconds:.0f} s")
+            return True
+
+        config = BuildConfig(
+            precision=precision,
+            profiles=wanted,
+            optimization_level=level,
+            timing_cache=timing_cache,
+            runtime=runtime,
+            progress=progress,
+        )
+        return build(model, config)
+
+
+def _for_a_command_line(error: ProfileError, model: Path) -> ProfileError:
+    """The same error with a next step that can be pasted behind the command, where the library's is Python."""
+    cause = error.cause.replace("Profile.batch sets", "--batch sets")
+    if "Profile(" not in error.next_step:
+        return ProfileError(error.what, cause, error.next_step.replace("without a profile", "without --batch"))
+    dynamic = {name: dims for name, dims in graph.inputs(graph.read(model).proto).items() if -1 in dims}
+    words = ";".join(
+        f"{name}:" + ",".join("x".join(map(str, shape)) for shape in shapes)
+        for name, shapes in usual_shapes(dynamic).items()
+    )
+    quoted = shlex.quote(words)
+    quoted = f"'{words}'" if quoted == words else quoted
+    step = f"Say which sizes it must take, smallest, usual and largest, as in --profile {quoted}."
+    return ProfileError(error.what, cause, step)
 
 
 def parse_profile(text: str) -> Profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,20 @@ def test_build_errors_have_a_way_out_and_leave_no_file(model, tmp_path, argument
     done = course("build", *arguments, "--runtime", "onnxruntime", cwd=tmp_path)
     assert word in " ".join(three_lines(done)[:2])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [[], ["--batch", "1,8,32"]])
+def test_a_missing_profile_is_said_as_an_option_that_can_be_pasted(tmp_path, more):
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("frames", "y")
+    ]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["frames"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    lines = three_lines(course("build", "m.onnx", *more, "--runtime", "onnxruntime", cwd=tmp_path))
+    (pasted,) = re.findall(r"--profile '([^']+)'", lines[2])
+    assert list(parse_profile(pasted).shapes) == ["frames"]
+    assert "Profile(" not in " ".join(lines) and "Profile." not in " ".join(lines)
 
 
 def test_debug_shows_the_traceback():

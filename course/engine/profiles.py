@@ -162,18 +162,17 @@ def _check_ranges(what: str, key: str, dims: tuple[int, ...], ranges: tuple) -> 
 
 def suggest(dynamic: Mapping[str, tuple[int, ...]]) -> str:
     """A Profile to copy: batch 1, 8, 32 and, where other dimensions are open, sizes around 224."""
+    entries = (f'"{key}": ({", ".join(map(str, shapes))})' for key, shapes in usual_shapes(dynamic).items())
+    return "Profile({" + ", ".join(entries) + "})"
+
+
+def usual_shapes(dynamic: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Shape, Shape, Shape]]:
+    """Input name -> the shapes of `suggest`: smallest, usual, largest."""
 
     def shape(dims, batch, size):
         return tuple(dim if dim != -1 else batch if axis == 0 else size for axis, dim in enumerate(dims))
 
-    return (
-        "Profile({"
-        + ", ".join(
-            f'"{key}": ({shape(dims, 1, 128)}, {shape(dims, 8, 224)}, {shape(dims, 32, 256)})'
-            for key, dims in dynamic.items()
-        )
-        + "})"
-    )
+    return {key: (shape(dims, 1, 128), shape(dims, 8, 224), shape(dims, 32, 256)) for key, dims in dynamic.items()}
 
 
 def _whole(dim) -> int:

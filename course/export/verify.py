@@ -198,6 +198,12 @@ def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
     hint = f" Suspects: {'; '.join(suspects[:3])}." if suspects else ""
     if job.findings:
         hint += f" The exporter warned: {'; '.join(job.findings[:3])}."
+    if "values wrong" in what and _divides_integers(raw):
+        return CourseError(
+            f"The ONNX file of {type(job.model).__name__} divides integers otherwise than PyTorch.",
+            f"{what[0].upper()}{what[1:]}. ONNX's Div cuts an integer quotient towards zero; PyTorch's // rounds it down.{hint}",
+            'Use exporter="dynamo", which corrects the quotient, or divide as float: torch.floor(x / n).to(x.dtype).',
+        )
     way = "In forward(), use x.shape[0] or -1 instead of a number, int(x.shape[0]), .item(), .tolist() or a random tensor."
     if any(set(axes) - {0} for axes in job.dynamic.values()):
         way += (
@@ -208,6 +214,26 @@ def built_in(raw: onnx.ModelProto, job: Job, what: str) -> CourseError:
         f"The ONNX file of {type(job.model).__name__} has sizes or values built in.",
         f"{what[0].upper()}{what[1:]}.{hint}",
         f'{way} The log "course.export" (level DEBUG) has what the exporter said.',
+    )
+
+
+def _divides_integers(raw: onnx.ModelProto) -> bool:
+    """Whether a quotient of integers is what the exporter took for PyTorch's floor division, without a correction (Mod)."""
+    if any(node.op_type == "Mod" for node in raw.graph.node):
+        return False
+    try:
+        graph = onnx.shape_inference.infer_shapes(raw).graph
+    except Exception:  # an invalid file is refused elsewhere
+        return False
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    integers = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.INT8, onnx.TensorProto.INT16)
+    sizes: set[str] = set()  # tensors that come out of a shape: they are divided rightly, being no less than 0
+    for node in graph.node:  # in topological order, as ONNX demands
+        if node.op_type in ("Shape", "Size") or sizes & set(node.input):
+            sizes |= set(node.output)
+    return any(
+        node.op_type == "Div" and kinds.get(node.output[0]) in integers and node.output[0] not in sizes
+        for node in graph.node
     )
 
 

@@ -19,8 +19,15 @@ _STAMP = re.compile(r"^(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[TRT\] )?\[(?
 _NUMBER = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan))"
 _BANNER = re.compile(
     r"&&&& (RUNNING|PASSED|FAILED|WAIVED) TensorRT\.trtexec "
-    r"\[TensorRT v([\d.]+)\](?: \[\w+\])?(?: # (.*))?"
+    r"(?:\[TensorRT v([\d.]+)\](?: \[\w+\])?)? ?(?:# (.*))?"  # 7 and older name no version
 )
+_OLD_SUMMARY = re.compile(r"^(?:min|max|mean|median): [\d.]+ ms(?: \(end to end [\d.]+ ms\))?$")
+_SOURCE = re.compile(r"^(?:\w+\.cpp:\d+: )?(?:ERROR: )?(?:\w+\.cpp:\d+ )?")
+_ENDS = re.compile(
+    r"^(?:Failed to (?:parse onnx file|create engine from model)|Parsing model failed|Building engine failed|\w+ set ?up failed"
+    r"|Network And Config setup failed|Inference set up failed|Got invalid engine!)"
+)
+"""What follows from an error, and says nothing about it."""
 _TIMINGS = {
     "Latency": "latency",
     "Enqueue Time": "enqueue",
@@ -89,8 +96,19 @@ def read_log(text: str) -> TrtexecResult:
         for line in text.splitlines()
         for match in [_STAMP.match(line)]
     ]
+    runs = [command for state, _, command in banners if state == "RUNNING"]
+    count = max(len(runs), sum("Latency: min = " in line and line.startswith("Latency") for _, line in lines))
+    if count > 1:
+        raise CourseError(
+            f"This text holds {count} runs of trtexec.",
+            f"The first is {runs[0].strip()[:200]!r}, the second {runs[1].strip()[:200]!r}."
+            if len(runs) > 1
+            else "It has so many performance summaries.",
+            'Read one at a time: a run goes from a line "&&&& RUNNING" up to the next one.',
+        )
     summary = _summary(line for _, line in lines)
-    if not banners and not summary:
+    old = any(_OLD_SUMMARY.match(line.strip()) for _, line in lines)
+    if not banners and not summary and not old:
         raise CourseError(
             "This is no log of trtexec.",
             f"{len(text)} characters, and neither a line "
@@ -98,11 +116,16 @@ def read_log(text: str) -> TrtexecResult:
             "Give all that trtexec printed: `trtexec ... > run.log 2>&1`.",
         )
     if any(state == "FAILED" for state, *_ in banners):
-        errors = [line.removeprefix("[TRT] ").strip() for level, line in lines if level in ("E", "F")]
         raise CourseError(
             "This run of trtexec failed.",
-            " / ".join(errors[:3]) or "It gave no reason.",
+            _reasons(lines) or "It gave no reason.",
             "Repair the first of these errors and run it again.",
+        )
+    if not summary and (old or (banners and not banners[0][1])):
+        raise CourseError(
+            "This log is of a trtexec older than 8.",
+            "It names no version in its first line, and has other words in its summary, as TensorRT 7 and older do (JetPack 4).",
+            "Run it with TensorRT 8 or newer. By hand: `median` below `GPU Compute` is what is called GPU Compute Time now.",
         )
     passed = any(state == "PASSED" for state, *_ in banners)
     if banners and not passed and "compute" not in summary:
@@ -120,6 +143,31 @@ def read_log(text: str) -> TrtexecResult:
         **_facts(lines),
         warnings=tuple(line.strip() for level, line in lines if level == "W" and line.strip()),
     )
+
+
+def _reasons(lines: Sequence[tuple[str, str]]) -> str:
+    """The first three errors in words, with what stands below them; "" if there are none.
+
+    A parser prints the node between an error's place and its reason; the node's name and number say enough.
+    """
+    errors: list[str] = []
+    inside = dump = False
+    for level, line in lines:
+        text = line.removeprefix("[TRT] ").strip()
+        if "--- Begin node ---" in text or "--- End node ---" in text:
+            dump = "Begin" in text
+        elif dump:
+            if name := re.match(r'name: "(.+)"', text):
+                errors[-1:] = [f"{errors[-1]} ({name[1]})"] if errors else []
+        elif level in ("E", "F"):
+            inside = True
+            errors.append(_SOURCE.sub("", text))
+        elif inside and not level and text and not text.startswith(("&&&&", "exit code")):
+            errors[-1] += f" {text}"  # an error of several lines has one stamp
+        else:
+            inside = inside and not level
+    telling = [error for error in errors if not _ENDS.match(error)]
+    return " / ".join((telling or errors)[:3])
 
 
 def _summary(lines) -> dict:
@@ -152,6 +200,8 @@ def _facts(lines) -> dict:
 
 def _version(code: str) -> str:
     """8601 -> 8.6.1, 100300 -> 10.3.0, 11.1.0.106 -> 11.1.0."""
+    if not code:
+        return ""
     if "." in code:
         return ".".join(code.split(".")[:3])
     number, step = int(code), 100 if int(code) < 10_000 else 1
@@ -162,7 +212,11 @@ def _version(code: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Every query of --exportTimes. Each field: float64 [N], milliseconds since trtexec began to measure."""
+    """Every query of --exportTimes. Each field: float64 [N], milliseconds since trtexec began to measure.
+
+    own: durations that the file holds itself ("h2d", "compute", "d2h", "latency"; float64 [N], ms). They are finer than
+    differences of its times, which have six digits: from the first second on that is 0.01 ms.
+    """
 
     enqueue_start: np.ndarray
     enqueue_end: np.ndarray
@@ -172,11 +226,19 @@ class Trace:
     compute_end: np.ndarray
     d2h_start: np.ndarray
     d2h_end: np.ndarray
+    own: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    h2d = property(lambda self: self.h2d_end - self.h2d_start, doc="float64 [N], ms to copy a query's inputs.")
-    compute = property(lambda self: self.compute_end - self.compute_start, doc="float64 [N], ms in kernels.")
-    d2h = property(lambda self: self.d2h_end - self.d2h_start, doc="float64 [N], ms to copy its outputs.")
-    latency = property(lambda self: self.h2d + self.compute + self.d2h, doc="float64 [N], ms; trtexec's Latency.")
+    h2d = property(lambda self: self._took("h2d"), doc="float64 [N], ms to copy a query's inputs.")
+    compute = property(lambda self: self._took("compute"), doc="float64 [N], ms in kernels.")
+    d2h = property(lambda self: self._took("d2h"), doc="float64 [N], ms to copy its outputs.")
+
+    @property
+    def latency(self) -> np.ndarray:
+        """float64 [N], ms; trtexec's Latency."""
+        return self.own["latency"] if "latency" in self.own else self.h2d + self.compute + self.d2h
+
+    def _took(self, step: str) -> np.ndarray:
+        return self.own[step] if step in self.own else getattr(self, f"{step}_end") - getattr(self, f"{step}_start")
 
 
 _STEPS = {"enqueue": "Enq", "h2d": "H2d", "compute": "Compute", "d2h": "D2h"}
@@ -195,11 +257,16 @@ def read_times(source: str | Path) -> Trace:
             for step, key in _STEPS.items()
             for end in ("start", "end")
         }
+        own = {
+            step: np.array([record[f"{step}Ms"] for record in records], np.float64)
+            for step in ("h2d", "compute", "d2h", "latency")
+            if all(f"{step}Ms" in record for record in records)
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise _other_kind("--exportTimes", f"A record has no {error}.") from None
     if not records:
         raise _other_kind("--exportTimes", "It holds no query.")
-    return Trace(**columns)
+    return Trace(**columns, own=own)
 
 
 @dataclass(frozen=True)
@@ -248,13 +315,25 @@ def profile_json(rows: Sequence[LayerTime], count: int) -> str:
 
 def _json(source: str | Path, flag: str) -> list:
     text = str(source)
-    if not text.lstrip().startswith(("[", "{")):
+    if (
+        not text.lstrip().startswith(("[", "{")) and "\n" not in text and len(text) < 4096
+    ):  # the length of a path in Linux
         path = Path(source)
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError:  # a part of it is too long
+            there = False
+        if not there:
             raise MissingFileError(
-                f"{path} is not there.", f"There is no such file of {flag}.", f"Run trtexec with {flag}={path}."
+                f"{text[:200]} is not there.",
+                f"There is no such file of {flag}.",
+                f"Run trtexec with {flag}={text[:200]}.",
             )
         text = path.read_text(errors="replace")
+    if "&&&& " in text[:2000] or any(_STAMP.match(line) for line in text.splitlines()[:5]):
+        raise _other_kind(
+            flag, f"It is what trtexec prints. {flag} writes a file; a flag such as --dumpProfile only prints."
+        )
     try:
         records = json.loads(text, strict=False)  # 8.6 writes layer names with raw control characters
     except ValueError as error:

@@ -27,6 +27,15 @@ _SWITCHES = {
     "spin_wait": ("--useSpinWait", "--noSpinWait"),
     "transfers": ("--includeDataTransfers", "--noDataTransfers"),
 }
+_PRECISIONS = {  # the most telling flag decides
+    "int8": {"--int8", "--best"},
+    "int4": {"--int4"},
+    "fp8": {"--fp8"},
+    "fp16": {"--fp16"},
+    "bf16": {"--bf16"},
+    "fp32": {"--noTF32"},
+}
+_LISTS = ("--plugins", "--staticPlugins", "--dynamicPlugins", "--setPluginsToSerialize")
 _DEFAULTS = {"8.6": {"cuda_graph": False, "spin_wait": False, "transfers": True}}
 _DEFAULTS["10"], _DEFAULTS["11"] = _DEFAULTS["8.6"], {"cuda_graph": True, "spin_wait": True, "transfers": False}
 
@@ -119,12 +128,13 @@ def command(
 
 
 def _shapes(shapes: Mapping[str, Shape]) -> str:
-    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return ",".join(f"{name}:{'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a command line makes trtexec do, defaults included. unknown: flags that this generation does not have."""
+    """What a command line makes trtexec do, defaults included. precision: of its flags, int8, int4, fp8, fp16, bf16, fp32 or
+    (none) tf32. unknown: flags that this generation does not have."""
 
     generation: str
     options: Mapping[str, str | None] = field(default_factory=dict)
@@ -143,7 +153,7 @@ def understand(words: Sequence[str], generation: str) -> Meaning:
     """Read a command line back. `words` may begin with the program.
 
     Raises:
-        CourseError: a word is no flag, or shapes cannot be read.
+        CourseError: a word is no flag, a flag is given twice, there are several profiles, or shapes cannot be read.
     """
     known = flags(generation)
     words = list(words)[0 if words and words[0].startswith("-") else 1 :]
@@ -153,17 +163,9 @@ def understand(words: Sequence[str], generation: str) -> Meaning:
             "Every word after the program is a flag.",
             "Write --flag or --flag=value, without spaces around the =.",
         )
-    options = {name: value if sign else None for name, sign, value in (word.partition("=") for word in words)}
+    options = _options(words)
     used = set(options) & known
-    precision = (
-        "int8"
-        if used & {"--int8", "--best"}
-        else "fp16"
-        if "--fp16" in used
-        else "fp32"
-        if "--noTF32" in used
-        else "tf32"
-    )
+    precision = next((name for name, names in _PRECISIONS.items() if used & names), "tf32")
     shapes = {name: _read_shapes(options.get(f"--{name}Shapes")) for name in ("min", "opt", "max")}
     measured = _read_shapes(options.get("--shapes")) or shapes["opt"]
     switches = {
@@ -181,21 +183,45 @@ def understand(words: Sequence[str], generation: str) -> Meaning:
     )
 
 
+def _options(words: Sequence[str]) -> dict[str, str | None]:
+    """Flag -> value. What may stand several times is joined by commas."""
+    options: dict[str, str | None] = {}
+    for name, sign, value in (word.partition("=") for word in words):
+        given = value if sign else None
+        if name not in options or options[name] == given:
+            options[name] = given
+        elif name in _LISTS and options[name] and given:
+            options[name] += f",{given}"
+        elif name in ("--profile", "--minShapes", "--optShapes", "--maxShapes"):
+            number = sum(word.startswith(f"{name}=") for word in words)
+            raise CourseError(
+                f"This command line has {number} optimisation profiles.",
+                f"{name} stands there {number} times, the last as {given!r}; this reader holds one profile.",
+                "Give it the words of one --profile=N at a time.",
+            )
+        else:
+            raise CourseError(
+                f"{name} is given twice.", f"It is {options[name]!r}, then {given!r}.", "Leave one of them out."
+            )
+    return options
+
+
 def _read_shapes(text: str | None) -> dict[str, Shape]:
     shapes = {}
     for part in (text or "").strip("'\"").split(","):
         if not part:
             continue
         name, colon, sizes = part.rpartition(":")
+        scalar = sizes.strip("'\"") in ("", "scalar")  # trtexec's own two spellings of no dimension
         try:
-            shapes[name.strip("'\"")] = tuple(int(size) for size in sizes.split("x"))
+            shapes[name.strip("'\"")] = () if scalar else tuple(int(size) for size in sizes.split("x"))
         except ValueError:
             colon = ""
         if not colon:
             raise CourseError(
                 f"The shapes {text!r} cannot be read.",
                 f"{part!r} is not name:1x3x224x224.",
-                "Write name:AxBxC, with commas between inputs.",
+                "Write name:AxBxC, or name:scalar, with commas between inputs.",
             )
     return shapes
 

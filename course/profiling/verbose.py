@@ -24,8 +24,8 @@ _FUSION = re.compile(r"^(?P<kind>\w+): Fusing (?P<first>.+?) with (?P<second>.+)
 _COSTS = re.compile(r"^=+ Computing costs for (?P<layer>.*)$")
 _FORMATS = re.compile(r"^\*+ Autotuning (?:format combination|Reformat): (?P<formats>.*?) \*+$")
 _RUNNER = re.compile(r"^-+ Timing Runner: (?P<layer>.*) \((?P<runner>\w+)(?:\[\w+\])?\)$")
-_NAMED = re.compile(r"Set Tactic Name: (?P<name>\S+) Tactic: (?P<id>\S+)$")  # 8.4 and older: the time comes next
-_TACTIC = re.compile(rf"^(?:Tactic Name: (?P<name>\S+) )?Tactic: (?P<id>\S+) Time: {_TIME}")
+_NAMED = re.compile(r"Set Tactic Name: (?P<name>.+?) Tactic: (?P<id>\S+)$")  # 8.4 and older: the time comes next
+_TACTIC = re.compile(rf"^(?:Tactic Name: (?P<name>.+?) )?Tactic: (?P<id>\S+) Time: {_TIME}")
 _CHOSE = re.compile(r"^>+ Chose Runner Type: (?P<runner>\w+) Tactic: (?P<id>\S+)")
 _MEMORY = re.compile(r"^(?P<what>(?:Total|Max) [\w ]+Memory): (?P<bytes>\d+)(?: bytes)?$")
 _SECONDS = re.compile(r"^(?P<what>[\w ]+?)(?: time:| completed in) (?P<seconds>[\d.e+-]+) seconds\.?$")
@@ -44,7 +44,8 @@ class Fusion:
 class Tactic:
     """One kernel that was timed for one layer and one combination of data formats.
 
-    ms: its time, None where the log gives none. chosen: the fastest for these formats. name: "" where not given.
+    ms: its time, None where the log gives none. chosen: the fastest for these formats. name: "" where not given; of a GEMM it
+    holds spaces ("… numSplitK: -1 numBuffers: 0 numKernels: 1").
     """
 
     layer: str
@@ -86,7 +87,7 @@ def read_build_log(source: str | Sequence[LogLine]) -> BuildLog:
     """Read `Engine.build_log`, or the text that `trtexec --verbose` or a logger printed.
 
     Raises:
-        CourseError: it is empty, or no line is TensorRT's.
+        CourseError: it is empty, no line is TensorRT's, or it holds several runs of trtexec.
     """
     lines = list(_lines_of(source))
     if not lines:
@@ -95,6 +96,13 @@ def read_build_log(source: str | Sequence[LogLine]) -> BuildLog:
             "It has no line with TensorRT's marks, such as [V] or [I].",
             "Give Engine.build_log of a fresh build (a loaded engine has none), or all that "
             "`trtexec --verbose` printed.",
+        )
+    runs = len(re.findall(r"^&&&& RUNNING ", source, re.M)) if isinstance(source, str) else 1
+    if runs > 1:
+        raise CourseError(
+            f"This text holds {runs} runs of trtexec.",
+            "Their layers and times would be mixed.",
+            'Read one at a time: a run goes from a line "&&&& RUNNING" up to the next one.',
         )
     stages: dict[str, int] = {}
     fusions, memory, seconds = [], {}, {}

@@ -132,10 +132,18 @@ def test_integers_are_compared(tmp_path, exporter):
     try:
         write(lambda i: (i - 5) // 3, (bins,), tmp_path / "n.onnx", exporter=exporter, target="8.6")
     except CourseError as error:
-        assert "values wrong" in error.cause
+        assert "values wrong" in error.cause and "towards zero" in error.cause and "torch.floor" in error.next_step
     else:  # an exporter that floors wrote it right
         lower = np.arange(-7, 5).reshape(2, 6)
         assert (OnnxRunner(tmp_path / "n.onnx").run({"x0": lower})["y"] == (lower - 5) // 3).all()
+
+
+def test_a_size_that_is_divided_is_not_taken_for_the_mistake(tmp_path):
+    """x.shape[1] // 2 divides integers rightly; what is wrong is the number that Python took out of x."""
+    axes = {"x0": {0: "batch", 1: "n"}}
+    counts = lambda x: (x[:, : x.shape[1] // 2] / x.max().item() * 50).int()  # noqa: E731
+    error = refused(counts, (torch.rand(2, 6),), tmp_path / "n.onnx", dynamic=axes)
+    assert "built in" in error.what and "values wrong" in error.cause and "towards zero" not in error.cause
 
 
 def test_a_class_map_of_a_built_in_scale_is_refused(tmp_path):

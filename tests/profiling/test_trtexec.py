@@ -161,6 +161,51 @@ def test_a_command_line_that_cannot_be_read(words):
         trtexec_command.understand(words, "10")
 
 
+@pytest.mark.parametrize(
+    "flag, precision",
+    [
+        ("--bf16", "bf16"),
+        ("--fp8", "fp8"),
+        ("--int4", "int4"),
+        ("--best", "int8"),
+        ("--noTF32", "fp32"),
+        ("--std", "tf32"),
+    ],
+)
+def test_every_precision_flag_is_read_back(flag, precision):
+    assert trtexec_command.understand(["trtexec", "--onnx=a.onnx", flag], "10").precision == precision
+
+
+@pytest.mark.parametrize("words", ["x:1x3,s:scalar", "x:1x3,s:", "'x:1x3,s:scalar'"])
+def test_a_scalar_has_the_shape_of_none(words):
+    meaning = trtexec_command.understand(["trtexec", "--onnx=a.onnx", f"--shapes={words}"], "10")
+    assert meaning.measured == {"x": (1, 3), "s": ()}
+    written = trtexec_command.command("a.onnx", generation="10", shapes=meaning.measured)
+    assert "--shapes=x:1x3,s:scalar" in written
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--profile=0 --optShapes=x:1x3 --profile=1 --optShapes=x:8x3", "2 optimisation profiles"),
+        ("--maxShapes=x:1x3 --maxShapes=x:8x3", "2 optimisation profiles"),
+        ("--onnx=a.onnx --onnx=b.onnx", "--onnx is given twice"),
+    ],
+)
+def test_nothing_of_a_command_line_is_lost_without_a_word(words, said):
+    with pytest.raises(CourseError, match=said):
+        trtexec_command.understand(["trtexec", *words.split()], "10")
+    plugins = trtexec_command.understand(["trtexec", "--staticPlugins=a.so", "--staticPlugins=b.so"], "10")
+    assert plugins.options["--staticPlugins"] == "a.so,b.so"
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "x" * 5000, "layer,ms\nconv,1.0\n"])
+def test_any_other_text_is_named_shortly(text):
+    with pytest.raises((DamagedFileError, MissingFileError)) as caught:
+        trtexec.read_profile(text)
+    assert len(str(caught.value)) < 700
+
+
 def test_unknown_generation_and_precision():
     with pytest.raises(CourseError, match="generation"):
         trtexec_command.command("a.onnx", generation="9")
