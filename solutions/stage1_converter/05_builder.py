@@ -488,7 +488,7 @@ plot_builder.tuning(measured, "One convolution, three ways (CPU, one thread)")
 
 # %% [markdown]
 # If no way wins everywhere, a builder has to measure. That is also why building takes so long: on one H100 the first
-# build of this lesson, at level 1, timed 832 tactics for 48 layers, in several data layouts.
+# build of this lesson, at level 1, timed over 800 tactics for 48 layers, in several data layouts.
 #
 # **Predict:** how many times as fast is your tuner when the cache already has all answers?
 
