@@ -58,7 +58,7 @@ def gpu(monkeypatch, tmp_path):
         def more(home: Path) -> dict[str, str]:
             return {**variables(home), "FAKE_GPU_PACKAGES": packages}
 
-        return start(at, repository, name, ours=ours, variables=more, sees=(*sees, FAKE, real.site))
+        return start(at, repository, name, ours=ours, variables=more, sees=(*sees, FAKE, real.folder))
 
     monkeypatch.setattr(environment, "find", lambda: seeing)
     monkeypatch.setattr(service_box, "start", started)
