@@ -79,7 +79,7 @@ def execute(tmp_path, monkeypatch):
     monkeypatch.setattr(gradebook, "write_failed", lambda *_: None)
 
     def run(**fills: int):
-        outcomes = list(grade._execute(place, STAGE, dict.fromkeys(CLASS, "mark"), 2, 60, fills))
+        outcomes = list(grade._execute(place, STAGE, dict.fromkeys(CLASS, "mark"), 2, 60, fills, lambda running: None))
         return outcomes, happened(place.grading), zeroed
 
     return run

@@ -127,10 +127,15 @@ def _by_version(checkers: list[Checker], kind: str) -> tuple[tuple[Finding, tupl
 
 def _unreached(module: Module, reached: set[tuple[str, int, int]], api_names: frozenset[str]) -> set[Finding]:
     """Code near TensorRT that no visit came to: single `trt.X`, and blocks that use a name of some API."""
-    names, found = _tensorrt_names(module), set()
+    names, others, found = _tensorrt_names(module), _other_packages(module), set()
 
     def matters(node: ast.AST) -> bool:
-        return any(isinstance(inner, ast.Attribute) and inner.attr in api_names for inner in ast.walk(node))
+        return any(
+            isinstance(inner, ast.Attribute)
+            and inner.attr in api_names
+            and getattr(inner.value, "id", None) not in others  # torch.__version__ is no matter of TensorRT's
+            for inner in ast.walk(node)
+        )
 
     def scan(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -146,6 +151,12 @@ def _unreached(module: Module, reached: set[tuple[str, int, int]], api_names: fr
     if module.near_tensorrt:
         scan(module.tree)
     return found
+
+
+def _other_packages(module: Module) -> set[str]:
+    """Names by which a file calls whole packages that are not TensorRT: `import torch`, `import numpy as np`."""
+    aliases = [alias for node in ast.walk(module.tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {alias.asname or alias.name for alias in aliases if not alias.name.startswith("tensorrt")}
 
 
 def _tensorrt_names(module: Module) -> set[str]:

@@ -217,13 +217,13 @@ def memory_lifetimes(lifetimes: Callable[..., list[Tensor]]):
 def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
     """`plan(tensors)` returns name -> address; tried on ResNet-50 and on 20 random sets."""
     rng = np.random.default_rng()
-    worst = 0.0
+    ratios = []
     for case in range(20):
         drawn = []
         for index in range(int(rng.integers(4, 25))):
             first = int(rng.integers(0, 20))
             drawn.append(Tensor(f"t{index}", int(rng.integers(1, 50)) * 256, first, first + int(rng.integers(0, 6))))
-        worst = max(worst, _peak(plan, drawn, f"random set {case + 1} of 20") / most_live(drawn))
+        ratios.append(_peak(plan, drawn, f"random set {case + 1} of 20") / most_live(drawn))
     peak, bound, total = _peak(plan, tensors, "ResNet-50"), most_live(tensors), sum(t.size for t in tensors)
     if peak > 0.9 * total:
         raise Wrong(
@@ -232,10 +232,11 @@ def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
             "Hardly any memory is used twice.",
             "Let tensors that are never alive in the same step share addresses.",
         )
-    if peak > 1.5 * bound or worst > 2.5:
+    usual = float(np.mean(ratios))  # the worst of them is a matter of luck: a pool of buffers needs up to 2.6 times
+    if peak > 1.5 * bound or usual > 1.6:
         raise Wrong(
             f"Your plan for ResNet-50 needs {number(peak / 1e6)} MB; {number(bound / 1e6)} MB are alive at once.",
-            f"It leaves gaps unused: on random sets it needs up to {worst:.2f} times what is alive at once.",
+            f"It leaves gaps unused: on random sets it needs {usual:.2f} times what is alive at once, on average.",
             "Place each tensor at the lowest address where it fits, large ones first.",
             share=0.5,
         )
