@@ -11,8 +11,9 @@ from torch import nn
 from course.errors import CourseError, DtypeError, ParityError
 from course.export import check_parity, export
 from course.export.compare import difference
-from course.export.parity import OnnxRunner, telling_line
+from course.export.parity import OnnxRunner, run_torch, telling_line
 from course.export.probes import variations
+from course.export.verify import Trial, _stable
 
 torch.set_num_threads(2)
 
@@ -351,3 +352,15 @@ def test_variations_stay_in_the_range_of_the_example():
 
 def test_nothing_to_vary_makes_no_variation():
     assert not list(variations({"x": np.float32(2.0)}, np.random.default_rng(0)))
+
+
+class Threshold(torch.nn.Module):
+    def forward(self, x):
+        return (x > 1).float() * 100
+
+
+@pytest.mark.parametrize("value, stable", [(1.0, False), (2.0, True)])
+def test_a_trial_that_hangs_on_a_rounding_error_is_known(value, stable):
+    x = np.full((1, 8), value, np.float32)
+    trial = Trial({}, {"x": x}, run_torch(Threshold(), [x]))
+    assert _stable(Threshold(), trial, np.random.default_rng(0)) is stable
