@@ -37,8 +37,7 @@ from PIL import Image
 from course.data import cifar10
 from course.export import export
 from course.models import resnet50
-from course.serving import ServingError, closed_loop, open_loop, with_triton
-from course.serving.plans import beside
+from course.serving import ServingError, closed_loop, open_loop, plans, with_triton
 
 model = Path("m4a/repository/classifier/1/model.onnx")
 export(resnet50(), (torch.rand(2, 3, 224, 224),), model, input_names=["image"], output_names=["logits"],
@@ -108,7 +107,7 @@ with_triton("artifacts/naive", measured)
 
 # %%
 try:
-    with_triton(beside("m4a/repository", "artifacts/served"), measured)   # as it is, or on a GPU with an engine
+    with_triton(plans.beside("m4a/repository", "artifacts/served"), measured)   # as it is, or on a GPU with an engine
 except ServingError as error:
     print(error)
 

@@ -98,7 +98,7 @@ def handed_in(folder: Path, change: str = "solution") -> Path:
 
 rehearsal = pytest.mark.skipif(
     not os.environ.get("COURSE_REHEARSAL"),
-    reason="a rehearsal with stand-ins takes ten minutes: COURSE_REHEARSAL=1 before a change of this lane goes to a GPU",
+    reason="a rehearsal with stand-ins takes minutes: set COURSE_REHEARSAL=1 before a change of this lane goes to a GPU",
 )
 
 

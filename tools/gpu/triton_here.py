@@ -1,8 +1,8 @@
 """Make Triton's environment from an unpacked wheel, on a machine without a package index: its models then see this Python's packages.
 
-    python -m tools.gpu.triton_here /tmp/gpu/pytriton
+    python -m tools.gpu.triton_here PYTRITON
 
-The folder holds nvidia-pytriton 0.7.0 as its wheel has it, with the Python backend for this Python's version. Afterwards
+The folder PYTRITON holds nvidia-pytriton 0.7.0 as its wheel has it, with the Python backend for this Python's version. Afterwards
 `course.serving.environment.find` finds it, as after `course serve setup`.
 """
 
