@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from torch import nn
 from course.errors import CourseError, DtypeError, ParityError
 from course.export import check_parity, export
 from course.export.compare import difference
+from course.export.exporters import Job
 from course.export.parity import OnnxRunner, run_torch, telling_line
 from course.export.probes import variations
-from course.export.verify import Trial, _stable
+from course.export.verify import Trial, _stable, verify
 
 torch.set_num_threads(2)
 
@@ -364,3 +366,43 @@ def test_a_trial_that_hangs_on_a_rounding_error_is_known(value, stable):
     x = np.full((1, 8), value, np.float32)
     trial = Trial({}, {"x": x}, run_torch(Threshold(), [x]))
     assert _stable(Threshold(), trial, np.random.default_rng(0)) is stable
+
+
+class OfRounding:
+    """As ONNX Runtime with other rounding: takes 1 for more than 1. always: is wrong everywhere."""
+
+    inputs = ("x",)
+
+    def __init__(self, always):
+        self.always, self.asked = always, 0
+
+    def run(self, feeds):
+        self.asked += 1
+        x = feeds["x"]
+        return {"y": ((x > 1) ^ ((x == 1) | self.always)).astype(np.float32) * 100}
+
+
+@pytest.mark.parametrize(
+    "value, always, asked, refused",
+    [
+        (1.0, False, 2, False),  # hangs on rounding: other values are drawn, and decide
+        (1.0, True, None, True),  # so a file that is wrong does not get away with it
+        (2.0, True, 1, True),  # nor is anything drawn anew where PyTorch is sure
+    ],
+)
+def test_where_rounding_decides_other_values_do(monkeypatch, value, always, asked, refused):
+    x = np.full((1, 8), value, np.float32)
+    runner = OfRounding(always)
+    monkeypatch.setitem(
+        verify.__globals__, "OnnxRunner", lambda final: runner
+    )  # the package has a function of this name
+    names = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 8]) for name in "xy"]
+    file = onnx.helper.make_model(onnx.helper.make_graph([], "g", names[:1], names[1:]))
+    job = Job(Threshold(), (torch.from_numpy(x),), ["x"], ["y"], {"x": {}}, {"y": {}}, 17)
+    trial = Trial({}, {"x": x}, run_torch(Threshold(), [x]))
+    if refused:
+        with pytest.raises(CourseError, match="built in"):
+            verify(file, file, job, [trial])
+    else:
+        verify(file, file, job, [trial])
+    assert asked in (None, runner.asked)

@@ -232,8 +232,10 @@ def memory_plan(plan: Callable[..., Mapping[str, int]], tensors: list[Tensor]):
             "Hardly any memory is used twice.",
             "Let tensors that are never alive in the same step share addresses.",
         )
-    usual = float(np.mean(ratios))  # the worst of them is a matter of luck: a pool of buffers needs up to 2.6 times
-    if peak > 1.5 * bound or usual > 1.6:
+    # On average, since the worst of 20 is a matter of luck. Of 200 draws a pool of buffers needed 1.09 to 1.31 times what is
+    # alive, a stack that is emptied when nothing lives 1.51 to 2.35.
+    usual = float(np.mean(ratios))
+    if peak > 1.5 * bound or usual > 1.5:
         raise Wrong(
             f"Your plan for ResNet-50 needs {number(peak / 1e6)} MB; {number(bound / 1e6)} MB are alive at once.",
             f"It leaves gaps unused: on random sets it needs {usual:.2f} times what is alive at once, on average.",
