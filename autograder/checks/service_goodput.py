@@ -21,14 +21,16 @@ class ServiceGoodput(Measure):
     naive service's. Both climb the same ladder of rates, in multiples of what the naive service does at most; the naive one
     before and after the other, and its better result counts.
 
-    deadline: in multiples of the naive service's p50 at one client. seconds: of one rate. ladder: rising. start: the rung on which
-    the judged service begins.
+    deadline: in multiples of the naive service's p50 at one client. seconds: of one rate, at least. deadlines: of one rate, too: a
+    queue may grow by a deadline before an answer is late, so traffic of five deadlines passes off at most a fifth more than
+    a service can do. ladder: rising. start: the rung on which the judged service begins.
     """
 
     ratio: Ramp
     part: float = 0.99
     deadline: float = 10.0
     seconds: float = 4.0
+    deadlines: float = 5.0
     ladder: Sequence[float] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.4, 3.0, 4.0, 6.0, 8.0, 12.0)
     start: float = 1.4
     looked_at: int = 8
@@ -90,13 +92,14 @@ class ServiceGoodput(Measure):
     ) -> tuple[float | None, str]:
         """Requests/s answered in time at this rate, None if too few were; and why an answer was wrong. A rate that is not
         borne is tried twice: a machine that others use stumbles."""
+        seconds = max(self.seconds, self.deadlines * deadline / 1e3)
         for attempt in range(2):
-            drawn = at.draw(f"goodput {name} {attempt}", box.enough(rate, self.seconds))
+            drawn = at.draw(f"goodput {name} {attempt}", box.enough(rate, seconds))
             with box.only(at, service):
                 load = service.open(
-                    drawn.files, rate, self.seconds, warmup=0.0, seed=attempt, timeout=20.0, keep_answers=True
+                    drawn.files, rate, seconds, warmup=0.0, seed=attempt, timeout=20.0, keep_answers=True
                 )
-            inside = load.goodput(deadline) * self.seconds / max(1, load.sent)
+            inside = load.goodput(deadline) * seconds / max(1, load.sent)
             rates.append(
                 {"offered": rate, "in_time": inside, "failed": load.failed, "p99_ms": load.p99, "doubt": load.doubt}
             )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from autograder.checks import service_box, service_naive
 from autograder.checks.base import Ramp
 from autograder.checks.service_goodput import ServiceGoodput
+from course.serving import arrivals
 
 MOST = 10.0
 
@@ -60,3 +63,41 @@ def test_a_stumble_at_the_naive_service_helps_nobody(judged):
 def test_a_wrong_answer_ends_it(judged):
     share, message, _ = judged(naive=8.6, service=20.0, why="another image's logits")
     assert share == 0 and "another image's logits" in message
+
+
+@dataclass
+class Queue:
+    """A service that answers one request after the other, `rate` a second, and what its traffic came to."""
+
+    rate: float
+
+    def open(self, files, rate, seconds, seed=0, **options):
+        due = arrivals.poisson(rate, seconds, seed)
+        done, free = [], 0.0
+        for at in due:
+            free = max(free, at) + 1 / self.rate
+            done.append(free)
+        waits = 1e3 * (np.array(done) - due)
+        return SimpleNamespace(
+            goodput=lambda most_ms: (waits <= most_ms).sum() / seconds, sent=len(due), failed=0, p99=0.0, doubt=""
+        )
+
+
+@pytest.mark.parametrize("alone_ms", [10, 125, 400])
+def test_a_slow_machine_does_not_let_a_queue_pass_for_speed(monkeypatch, alone_ms):
+    """At 125 ms an image and 3 s of a rate a service took a fifth more than it can do and was late with nothing; at 400 ms twice as much."""
+    most = 1e3 / alone_ms
+    naive, twice = Queue(most), Queue(2 * most)
+    monkeypatch.setattr(service_box, "judged", lambda at: twice)
+    monkeypatch.setattr(service_box, "only", lambda at, one: contextlib.nullcontext())
+    monkeypatch.setattr(service_box, "wrong_answers", lambda *what: ("", 0, ""))
+    monkeypatch.setattr(service_naive, "service", lambda at: naive)
+    monkeypatch.setattr(service_naive, "capacity", lambda at: (most, alone_ms))
+    at = SimpleNamespace(
+        path="m4a",
+        step=lambda text: contextlib.nullcontext(),
+        draw=lambda purpose, count: SimpleNamespace(files=[], pixels=[]),
+    )
+    for seconds in (3.0, 4.0):
+        share, _, _, values = ServiceGoodput(Ramp(zero=1.1, full=1.5), seconds=seconds).measure(at)
+        assert values["naive"] <= 1.25 * most and values["ratio"] >= 1.6 and share == 1, values

@@ -53,18 +53,16 @@ def test_an_engine_that_takes_twice_as_long_loses_most_of_the_speed_points(path)
             assert min(shares(report, params, check["values"], slower=2.0).values()) < 0.2, check["id"]
 
 
-def test_the_plugin_as_measured_on_a_gpu_earns_all_points_of_what_was_asked_then():
-    """Milestone 3a was measured before it had a build script: of that there is no measurement, and its engine was the grader's."""
+def test_the_plugin_as_measured_on_a_gpu_earns_all_points_that_could_be_had():
+    """The calls of the build script are tried with TensorRT-RTX, which was not on that machine: these points stayed open."""
     report = json.loads(PLUGIN.read_text())
     recorded, milestone = {check["id"]: check for check in report["checks"]}, get("s3.m3a")
-    assert report["lane"] == "gpu"
-    assert {check.id for check in milestone.checks} - recorded.keys() == {"build-script"}
+    assert report["lane"] == "gpu" and recorded.keys() == {check.id for check in milestone.checks}
+    assert [check.id for check in milestone.checks if recorded[check.id]["status"] == "open"] == ["build-script"]
     for check in milestone.checks:
-        if check.id not in recorded:
-            continue
         params, found = check.lanes["gpu"], recorded[check.id]
         if isinstance(params, PluginSpeed):
             ratio = found["values"][params.against]
             assert params.ratio.share(ratio["value"], ratio["low"], ratio["high"]) == 1, check.id
-        else:
+        elif found["status"] != "open":
             assert found["points"] == found["max_points"], check.id

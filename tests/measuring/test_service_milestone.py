@@ -55,7 +55,7 @@ def test_the_reference_earns_points_everywhere(tmp_path):
         dataclasses.replace(
             check,
             lanes={
-                lane: dataclasses.replace(kind, ladder=(0.5, 0.85, 1.4), seconds=3.0)
+                lane: dataclasses.replace(kind, ladder=(0.5, 0.85, 1.4, 2.0), seconds=3.0)
                 if isinstance(kind, ServiceGoodput)
                 else kind
                 for lane, kind in check.lanes.items()
