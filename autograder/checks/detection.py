@@ -18,7 +18,6 @@ from autograder.tasks.base import Task
 from autograder.tasks.detector import Detector
 from autograder.tasks.detector_mistakes import why_wrong
 from course.data.metrics import mean_average_precision
-from course.models.suppression import nms
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,8 @@ class Detection(EngineMeasure):
         if not self.error.share(error.worst) > 0:
             text = f"{size} px: {error}" if answer.finite else f"{size} px: the answers cannot be compared"
             return values | {"shares": {"error": 0.0}}, text, why_wrong_detector(at, engines, answer, wanted, scenes.x)
+        from course.models.suppression import nms  # brings PyTorch, which nbgrader's processes do not need
+
         ours, theirs = nms(answer.boxes, answer.scores), nms(wanted.boxes, wanted.scores)
         score, full = (mean_average_precision(found, scenes.scenes).map50_95 for found in (ours, theirs))
         if not full >= self.least_map:

@@ -1,1 +1,7 @@
 """A class through nbgrader: collect, run in a sandbox, mark, export."""
+
+import sys
+
+# jsonschema, which nbformat uses, would build the grammar of IRIs in each process, for three seconds of a core; no schema of
+# notebooks has an IRI.
+sys.modules.setdefault("rfc3987_syntax", None)

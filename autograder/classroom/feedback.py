@@ -86,7 +86,7 @@ def release(place: Place, stage: str, student: str) -> str:
 
 def _nbgrader(place: Place, command: str, stage: str, student: str, *more: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "nbgrader", command, stage, f"--student={student}", *more],
+        [sys.executable, "-m", "autograder.classroom.app", command, stage, f"--student={student}", *more],
         cwd=place.root,
         capture_output=True,
         encoding="utf-8",

@@ -158,7 +158,7 @@ def _prepare(place: Place, stage: str) -> bytes:
     stamp = place.grading / "state" / stage / ".released"
     if not (stamp.is_file() and stamp.read_bytes() == mark and place.release(stage).is_dir()):
         done = subprocess.run(
-            [sys.executable, "-m", "nbgrader", "generate_assignment", stage, "--force", "--create"],
+            [sys.executable, "-m", "autograder.classroom.app", "generate_assignment", stage, "--force", "--create"],
             cwd=place.root,
             capture_output=True,
             encoding="utf-8",

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autograder.rejected import Rejected
 from course.data.metrics import mean_average_precision
+from course.data.postprocess import BINS, STRIDES, decode_numpy
 from course.data.scenes import CLASSES, Scene
-from course.models.suppression import Detections
-from course.models.yolo import BINS, STRIDES, decode_numpy
+
+if TYPE_CHECKING:
+    from course.models.suppression import Detections
 
 CHANNELS = 4 * BINS + len(CLASSES)
 """Of the raw output, for each anchor point: the logits of four distances, then of the classes."""

@@ -428,7 +428,7 @@ else:
 guess = None   # your number: images
 
 # %%
-count = 256 if has_gpu else 64
+count = 256 if has_gpu else 32
 cheap = {"optimization_level": 1, "timing_cache": "artifacts/timing.cache"} if has_gpu else {}
 engines = {precision: build(resnet_path, BuildConfig(precision, profiles=(batches,), **cheap))
            for precision in (("fp32", "tf32", "fp16") if has_gpu else ("fp32", "fp16"))}

@@ -67,7 +67,7 @@ torch.onnx.export(resnet50(), (torch.rand(2, 3, 224, 224),), path, dynamo=False,
                   input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "batch"}})
 exact_model = onnx.load(path)
 photographs = cifar10.images("public")
-test = preprocess.classifier(photographs.pixels[:32])
+test = preprocess.classifier(photographs.pixels[:16])
 
 def run(model, images, output="logits"):
     """ONNX Runtime on the CPU. images: float32 [N, 3, 224, 224] -> the values of one output [N, ...]."""
@@ -256,12 +256,12 @@ def best_limit(counts, width):
 check("hand-calibrator")
 
 # %% [markdown]
-# Now 32 other images, and every tensor that gets a pair. Beside yours: min-max, which clips nothing; entropy, which
+# Now 16 other images, and every tensor that gets a pair. Beside yours: min-max, which clips nothing; entropy, which
 # asks how little information is lost; and what TensorRT's own entropy calibrator chose on an H200 from 256 images.
 
 # %%
 best_limit = solved("hand-calibrator", best_limit)
-seen = preprocess.classifier(cifar10.images("calibration").pixels[:32])
+seen = preprocess.classifier(cifar10.images("calibration").pixels[:16])
 histograms = collect(path, seen, tensors_to_calibrate(path), bins=2048)
 calibrations = {"min-max": scales(histograms, "min-max"), "entropy": scales(histograms, "entropy"),
                 "TensorRT 8.6.0 (H200)": calibration_from(recorded_cache())}
@@ -277,7 +277,7 @@ plot.limits({panel: histograms[key] for panel, key in panels.items()}, lines)
 # %% [markdown]
 # Above a line, values are clipped. The counts are on a logarithmic axis: what looks like a broad tail is a handful of
 # values. On the image nothing is worth clipping. TensorRT's lines and our entropy's lie close together, though one saw
-# 256 images and the other 32.
+# 256 images and the other 16.
 #
 # ## 5. The whole network
 #
@@ -295,7 +295,7 @@ limits = {name: best_limit(one.magnitudes()[0], one.widths[0])
 check("hand-limits")
 
 # %% [markdown]
-# And the classes? **Predict:** with min-max, on the 32 test images,
+# And the classes? **Predict:** with min-max, on the 16 test images,
 # - `"some change"`: noise that is twice as large must turn some
 # - `"none changes"`: the best logit is ahead by more than the noise
 

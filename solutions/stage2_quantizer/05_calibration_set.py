@@ -54,7 +54,7 @@ warnings.simplefilter("ignore")   # of the older exporter, whose files every Ten
 torch.onnx.export(inspector(), (torch.rand(2, 3, SIZE, SIZE),), path, dynamo=False, opset_version=17,
                   input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "batch"}})
 photographs = cifar10.images("calibration").pixels[:64]
-shown = np.array(surfaces.MATERIALS * 50)     # to test: as many of each material
+shown = np.array(surfaces.MATERIALS * 30)     # to test: as many of each material
 drawn = [surfaces.surface(seed, SIZE, material=str(one)) for seed, one in enumerate(shown)]
 labels = np.array([one.label for one in drawn])
 test = preprocess.classifier(np.stack([one.image for one in drawn]), SIZE)
@@ -63,7 +63,7 @@ plot.pictures({"for calibration": photographs[:8], "in use": line[:8]}, "What th
 
 # %%
 def run(model):
-    """float32 [150, 5]: logits of the test surfaces, by ONNX Runtime on the CPU."""
+    """float32 [90, 5]: logits of the test surfaces, by ONNX Runtime on the CPU."""
     session = onnxruntime.InferenceSession(model.SerializeToString(),
                                            providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["logits"], {"image": test[at:at + 30]})[0]
@@ -93,7 +93,7 @@ for method in ("min-max", "entropy"):
     right_domain = report("64 surfaces", of_line, method)
 
 # %% [markdown]
-# The intervals are over the same 150 surfaces, image by image. Entropy with photographs collapses; with as many
+# The intervals are over the same 90 surfaces, image by image. Entropy with photographs collapses; with as many
 # surfaces, the same code loses nothing to speak of. Which of the two reasons was it?
 #
 # **Exercise 1.** Write `saturated` with `onnx` and ONNX Runtime: of each tensor, the share of values that the limits
