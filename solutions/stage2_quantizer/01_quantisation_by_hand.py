@@ -7,7 +7,7 @@
 # **Afterwards you can** quantise by hand, say why TensorRT wants a zero point of 0, write Q/DQ nodes with a scale for
 # each channel, write a calibrator, and prove that its scales are better than the naive ones.
 #
-# **Time:** 40 minutes. The cells together took 76 s on two CPU cores that others used too.
+# **Time:** 40 minutes. The cells together took 44 s on one CPU core.
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |
