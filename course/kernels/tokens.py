@@ -46,13 +46,16 @@ def cut(preprocessed: str, foreign: Callable[[str, bool], bool]) -> list[Token]:
     tokens: list[Token] = []
     own: list[str] = []
     known: dict[str, bool] = {}
-    before, start = "", ("", 1)
+    skipped: list[str] = []  # in front of the next token: joined when it comes, for headers have 70 000 lines
+    start = ("", 1)
     file, line, is_foreign = "", 1, True
     for text in preprocessed.splitlines(keepends=True):
         marker = _MARKER.match(text)
         if marker or is_foreign or text.lstrip().startswith("#"):  # the last: a pragma
-            before = _words("".join(own), *start, tokens, before) + text
-            own.clear()
+            if own:
+                skipped = [_words("".join(own), *start, tokens, "".join(skipped))]
+                own.clear()
+            skipped.append(text)
         else:
             if not own:
                 start = (file, line)
@@ -62,7 +65,7 @@ def cut(preprocessed: str, foreign: Callable[[str, bool], bool]) -> list[Token]:
             line, file = int(marker[1]), marker[2]
             # The first marker of a file decides: later ones also carry the flag where a system's macro is expanded.
             is_foreign = known.setdefault(file, foreign(file, "3" in marker[3].split()))
-    tokens.append(Token("end", "", _words("".join(own), *start, tokens, before)))
+    tokens.append(Token("end", "", _words("".join(own), *start, tokens, "".join(skipped))))
     return tokens
 
 
