@@ -94,7 +94,7 @@ for method in ("min-max", "entropy"):
 
 # %% [markdown]
 # The intervals are over the same 90 surfaces, image by image. Entropy with photographs collapses; with as many
-# surfaces, the same code loses nothing to speak of. Which of the two reasons was it?
+# surfaces, the same code loses little. Which of the two reasons was it?
 #
 # **Exercise 1.** Write `saturated` with `onnx` and ONNX Runtime: of each tensor, the share of values that the limits
 # would clip. It needs no labels, so it can run beside production.
