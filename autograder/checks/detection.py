@@ -101,6 +101,8 @@ class Detection(EngineMeasure):
 
     def _at_size(self, at: Bench, engines: Engines, key: str, size: int) -> tuple[dict, str, str]:
         """Numbers with their shares, the measurement in words, and why the answers are another network's, or ""."""
+        from course.models.suppression import nms  # brings PyTorch, which nbgrader's processes do not need
+
         count = self.scenes if at.mode == "public" else self.hidden_scenes
         scenes = at.draw(f"accuracy {count}", count, size)  # the same for every precision
         with at.step(f"{count} scenes of {size} px through PyTorch and the {self.precision.upper()} engine"):
@@ -111,8 +113,6 @@ class Detection(EngineMeasure):
         if not self.error.share(error.worst) > 0:
             text = f"{size} px: {error}" if answer.finite else f"{size} px: the answers cannot be compared"
             return values | {"shares": {"error": 0.0}}, text, why_wrong_detector(at, engines, answer, wanted, scenes.x)
-        from course.models.suppression import nms  # brings PyTorch, which nbgrader's processes do not need
-
         ours, theirs = nms(answer.boxes, answer.scores), nms(wanted.boxes, wanted.scores)
         score, full = (mean_average_precision(found, scenes.scenes).map50_95 for found in (ours, theirs))
         if not full >= self.least_map:

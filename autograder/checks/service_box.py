@@ -29,7 +29,6 @@ from course.data import preprocess
 from course.serving import environment, keeper
 from course.serving.client import UNIX, Client
 from course.serving.load import closed_loop, open_loop
-from course.serving.metrics import Statistics
 from course.serving.result import Load
 from course.serving.server import command, free_ports, link_backends, not_started
 from course.serving.words import ServingError
@@ -55,11 +54,6 @@ class Service:
 
     def client(self, seconds: float = 30.0) -> Client:
         return Client(self.address, seconds)
-
-    def statistics(self) -> Statistics:
-        """Of all models that batch: the network may stand behind a decoder."""
-        with self.client() as client:
-            return Statistics.of(client.get(f"/v2/models/{MODEL}/stats"))
 
     def processes(self) -> list[psutil.Process]:
         """All in the box, seen from outside."""

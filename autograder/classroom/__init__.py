@@ -2,6 +2,6 @@
 
 import sys
 
-# jsonschema, which nbformat uses, would build the grammar of IRIs in each process, for three seconds of a core; no schema of
-# notebooks has an IRI.
+# jsonschema, which nbformat uses, would build the grammar of IRIs in each process, which takes seconds; no schema of notebooks
+# has an IRI.
 sys.modules.setdefault("rfc3987_syntax", None)

@@ -1,4 +1,7 @@
-"""The command nbgrader, as the grader calls it: `python -m autograder.classroom.app COMMAND …` starts three seconds sooner."""
+"""The command nbgrader, as the grader calls it: `python -m autograder.classroom.app COMMAND …`.
+
+It starts sooner than `python -m nbgrader`: this package (`autograder.classroom`) leaves out what takes long and is not used.
+"""
 
 from nbgrader.apps.nbgraderapp import main
 

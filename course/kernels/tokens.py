@@ -46,7 +46,9 @@ def cut(preprocessed: str, foreign: Callable[[str, bool], bool]) -> list[Token]:
     tokens: list[Token] = []
     own: list[str] = []
     known: dict[str, bool] = {}
-    skipped: list[str] = []  # in front of the next token: joined when it comes, for headers have 70 000 lines
+    skipped: list[
+        str
+    ] = []  # in front of the next token: joined when it comes, for headers have tens of thousands of lines
     start = ("", 1)
     file, line, is_foreign = "", 1, True
     for text in preprocessed.splitlines(keepends=True):

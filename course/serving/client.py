@@ -5,15 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from course.serving import protocol
+from course.serving.metrics import Statistics
 from course.serving.words import RefusedError, ServingError
 
 UNIX = "unix:"
 """How the address of a Unix socket begins: a server in a box without a network is reached over one."""
+STILL_S = 0.03
+"""Seconds in which nothing more was counted, before counts are taken."""
 
 
 class Client:
@@ -54,6 +58,19 @@ class Client:
     def post(self, path: str, content: object = None) -> object:
         """What the server answers to JSON sent to a path such as "/v2/repository/models/NAME/load"."""
         return json.loads(self._ask("POST", path, json.dumps(content or {}).encode())[1] or b"null")
+
+    def statistics(self, model: str) -> Statistics:
+        """What the server counted for a model since it was loaded, all versions together.
+
+        It counts a request after it has sent the answer, so this waits until the counts stand still, a second at most.
+        """
+        last, until = None, time.monotonic() + 1.0
+        while True:
+            now = Statistics.of(self.get(f"/v2/models/{model}/stats"))
+            if now == last or time.monotonic() > until:
+                return now
+            last = now
+            time.sleep(STILL_S)
 
     def ready(self, model: str = "") -> bool:
         """Whether the server, or this model on it, takes requests."""

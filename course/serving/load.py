@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -25,9 +24,6 @@ from course.serving.words import RefusedError, ServingError
 
 Feeds = Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]]
 """The inputs of one request, or of several that are sent in turns."""
-
-STILL_S = 0.03
-"""Seconds in which nothing more was counted, before counts are taken."""
 
 
 def closed_loop(
@@ -155,14 +151,7 @@ def _requests(address: str, model: str, feeds: Feeds) -> list[bytes]:
 
 
 def _statistics(address: str, model: str) -> Statistics:
-    """What Triton counted. It counts a request after it has sent the answer, so this waits until the counts stand still."""
     if not model:
         return Statistics()
     with Client(address, 30.0) as client:
-        last, until = None, time.monotonic() + 1.0
-        while True:
-            now = Statistics.of(client.get(f"/v2/models/{model}/stats"))
-            if now == last or time.monotonic() > until:
-                return now
-            last = now
-            time.sleep(STILL_S)
+        return client.statistics(model)

@@ -137,7 +137,7 @@ class Server:
     def statistics(self, model: str) -> metrics.Statistics:
         """What the server counted for a model since it was loaded."""
         with self.client() as client:
-            return metrics.Statistics.of(client.get(f"/v2/models/{model}/stats"))
+            return client.statistics(model)
 
     def reload(self, model: str) -> None:
         """Load a model again, with the files that are there now, which get a new time. Meanwhile the old one answers.

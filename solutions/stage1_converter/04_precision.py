@@ -418,7 +418,7 @@ else:
 # ## 9. Does the network mind?
 #
 # The last question is the only one that counts: labelled images, which the network was not trained on, through each
-# engine. On a GPU these are 256 images and three engines: FP32, TF32, FP16. On a CPU these are 64 images, and
+# engine. On a GPU these are 256 images and three engines: FP32, TF32, FP16. On a CPU these are 32 images, and
 # ONNX Runtime with FP32 and with the converted file; it rounds the values to FP16 and computes in FP32. TF32 is open
 # there: it needs a GPU with TensorRT.
 #

@@ -7,7 +7,7 @@
 # **Afterwards you can** quantise by hand, say why TensorRT wants a zero point of 0, write Q/DQ nodes with a scale for
 # each channel, write a calibrator, and prove that its scales are better than the naive ones.
 #
-# **Time:** 40 minutes. The cells together took 44 s on one CPU core.
+# **Time:** 40 minutes. The cells together took 44 s on one core of a CPU that others used too.
 #
 # | | on a CPU | a GPU adds |
 # | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""What each of nbgrader's processes reads: milestones and settings, without PyTorch, which takes a core for eight seconds."""
+"""What each of nbgrader's processes reads: milestones and settings, without PyTorch and other packages that take seconds."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from course.serving import ServingError, closed_loop, load, open_loop, overhead, result, save
+from course.serving import ServingError, closed_loop, open_loop, overhead, result, save
+from course.serving.client import Client
 from course.serving.loop import RECORD
 from course.serving.metrics import Statistics
 
@@ -107,23 +108,13 @@ def test_counts_are_taken_when_they_stand_still(monkeypatch):
     """Triton counts a request after it has sent its answer: one of the warm-up was counted as the load's."""
     counted = iter([90, 91, 92, 92, 93])
 
-    class Late:
-        def __init__(self, address, seconds):
-            pass
+    def get(self, path):
+        times = {name: {"count": 0, "ns": 0} for name in ("fail", "queue", "compute_input", "compute_infer")}
+        times |= {"compute_output": {"count": 0, "ns": 0}, "success": {"count": next(counted), "ns": 0}}
+        return {"model_stats": [{"inference_stats": times, "inference_count": 0, "execution_count": 0}]}
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def get(self, path):
-            times = {name: {"count": 0, "ns": 0} for name in ("fail", "queue", "compute_input", "compute_infer")}
-            times |= {"compute_output": {"count": 0, "ns": 0}, "success": {"count": next(counted), "ns": 0}}
-            return {"model_stats": [{"inference_stats": times, "inference_count": 0, "execution_count": 0}]}
-
-    monkeypatch.setattr(load, "Client", Late)
-    assert load._statistics("", "model").requests == 92
+    monkeypatch.setattr(Client, "get", get)
+    assert Client("").statistics("model").requests == 92
 
 
 def test_a_plan_of_arrivals_is_kept():

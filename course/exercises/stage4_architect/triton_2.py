@@ -284,7 +284,7 @@ def batch_misses(misses: Callable):
 
 @functools.cache
 def _counted() -> dict[str, dict]:
-    """What Triton counted for each of POOLS: asked once, for it takes ten seconds and is the same for every answer.
+    """What Triton counted for each of POOLS: asked once, for it takes seconds and is the same for every answer.
 
     Raises:
         Wrong: Triton is not set up; this is not remembered.
