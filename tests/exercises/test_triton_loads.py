@@ -1,4 +1,7 @@
-"""A service that fails the quiet load is told so at once: no flood is sent behind it, which took most of a minute."""
+"""What the checks of the Triton lessons send to services that fail early, and what they say of them; the services are fakes.
+
+A service that fails the quiet load is told so at once: a flood behind it takes most of a minute.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from course.exercises.stage4_architect import _triton, load_and_tails, triton_2
 from course.serving import result
 from course.serving.loop import RECORD, Raw
 from course.serving.metrics import Statistics
+from course.serving.words import RefusedError
 
 ALONE = """
 backend: "python"
@@ -54,6 +58,22 @@ def test_without_batching_no_flood_is_sent(sent):
     with pytest.raises(Wrong, match="each was a call of its own"):
         triton_2.batch_limits(ALONE)
     assert sent == [len(triton_2.BURST)]
+
+
+def test_a_timeout_that_is_too_short_is_named_even_if_the_first_request_meets_it(sent, monkeypatch):
+    """On a busy machine 200 microseconds were too little for a request alone, and the learner was told to compare names."""
+
+    def infer(model, feed):
+        raise RefusedError("Triton refused it.", "Request timeout expired", "", 503)
+
+    @contextlib.contextmanager
+    def serving(models):
+        yield SimpleNamespace(client=lambda: contextlib.nullcontext(SimpleNamespace(infer=infer)))
+
+    monkeypatch.setattr(_triton, "serving", serving)
+    with pytest.raises(Wrong, match="hardly waited") as told:
+        triton_2.batch_limits(ALONE)
+    assert "microseconds" in told.value.cause and sent == []
 
 
 def test_who_does_not_hold_the_load_gets_no_flood(sent):
