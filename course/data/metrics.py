@@ -110,10 +110,13 @@ def mean_average_precision(predictions: Sequence[Found], scenes: Sequence[Scene]
         }
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+        # Not COCO's other eleven combinations of object size and limit, whose numbers nobody reads here.
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
+        evaluation.params.maxDets = evaluation.params.maxDets[-1:]
         evaluation.evaluate()
         evaluation.accumulate()
-    # [10 IoU thresholds, 101 recalls, classes, object sizes (0: all), limits (-1: 100 detections)]
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    # [10 IoU thresholds, 101 recalls, classes, object sizes (all), limits (100 detections)]
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]
     precision = np.where(precision < 0, np.nan, precision)  # COCO marks classes without objects by -1
     per_class = {name: float(precision[:, :, label].mean()) for label, name in enumerate(CLASSES)}
     return MAP(float(np.nanmean(precision)), float(np.nanmean(precision[0])), per_class)

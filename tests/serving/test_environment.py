@@ -113,10 +113,10 @@ SERVER = """
 import os, signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 open(f"/dev/shm/{sys.argv[1]}1", "w").close()
-open(sys.argv[2], "w").write(f"{os.getpid()} {child.pid}")
 if sys.argv[3] == "deaf":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-try:
+try:  # whoever reads the ids may interrupt at once: they are written where an interrupt is expected
+    open(sys.argv[2], "w").write(f"{os.getpid()} {child.pid}")
     time.sleep(60)
 except KeyboardInterrupt:
     print("stopped in good order", flush=True)
