@@ -9,7 +9,7 @@ The tests run where this user may make groups: so far version 1, on every change
 (user-mode Linux): the tests as root, and PROGRAMS of the tests as another user in a scope that the user manager of systemd 252
 had made with Delegate=yes.
 
-Python's standard library only: `supervise` uses it, too.
+`groups` has what is done with a group's files, which `supervise` uses, too.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ import contextlib
 import functools
 import os
 import re
-import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autograder.sandbox import groups
+
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
-TASKS = 4
-"""Tasks for each process that a box may have: threads count in a group."""
+TASKS = groups.TASKS
 LEAF = "grader"
-END_S = 5.0
-FULL = 0.9
-_NAME = "trt-course-{}-{}"
-_OURS = re.compile(_NAME.format(r"(\d+)", "[0-9a-f]+"))
+_OURS = re.compile(r"trt-course-(\d+)-[0-9a-f]+")
 _JOIN = """\
 n=$1; shift
 while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n - 1)); done
@@ -82,24 +78,13 @@ class Group:
         """Whether its limit on memory has ended something in it; still known after `close`. (Where the whole machine runs
         out of memory, the kernel may end it as well, without its fault.)
         """
-        memory, counts = self.place.memory / self.name, {"oom": 0, "oom_kill": 0}
-        with contextlib.suppress(OSError, ValueError):
-            if self.place.version == 2:
-                events = (memory / "memory.events").read_text()
-            else:
-                events = (memory / "memory.oom_control").read_text()
-                most, limit = (int((memory / f"memory.{name}_in_bytes").read_text()) for name in ("max_usage", "limit"))
-                counts["oom"] = int(most > FULL * limit)  # Linux 6.18 leaves memory.failcnt at 0
-            counts |= {name: int(count) for name, count in re.findall(r"^(oom|oom_kill) (\d+)", events, re.M)}
-        self._exhausted |= min(counts.values()) > 0
+        self._exhausted |= groups.exhausted(self.place.version, str(self.place.memory / self.name))
         return self._exhausted
 
     def close(self) -> None:
         """Calling it twice is fine. What cannot be removed now, `sweep` removes later."""
         self.exhausted()
-        deadline = time.monotonic() + END_S
-        while any(list(map(_remove, self.folders))) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        groups.close(list(map(str, self.folders)))
 
 
 def make(memory_bytes: int, processes: int) -> Group | None:
@@ -117,25 +102,9 @@ def make(memory_bytes: int, processes: int) -> Group | None:
 
 def create(place: Place, memory_bytes: int, processes: int) -> Group:
     """As `make`, where it is known that groups work."""
-    group = Group(place, _NAME.format(os.getpid(), os.urandom(4).hex()))
-    try:
-        for folder in group.folders:
-            folder.mkdir()
-        memory = place.memory / group.name
-        if place.version == 2:
-            (memory / "memory.max").write_text(str(memory_bytes))
-            wishes = [("memory.swap.max", "0"), ("memory.oom.group", "1")]  # one is ended: all are
-        else:
-            (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
-            wishes = [("memory.memsw.limit_in_bytes", str(memory_bytes))]
-        for name, value in wishes:
-            with contextlib.suppress(OSError):  # kernels without swap accounting
-                (memory / name).write_text(value)
-        if place.pids:
-            (place.pids / group.name / "pids.max").write_text(str(TASKS * processes))
-    except OSError:
-        group.close()
-        raise
+    group = Group(place, groups.new_name())
+    pids = str(place.pids / group.name) if place.pids else ""
+    groups.create(place.version, str(place.memory / group.name), pids, memory_bytes, processes)
     return group
 
 
@@ -181,33 +150,12 @@ def sweep(place: Place) -> int:
     """End and remove the groups whose maker has ended; how many."""
     swept = set()
     for parent in place.parents:
-        for folder in parent.glob(_NAME.format("*", "*")):
+        for folder in parent.glob("trt-course-*"):
             named = _OURS.fullmatch(folder.name)
-            if named and not os.path.exists(f"/proc/{named[1]}") and 0 not in _members(folder):
+            if named and not os.path.exists(f"/proc/{named[1]}") and 0 not in groups.members(str(folder)):
                 Group(place, folder.name).close()
                 swept.add(folder.name)
     return len(swept)
-
-
-def _remove(folder: Path) -> bool:
-    """Kill what is in a group and remove it; whether it is still there."""
-    members = _members(folder)
-    if members and (folder / "cgroup.kill").exists():
-        with contextlib.suppress(OSError):
-            (folder / "cgroup.kill").write_text("1")
-    for pid in members:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-    return folder.is_dir()
-
-
-def _members(folder: Path) -> list[int]:
-    """The processes in a group; 0 is one of another PID namespace."""
-    with contextlib.suppress(OSError):
-        return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
-    return []
 
 
 def find() -> Place:
@@ -261,7 +209,7 @@ def _version_2(own: Path) -> Place:
 
 def _clear(group: Path) -> None:
     """Move all processes of a group one down, and let it give limits."""
-    for pid in _members(group):
+    for pid in groups.members(str(group)):
         (group / LEAF).mkdir(exist_ok=True)
         with contextlib.suppress(ProcessLookupError):
             (group / LEAF / "cgroup.procs").write_text(str(pid))

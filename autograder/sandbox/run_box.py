@@ -42,7 +42,8 @@ def wrapper(
     """
     bwrap.require()
     hidden = [path for path in hide if not any(Path(each).is_relative_to(path) for each in (sys.prefix, *_homes()))]
-    grouped = str(0 if cgroup.available() else PROCESSES)
+    place = None if cgroup.available() else cgroup.find()
+    group = [str(place.version), str(place.memory), str(place.pids or "")] if place else ["0", "", ""]
 
     def wrap(command: list[str]) -> list[str]:
         line = bwrap.bwrap(
@@ -56,7 +57,7 @@ def wrapper(
             file_gb=TEMPORARY_GB,
             hide=hidden,
         )
-        limits = [str(int(memory_gb * 2**30)), grouped, seccomp.program().hex()]
+        limits = [str(int(memory_gb * 2**30)), str(PROCESSES), *group, seccomp.program().hex()]
         return [sys.executable, "-I", "-S", str(SUPERVISE), *limits, *line]
 
     return wrap

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -171,28 +172,49 @@ def run_limited(
     Raises:
         KernelError: it could not be started.
     """
+    with _memory("request", 0) as asked:
+        asked.write(request)
+        asked.seek(0)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=asked,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                pass_fds=files,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise KernelError(
+                f"The process for the {what} could not be started.", str(error), "Try again; close other programs."
+            ) from error
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            pass_fds=files,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise KernelError(
-            f"The process for the {what} could not be started.", str(error), "Try again; close other programs."
-        ) from error
-    try:
-        process.communicate(request, timeout=limit)
-        return process.returncode
-    except subprocess.TimeoutExpired:
-        return None
+        return process.returncode if _ends(process, limit) else None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _ends(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait for its end, which is noticed at once: `Popen.wait` with a limit looks twenty times a second, and a call
+    takes no longer than that.
+    """
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # Linux before 5.3
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.poll() is not None
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            return False
+    finally:
+        os.close(pidfd)
+    process.wait()
+    return True
 
 
 def _parsed(text: bytes) -> dict:

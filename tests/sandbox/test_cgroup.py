@@ -18,7 +18,7 @@ import pytest
 from autograder.artifacts.script import Script
 from autograder.classroom.kernel import _Watch
 from autograder.rejected import Rejected
-from autograder.sandbox import bwrap, cgroup, look, run_box
+from autograder.sandbox import bwrap, cgroup, groups, look, run_box
 from autograder.sandbox.process import Box
 from autograder.sandbox.supervise import TOO_MUCH
 from course.paths import ROOT
@@ -183,7 +183,7 @@ def test_what_cannot_enter_does_not_run(made, tmp_path):
 def _wait_for(group: cgroup.Group) -> None:
     """Until something is in it."""
     end = time.monotonic() + 20
-    while not all(cgroup._members(folder) for folder in group.folders):
+    while not all(groups.members(str(folder)) for folder in group.folders):
         assert time.monotonic() < end
         time.sleep(0.01)
 
