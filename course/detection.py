@@ -199,6 +199,7 @@ def joined(path: str | Path, size: int = 320) -> onnx.ModelProto:
         output_names=["boxes", "scores"],
         dynamic={"image": {0: "batch"}},
         target="8.6",
+        once=True,
     )
     model = onnx.load(str(path))
     model.graph.node.append(onnx.helper.make_node("Concat", ["boxes", "scores"], [JOINED], "join", axis=2))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -15,6 +14,8 @@ import torch
 
 from course.engine.opsets import TARGET_OPSET
 from course.errors import CourseError, DtypeError, UnsupportedError
+from course.export import once as earlier
+from course.export.exported import Exported
 from course.export.exporters import Job, log, quiet, run_exporter
 from course.export.parity import Parity, check_parity, last_line
 from course.export.verify import Trial, built_in, make_trials, output_axes, verify
@@ -32,26 +33,6 @@ _TOO_LARGE = (
 )
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A written ONNX file. seconds: the whole export, checks included. notes: what did not go as planned."""
-
-    path: Path
-    opset: int
-    exporter: str
-    nodes_before: int
-    nodes_after: int
-    sha256: str
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        nodes = f"{self.nodes_before} node{'s' if self.nodes_before != 1 else ''}"
-        if self.nodes_after != self.nodes_before:
-            nodes += f", {self.nodes_after} after simplification"
-        return f"{self.path}: opset {self.opset}, {self.exporter} exporter, {nodes}, {self.seconds:.1f} s"
-
-
 def export(
     model: torch.nn.Module,
     args: tuple[torch.Tensor, ...],
@@ -64,6 +45,7 @@ def export(
     target: str | None = None,
     opset: int | None = None,
     simplify: bool = True,
+    once: bool = False,
 ) -> Exported:
     """Write `model` as an ONNX file with its weights inside, and prove that the file works.
 
@@ -80,6 +62,8 @@ def export(
         target: "8.6", "10", "11" (TensorRT), "onnxruntime"; None: the TensorRT installed here, else ONNX
             Runtime.
         opset: None for the one that fits the target.
+        once: if the same network was exported with the same arguments on this machine before, and nothing that the file
+            depends on has changed since, write that file.
 
     Raises:
         CourseError: the model is in training mode or answers at random, a name or axis does not fit or is missing
@@ -94,6 +78,9 @@ def export(
     dynamic = {key: dict(axes) for key, axes in (dynamic or {}).items()}
     exporters, opset = _plan(exporter, target, opset)
     _check_call(model, args, input_names, output_names, dynamic)
+    settings = (list(input_names), list(output_names), dynamic, exporters, opset, simplify)
+    if once and (found := earlier.known(model, args, settings, Path(path))):
+        return found
     trials = make_trials(model, args, input_names, dynamic)
     if len(trials[0].answers) != len(output_names):
         raise CourseError(
@@ -120,7 +107,7 @@ def export(
     for note in notes:
         log.info("%s", note)
     atomic_write(path, proto.SerializeToString())
-    return Exported(
+    done = Exported(
         Path(path),
         _opset(proto),
         choice,
@@ -130,6 +117,9 @@ def export(
         time.perf_counter() - started,
         tuple(notes),
     )
+    if once:
+        earlier.keep(model, args, settings, done)
+    return done
 
 
 def _all_failed(errors: Mapping[str, CourseError], job: Job) -> CourseError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import hashlib
-import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from course.data.cifar10 import Images
 from course.engine import BuildConfig, Profile
 from course.errors import CourseError, UnsupportedError
 from course.export import check_parity, export
-from course.files import atomic_write, sha256
 from course.first import race, report
 from course.first.progress import Listener, Steps, on_console
 from course.first.race import INPUT, OUTPUT, Runner
@@ -105,8 +103,9 @@ def _convert(
         tell(0.9, f"{name}, {_parameters(model) / 1e6:.1f} million parameters; {len(images)} images")
 
     with steps("Export to ONNX") as tell:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="first-")))
         target = "onnxruntime" if device == "cpu" else None  # None: the TensorRT that is installed
-        path, onnx = _export(model, preprocess.classifier(images.pixels[:2]), target)
+        path, onnx = _export(model, preprocess.classifier(images.pixels[:2]), target, folder)
         cached = "from the cache" if onnx.cached else f"by the {onnx.exporter} exporter"
         tell(0.9, f"{len(onnx.nodes)} nodes, {onnx.bytes / 1e6:.1f} MB, {cached}")
 
@@ -198,20 +197,10 @@ def _parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _export(model: nn.Module, example: np.ndarray, target: str | None) -> tuple[Path, Onnx]:
+def _export(model: nn.Module, example: np.ndarray, target: str | None, folder: Path) -> tuple[Path, Onnx]:
     """ONNX file with a dynamic batch: the file of before, if it is whole and nothing has changed since."""
-    key = hashlib.sha256(f"{model} {target} {example.shape} {bench.machine()['packages']}".encode())
-    for name, tensor in model.state_dict().items():
-        key.update(name.encode())
-        key.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    path = paths.cache_dir() / "onnx" / f"{key.hexdigest()[:16]}.onnx"
-    note = path.with_suffix(".json")
-    with contextlib.suppress(OSError, ValueError, KeyError):  # no cache, or a damaged one: export again
-        known = json.loads(note.read_text())
-        if sha256(path) == known["sha256"]:
-            return path, _onnx(path, known["opset"], known["exporter"], known["seconds"], cached=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    exported = export(
+    path = folder / "model.onnx"
+    done = export(
         model,
         (torch.from_numpy(example),),
         path,
@@ -219,10 +208,9 @@ def _export(model: nn.Module, example: np.ndarray, target: str | None) -> tuple[
         output_names=[OUTPUT],
         dynamic={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
         target=target,
+        once=True,
     )
-    known = {name: getattr(exported, name) for name in ("sha256", "opset", "exporter", "seconds")}
-    atomic_write(note, json.dumps(known).encode())
-    return path, _onnx(path, exported.opset, exported.exporter, exported.seconds, cached=False)
+    return path, _onnx(path, done.opset, done.exporter, done.seconds, cached=done.cached)
 
 
 def _onnx(path: Path, opset: int, exporter: str, seconds: float, cached: bool) -> Onnx:

@@ -330,7 +330,8 @@ from course.export import export
 with_norm = torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool).eval()
 path = "artifacts/stem.onnx"
 export(with_norm, (torch.zeros(2, 3, 224, 224),), path, input_names=["image"],
-       output_names=["features"], dynamic={"image": {0: "batch"}})
+       output_names=["features"], dynamic={"image": {0: "batch"}},
+       once=True)                                # a copy, if this machine has exported it before
 
 parsed = empty_network(builder)
 parser = trt.OnnxParser(parsed, logger)          # keep it: it owns the weights of the network

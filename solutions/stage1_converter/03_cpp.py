@@ -263,7 +263,7 @@ model = resnet50()
 stem = torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool).eval()
 path = "artifacts/stem.onnx"
 export(stem, (torch.zeros(2, 3, 224, 224),), path, input_names=["image"], output_names=["features"],
-       dynamic={"image": {0: "batch"}})
+       dynamic={"image": {0: "batch"}}, once=True)   # a copy, if this machine has exported it before
 engine = build(path, BuildConfig(profiles=(Profile.batch(path, 1, 4, 8),), optimization_level=2,
                                  timing_cache="artifacts/timing.cache"))
 on_gpu = engine.runtime == "tensorrt"

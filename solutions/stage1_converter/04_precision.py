@@ -244,10 +244,11 @@ guess = None   # your number: weights
 
 # %%
 resnet_path, detector_path = "artifacts/resnet50.onnx", "artifacts/detector.onnx"
-export(resnet, (x[:2],), resnet_path, input_names=["image"], output_names=["logits"],
-       dynamic={"image": {0: "batch"}}, exporter="torchscript")
+usual = {"dynamic": {"image": {0: "batch"}}, "exporter": "torchscript",
+         "once": True}                                   # a copy, if this machine has exported it before
+export(resnet, (x[:2],), resnet_path, input_names=["image"], output_names=["logits"], **usual)
 export(yolo(), (torch.rand(2, 3, 320, 320),), detector_path, input_names=["image"],
-       output_names=["boxes", "scores"], dynamic={"image": {0: "batch"}}, exporter="torchscript")
+       output_names=["boxes", "scores"], **usual)
 
 def weights_of(path):
     """All float32 weights of a file in one row."""

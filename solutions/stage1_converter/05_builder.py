@@ -62,7 +62,8 @@ images = cifar10.images("public")
 path = "artifacts/resnet50.onnx"
 example = torch.from_numpy(preprocess.classifier(images.pixels[:2]))
 print(export(model, (example,), path, input_names=["image"], output_names=["logits"],
-             dynamic={"image": {0: "batch"}}, exporter="torchscript"))
+             dynamic={"image": {0: "batch"}}, exporter="torchscript",
+             once=True))                        # a copy, if this machine has exported it before
 nodes = network_layers(path, "onnxruntime")     # the ONNX nodes, one Layer each
 
 
@@ -202,7 +203,7 @@ runs = {"control: more outputs": control, "fused": engine, "fusions broken": bro
 # Each of the others is compared with the first.
 compared = bench.compare_many({name: lambda e=e: e.run({"image": x}) for name, e in runs.items()},
                               device=device, items=dict.fromkeys(runs, batch), rounds=60,
-                              max_seconds=10)
+                              max_seconds=10 if gpu else 5)
 slower = compared["fusions broken"]
 prediction(guess, 100 * (1 / slower.ratio - 1), "percent longer")
 for result in compared.values():

@@ -52,7 +52,8 @@ pixels = images.pixels[:8]
 ready = preprocess.classifier(pixels)            # float32 [8, 3, 224, 224], what the network takes
 path = "artifacts/resnet50.onnx"
 print(export(model, (torch.from_numpy(ready[:2]),), path, input_names=["image"],
-             output_names=["logits"], dynamic={"image": {0: "batch"}}, exporter="torchscript"))
+             output_names=["logits"], dynamic={"image": {0: "batch"}}, exporter="torchscript",
+             once=True))                         # a copy, if this machine has exported it before
 
 # %% [markdown]
 # ## 1. One task, three command lines

@@ -317,7 +317,7 @@ selfcheck("s1.m1b")
 # %%
 engines = {"inside": other, "outside": timed} if form == "raw" else {"inside": timed, "outside": other}
 per_second, budget = 20, 100   # frames/s of both cameras; ms
-ways = detection.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30,
+ways = detection.measure(engines, scenes, batches=(1, 2, 4), max_seconds=30 if gpu else 15,
                           progress=tell("mAP, then timing in turns"))
 print(detection.table(ways, per_second))
 plot_boxes.deployments(ways, per_second, budget)

@@ -35,7 +35,8 @@ from course.models import resnet50
 
 plain, path = "artifacts/resnet50.onnx", "artifacts/resnet50_int8.onnx"
 export(resnet50(), (torch.zeros(2, 3, 224, 224),), plain, input_names=["image"], output_names=["logits"],
-       dynamic={"image": {0: "batch"}}, simplify=True, target="8.6")
+       dynamic={"image": {0: "batch"}}, simplify=True, target="8.6",
+       once=True)   # a copy, if this machine has exported it before
 calibration, public = cifar10.images("calibration"), cifar10.images("public")
 print(f"{len(calibration)} images to calibrate with, {len(public)} to try the result on")
 

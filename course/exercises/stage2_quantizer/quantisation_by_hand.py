@@ -384,16 +384,19 @@ def limits(limits: Mapping[str, float]):
             "These look like scales. A limit is 127 times as large.",
             "Return the limits; the cell below divides by 127.",
         )
+    if shares.min() > 0.999 and shares.max() < 1.001:
+        raise Wrong(
+            "These are min-max's own limits, so nothing is gained over it.",
+            "They are the largest values that were seen: nothing is clipped, and rare outliers set the step for all.",
+            "Take each tensor's own histogram to your calibrator.",
+        )
     gain = _gain({name: value / 127 for name, value in values.items()})
     if gain.low <= 0:
-        cause = (
-            "These are the largest values that were seen: nothing is clipped, and rare outliers set the step for all."
-            if np.median(shares) > 0.97
-            else "What clipping saves in some tensors, it loses in others."
-        )
         raise Wrong(
             f"On {len(_exact()[0])} other images the answers gain {gain} dB over min-max: the interval does not lie above 0.",
-            cause,
+            "Nearly nothing is clipped, and rare outliers set the step for all."
+            if np.median(shares) > 0.97
+            else "What clipping saves in some tensors, it loses in others.",
             "Take each tensor's own histogram to your calibrator.",
         )
     return f"On {len(_exact()[0])} images that the lesson does not use, the answers gain {gain} dB over min-max."
