@@ -52,13 +52,16 @@ def race(
     peer: Racer,
     fresh: Callable[[int], Sequence[Any]],
     why_wrong: Callable[[Sequence[Any], Sequence[Any]], str],
+    lost: float = 0.0,
 ) -> tuple[Ratio | None, str]:
     """Time both in turns; while one runs, every process of the other is stopped. Rounds follow each other until the
-    interval is narrow enough.
+    interval is narrow enough, or wholly below `lost`.
 
     Args:
         fresh: that many inputs, never the same ones twice.
         why_wrong: of inputs and answers: what is wrong, "" if nothing is. Every answer of every timed call is judged.
+        lost: a ratio that earns nothing. Somebody who leaves programs running makes the times unsteady, and need not be
+            known better than that.
 
     Returns: the ratio, or None and why no time counts.
 
@@ -69,7 +72,11 @@ def race(
         calls, problem = _enough(ours, peer, fresh, why_wrong)
         rounds: list[list[float]] = []
         found = None
-        while not problem and len(rounds) < MOST_ROUNDS and not (found and found.high <= STEADY * found.low):
+        while (
+            not problem
+            and len(rounds) < MOST_ROUNDS
+            and not (found and (found.high <= STEADY * found.low or found.high < lost))
+        ):
             seconds: dict[str, list[float]] = {}
             sides = (("ours", ours, peer), ("peer", peer, ours))
             for name, racer, other in sides if len(rounds) % 2 else sides[::-1]:
@@ -87,7 +94,7 @@ def race(
         peer.box.resume()
     if problem:
         return None, problem
-    if found is None or found.high > UNSTEADY * found.low:
+    if found is None or UNSTEADY * found.low < found.high >= lost:
         raise Rejected(
             "The times are too unsteady to be compared.",
             f"After {len(rounds)} rounds the ratio is "

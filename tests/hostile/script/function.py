@@ -80,7 +80,11 @@ class Fast(Measure):
     def measure(self, at: Bench) -> Outcome:
         ours, peer = at.box(), at.peer(PEER)
         found, problem = race(
-            Racer(ours, lambda x: ask(ours, x)), Racer(peer, lambda x: ask(peer, x)), Inputs(at), why_wrong
+            Racer(ours, lambda x: ask(ours, x)),
+            Racer(peer, lambda x: ask(peer, x)),
+            Inputs(at),
+            why_wrong,
+            lost=self.ratio.zero - self.ratio.dead_band,
         )
         if problem:
             return 0.0, "no time counts", problem, {}

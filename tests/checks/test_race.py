@@ -1,0 +1,46 @@
+"""When a race ends: times that are steady, unsteady, or surely lost. The clock is simulated, the rest is real."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from autograder.checks import race
+from autograder.rejected import Rejected
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def run(ours_s: float, sigma: float, **more):
+        """A race in which a call of the peer takes 10 ms, one of ours `ours_s`, times a log-normal noise."""
+        rng = np.random.default_rng(3)
+        box = SimpleNamespace(pause=lambda: None, resume=lambda: None)
+        ours, peer = (race.Racer(box, list) for _ in range(2))
+
+        def timed(racer, other, inputs, why_wrong):
+            one = ours_s * np.exp(sigma * rng.standard_normal()) if racer is ours else 0.01 * rng.uniform(1, 1.01)
+            return len(inputs) * one, ""
+
+        monkeypatch.setattr(race, "_timed", timed)
+        return race.race(ours, peer, lambda count: [0] * count, lambda inputs, answers: "", **more)
+
+    return run
+
+
+def test_steady_times_are_known_soon(run):
+    found, problem = run(0.005, 0.01)
+    assert problem == "" and found.value == pytest.approx(2, rel=0.2) and found.rounds < race.MOST_ROUNDS / 2
+
+
+def test_unsteady_times_that_might_win_are_refused(run):
+    with pytest.raises(Rejected, match="too unsteady"):
+        run(0.005, 0.5, lost=1.0)
+
+
+def test_who_is_surely_slower_need_not_be_known_better(run):
+    found, problem = run(0.5, 0.5, lost=1.0)
+    assert problem == "" and found.high < 1 and found.rounds < race.MOST_ROUNDS / 2
+    with pytest.raises(Rejected, match="too unsteady"):
+        run(0.5, 0.5)
