@@ -53,7 +53,7 @@ def _place(model: torch.nn.Module, args: Sequence[torch.Tensor], settings: objec
     is exported, and the versions of packages and of this folder. None for a network whose code is in no file, as in a
     notebook: its change would not be noticed.
     """
-    shapes = [(str(one.dtype), tuple(one.shape)) for one in args]
+    shapes = [f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in map(torch.as_tensor, args)]
     key = hashlib.sha256(f"{model}\0{shapes}\0{settings}\0{[_version(name) for name in PACKAGES]}".encode())
     kinds = {type(part) for part in model.modules()}
     try:

@@ -244,11 +244,10 @@ guess = None   # your number: weights
 
 # %%
 resnet_path, detector_path = "artifacts/resnet50.onnx", "artifacts/detector.onnx"
-usual = {"dynamic": {"image": {0: "batch"}}, "exporter": "torchscript",
-         "once": True}                                   # a copy, if this machine has exported it before
-export(resnet, (x[:2],), resnet_path, input_names=["image"], output_names=["logits"], **usual)
-export(yolo(), (torch.rand(2, 3, 320, 320),), detector_path, input_names=["image"],
-       output_names=["boxes", "scores"], **usual)
+for model, example, path, outputs in ((resnet, x[:2], resnet_path, ["logits"]),
+                                      (yolo(), torch.rand(2, 3, 320, 320), detector_path, ["boxes", "scores"])):
+    export(model, (example,), path, input_names=["image"], output_names=outputs, dynamic={"image": {0: "batch"}},
+           exporter="torchscript", once=True)           # a copy, if this machine has exported it before
 
 def weights_of(path):
     """All float32 weights of a file in one row."""

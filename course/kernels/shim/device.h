@@ -3,23 +3,22 @@
 // NVIDIA's own host headers give float4, dim3, __half, cudaError_t ...; this adds the device language. Words that need
 // more than a declaration (__global__, __shared__, <<<>>>, __syncthreads ...) are left as they are: course/kernels/
 // rewrite.py turns them into C++ after the preprocessor.
+//
+// Of the standard library's headers only small ones: <algorithm>, <functional> and <string> would take as long to compile
+// as all the rest, kernels included, and nvcc does not include them by itself either.
 #pragma once
 #define __DEVICE_LAUNCH_PARAMETERS_H__                   // ours are constant within a thread, see below
 #include <cuda_runtime.h>
 #include <cuda_fp16.h>
 #include <cuda_bf16.h>
 #include <math_constants.h>
-#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <limits>
-#include <string>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 #include "where.h"

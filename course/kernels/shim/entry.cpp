@@ -15,7 +15,7 @@ extern jmp_buf hostExit;
 
 struct Exported { std::string name, parameters, types; Export::Call call; int variant; };
 static std::vector<Exported> exports __attribute__((init_priority(101)));
-Export::Export(const char* name, const char* parameters, const std::string& types, Call call, int variant)
+Export::Export(const char* name, const char* parameters, const char* types, Call call, int variant)
 {
     exports.push_back({name, parameters, types, call, variant});
 }

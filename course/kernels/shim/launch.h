@@ -43,28 +43,40 @@ template <class T> CUCPU_PLAIN T& variable(const T& initial, const char* name, b
 }
 
 // The type of a launcher's parameter as a word: what it points to, or what it is.
-template <class T> std::string scalar()
-{
-    if (std::is_same<T, void>::value) return "void";
-    if (std::is_same<T, bool>::value) return "bool";
-    if (std::is_same<T, float>::value) return "float32";
-    if (std::is_same<T, double>::value) return "float64";
-    if (std::is_same<T, __half>::value) return "float16";
-    if (std::is_same<T, __nv_bfloat16>::value) return "bfloat16";
-    return "";
-}
-template <class T> std::string typeName()
+struct Words {
+    char text[4096] = "";
+    size_t size = 0;
+    CUCPU_PLAIN void add(const char* more)
+    {
+        while (*more && size + 1 < sizeof text) text[size++] = *more++;
+        text[size] = 0;
+    }
+    CUCPU_PLAIN void add(const char* more, size_t number)
+    {
+        char digits[24] = "";
+        std::snprintf(digits, sizeof digits, "%zu", number);
+        add(more);
+        add(digits);
+    }
+};
+template <class T> CUCPU_PLAIN void addType(Words& words)
 {
     using Plain = std::remove_cv_t<T>;
-    if constexpr (std::is_same<Plain, cudaStream_t>::value) return "stream";
+    if constexpr (std::is_same<Plain, cudaStream_t>::value) words.add("stream");
     else if constexpr (std::is_pointer<Plain>::value) {
         using Pointee = std::remove_pointer_t<Plain>;
-        return typeName<Pointee>() + (std::is_const<Pointee>::value ? " const*" : "*");
-    } else if constexpr (std::is_integral<Plain>::value && !std::is_same<Plain, bool>::value)
-        return (std::is_signed<Plain>::value ? "int" : "uint") + std::to_string(8 * sizeof(Plain));
-    else if constexpr (std::is_enum<Plain>::value) return "int" + std::to_string(8 * sizeof(Plain));
-    else if constexpr (std::is_void<Plain>::value) return "void";
-    else return scalar<Plain>().empty() ? "struct" + std::to_string(sizeof(Plain)) : scalar<Plain>();
+        addType<Pointee>(words);
+        words.add(std::is_const<Pointee>::value ? " const*" : "*");
+    } else if constexpr (std::is_void<Plain>::value) words.add("void");
+    else if constexpr (std::is_same<Plain, bool>::value) words.add("bool");
+    else if constexpr (std::is_integral<Plain>::value)
+        words.add(std::is_signed<Plain>::value ? "int" : "uint", 8 * sizeof(Plain));
+    else if constexpr (std::is_enum<Plain>::value) words.add("int", 8 * sizeof(Plain));
+    else if constexpr (std::is_same<Plain, float>::value) words.add("float32");
+    else if constexpr (std::is_same<Plain, double>::value) words.add("float64");
+    else if constexpr (std::is_same<Plain, __half>::value) words.add("float16");
+    else if constexpr (std::is_same<Plain, __nv_bfloat16>::value) words.add("bfloat16");
+    else words.add("struct", sizeof(Plain));
 }
 template <class T> T fromSlot(uint64_t slot)
 {
@@ -73,11 +85,12 @@ template <class T> T fromSlot(uint64_t slot)
     return value;
 }
 template <class R, class... P> struct Caller {
-    static std::string types()
+    CUCPU_PLAIN static const char* types()
     {
-        std::string list;
-        ((list += (list.empty() ? "" : ",") + typeName<P>()), ...);
-        return list;
+        static Words list;  // for all functions of these types
+        list.size = 0;
+        ((list.add(list.size ? "," : ""), addType<P>(list)), ...);
+        return list.text;
     }
     template <R (*function)(P...), size_t... I> static int64_t call(const uint64_t* slots, std::index_sequence<I...>)
     {

@@ -3,7 +3,6 @@
 #include <cuda_runtime.h>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 namespace cucpu {
 
@@ -58,7 +57,7 @@ void launchBounds(const Where* where, unsigned maxThreads);     // first thing i
 // without a value hold a pattern, in variant 1 they hold zero.
 struct Export {
     using Call = int64_t (*)(const uint64_t* slots);
-    Export(const char* name, const char* parameters, const std::string& types, Call call, int variant);
+    Export(const char* name, const char* parameters, const char* types, Call call, int variant);
 };
 
 } // namespace cucpu
