@@ -28,8 +28,8 @@ _STEPS = ("blind", "compiler", "gcc", "launches", "lines", "rewrite", "source", 
 """Modules on which a library depends: it is compiled again when one of them changes."""
 _MAGIC = b"cuda-on-cpu-notes"
 
-# -fno-finite-loops: an endless loop must stay one. -fstack-clash-protection: a large local array must hit the guard
-# page.
+# -fno-finite-loops: an endless loop must stay one. -fno-delete-null-pointer-checks: and a write to address 0 a crash; GCC
+# takes it for unreachable, with all that follows. -fstack-clash-protection: a large local array must hit the guard page.
 _COMMON = [
     "-std=c++17",
     "-g1",
@@ -39,6 +39,7 @@ _COMMON = [
     "-fno-threadsafe-statics",
     "-fno-gnu-unique",
     "-fno-finite-loops",
+    "-fno-delete-null-pointer-checks",
     "-fstack-clash-protection",
     "-fno-semantic-interposition",
     "-Wuninitialized",
