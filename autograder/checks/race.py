@@ -94,7 +94,7 @@ def race(
         peer.box.resume()
     if problem:
         return None, problem
-    if found is None or UNSTEADY * found.low < found.high >= lost:
+    if found is None or (found.high > UNSTEADY * found.low and found.high >= lost):
         raise Rejected(
             "The times are too unsteady to be compared.",
             f"After {len(rounds)} rounds the ratio is "

@@ -26,7 +26,7 @@ def create(version: int, memory: str, pids: str, memory_bytes: int, processes: i
     processes: that may run in it at once; the limit is for TASKS times as many tasks.
     Raises OSError; then nothing is left.
     """
-    folders = [memory, *([pids] if pids not in ("", memory) else [])]
+    folders = both(memory, pids)
     try:
         for folder in folders:
             os.mkdir(folder)
@@ -46,6 +46,11 @@ def create(version: int, memory: str, pids: str, memory_bytes: int, processes: i
     except OSError:
         close(folders)
         raise
+
+
+def both(memory: str, pids: str) -> list[str]:
+    """The group's folders, each once."""
+    return [memory] if pids in ("", memory) else [memory, pids]
 
 
 def enter(folders: list[str]) -> None:

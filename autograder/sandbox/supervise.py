@@ -42,7 +42,7 @@ def grouped(command: list[str], limit: int, processes: int, version: int, memory
     """Run it in a group. Its exit status, and whether it took too much memory."""
     name = groups.new_name()
     memory, pids = f"{memory}/{name}", f"{pids}/{name}" if pids else ""
-    folders = [memory, *([pids] if pids not in ("", memory) else [])]
+    folders = groups.both(memory, pids)
     groups.create(version, memory, pids, limit, processes)
     try:
         box = start(command, lambda: groups.enter(folders))

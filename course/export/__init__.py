@@ -62,8 +62,8 @@ def export(
         target: "8.6", "10", "11" (TensorRT), "onnxruntime"; None: the TensorRT installed here, else ONNX
             Runtime.
         opset: None for the one that fits the target.
-        once: if the same network was exported with the same arguments on this machine before, and nothing that the file
-            depends on has changed since, write that file.
+        once: if the same network was exported with the same arguments on this machine before, write that file
+            (`course.export.once` says when a network is the same).
 
     Raises:
         CourseError: the model is in training mode or answers at random, a name or axis does not fit or is missing
@@ -79,7 +79,8 @@ def export(
     exporters, opset = _plan(exporter, target, opset)
     _check_call(model, args, input_names, output_names, dynamic)
     settings = (list(input_names), list(output_names), dynamic, exporters, opset, simplify)
-    if once and (found := earlier.known(model, args, settings, Path(path))):
+    kept = earlier.place(model, args, settings) if once else None
+    if kept and (found := earlier.known(kept, Path(path))):
         return found
     trials = make_trials(model, args, input_names, dynamic)
     if len(trials[0].answers) != len(output_names):
@@ -117,8 +118,8 @@ def export(
         time.perf_counter() - started,
         tuple(notes),
     )
-    if once:
-        earlier.keep(model, args, settings, done)
+    if kept:
+        earlier.keep(kept, done)
     return done
 
 

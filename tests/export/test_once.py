@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from course.export import export, once
+from course.models import resnet50, yolo
 
 CODE = """
 import torch
@@ -22,9 +23,11 @@ class Net(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.layer = torch.nn.Linear(4, 3)
+        self.shift, self.table, self.way = 0.0, torch.arange(2000.0), {"of": [1, (2, None)]}
+        self.register_buffer("offset", torch.zeros(3), persistent=False)
 
     def forward(self, x):
-        return scaled(self.layer(x))
+        return scaled(self.layer(x)) + self.shift + self.offset + self.table[1000] + self.way["of"][0]
 """
 
 
@@ -62,15 +65,41 @@ def test_the_second_is_a_copy(tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-    "what", ["weights", "code", "shape", "axes", "target", "names of outputs", "simplification", "course", "package"]
+    "what",
+    [
+        "weights",
+        "attribute",
+        "tensor that is no buffer",
+        "attribute inside",
+        "buffer that is not saved",
+        "code",
+        "code beside it",
+        "shape",
+        "axes",
+        "target",
+        "names of outputs",
+        "simplification",
+        "course",
+        "package",
+    ],
 )
 def test_another_one_is_exported(what, tmp_path, monkeypatch):
     write(network(tmp_path), tmp_path / "first.onnx")
     model, settings = network(tmp_path), {}
     if what == "weights":
         model.layer.bias.data[1] += 1
+    elif what == "attribute":
+        model.shift = 1.0
+    elif what == "tensor that is no buffer":
+        model.table[1000] = 7.0  # in the middle, which repr leaves out
+    elif what == "attribute inside":
+        model.way["of"][0] = 2
+    elif what == "buffer that is not saved":
+        model.offset[1] = 1.0
     elif what == "code":
         model = network(tmp_path, factor=3.0)
+    elif what == "code beside it":
+        (tmp_path / "beside.py").write_text("")
     elif what == "shape":
         settings = {"width": 3}
     elif what == "axes":
@@ -119,6 +148,25 @@ def test_a_network_of_a_notebook_is_exported_each_time(tmp_path):
     exec(CODE.replace("FACTOR", "2"), names)
     assert not write(names["Net"]().eval(), tmp_path / "first.onnx").cached
     assert not write(names["Net"]().eval(), tmp_path / "second.onnx").cached
+
+
+@pytest.mark.parametrize("what", ["hook", "function"])
+def test_what_cannot_be_compared_is_exported_each_time(what, tmp_path):
+    for name in ("first", "second"):
+        model = network(tmp_path)
+        if what == "hook":
+            model.layer.register_forward_hook(lambda module, inputs, answer: answer + 1)
+        else:
+            model.then = lambda x: x
+        assert not write(model, tmp_path / f"{name}.onnx").cached
+
+
+def test_the_courses_networks_are_kept_and_told_apart(tmp_path):
+    places = [
+        once.place(model, (torch.ones(2, 3, 64, 64),), "same")
+        for model in (resnet50(), resnet50(), yolo(), yolo(decode=False), torch.nn.Sequential(resnet50().conv1))
+    ]
+    assert None not in places and places[0] == places[1] and len(set(places)) == 4
 
 
 def test_where_nothing_can_be_kept_it_is_exported(tmp_path, monkeypatch, cache):

@@ -182,3 +182,34 @@ def test_pairs_of_halves_are_read_as_one_word() -> None:
     module = kernels.load(CUDA / "correct_elementwise.cu")
     trace = module.record("launchQuickGeluHalf", np.zeros(64, np.float16), out(64, np.float16), 64)
     assert set(trace.size.tolist()) == {4}
+
+
+def test_the_standard_library_is_what_the_file_includes(tmp_path):
+    """std::min and std::max come with CUDA's own headers under nvcc; sort, function and string by their own."""
+    code = """#include <cuda_runtime.h>
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <tuple>
+__global__ void f(float* x) { x[threadIdx.x] = std::max(x[threadIdx.x], 1.0f); }
+extern "C" int g(float* x, int n)
+{
+    std::function<int(int)> twice = [](int v) { return 2 * v; };
+    auto [a, b] = std::make_tuple(std::string("ab").size(), 3);
+    int sorted[] = {2, 1};
+    std::sort(sorted, sorted + 2);
+    f<<<1, std::min(n, 32)>>>(x);
+    return twice(sorted[0]) + int(a) + b - 7;
+}
+"""
+    (tmp_path / "k.cu").write_text(code)
+    module = kernels.load(tmp_path / "k.cu", tell=lambda line: None)
+    ran = module.launch("g", kernels.inout(np.zeros(4, np.float32)), 4)
+    assert ran.result == 0 and (ran.outputs[0] == 1).all() and not ran.findings
+    plain = code
+    for name in ("algorithm", "functional", "string", "tuple"):
+        plain = plain.replace(f"#include <{name}>\n", "")
+    plain = plain[: plain.index("    std::function")] + "    f<<<1, std::min(n, 32)>>>(x);\n    return 0;\n}\n"
+    (tmp_path / "p.cu").write_text(plain)
+    module = kernels.load(tmp_path / "p.cu", tell=lambda line: None)
+    assert (module.launch("g", kernels.inout(np.zeros(4, np.float32)), 4).outputs[0] == 1).all()

@@ -315,7 +315,7 @@ def triton_publish(publish: Callable):
 def _published_under_load(server: Server, publish: Callable, file: Path, image: np.ndarray) -> tuple[object, int]:
     """What `publish` returned, and how many requests two clients sent from before it began to a moment after its end.
 
-    They send one request after the other without a pause, so that none of the model's is missed.
+    They send one request after the other without a pause, so that a moment without the model is not missed.
     """
     done, sent, failures = threading.Event(), [0, 0], []
 
@@ -341,10 +341,10 @@ def _published_under_load(server: Server, publish: Callable, file: Path, image: 
         done.set()
         for thread in threads:
             thread.join()
-    if failures:
+    if failures or not all(sent):  # a client that could not even begin counts as one that failed
         raise Wrong(
             f"Meanwhile {len(failures)} of {sum(sent)} requests of two clients failed.",
-            f"Triton said: {failures[0]}",
+            f"Triton said: {failures[0] if failures else 'nothing'}",
             "Only load: Triton prepares the new version beside the old one, and then changes over.",
             share=0.25,
         )

@@ -4,8 +4,8 @@
 // more than a declaration (__global__, __shared__, <<<>>>, __syncthreads ...) are left as they are: course/kernels/
 // rewrite.py turns them into C++ after the preprocessor.
 //
-// Of the standard library's headers only small ones: <algorithm>, <functional> and <string> would take as long to compile
-// as all the rest, kernels included, and nvcc does not include them by itself either.
+// Of the standard library's headers only those that this needs: <algorithm>, <functional> and <string> are most of what a
+// kernel's compilation would read, and a file that uses them includes them for nvcc, too.
 #pragma once
 #define __DEVICE_LAUNCH_PARAMETERS_H__                   // ours are constant within a thread, see below
 #include <cuda_runtime.h>

@@ -84,7 +84,7 @@ class Fast(Measure):
             Racer(peer, lambda x: ask(peer, x)),
             Inputs(at),
             why_wrong,
-            lost=self.ratio.zero - self.ratio.dead_band,
+            lost=self.ratio.zero - self.ratio.dead_band,  # eight rounds may be a little too low by chance
         )
         if problem:
             return 0.0, "no time counts", problem, {}
