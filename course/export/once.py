@@ -88,20 +88,20 @@ def _described(value: object, kinds: set[type]) -> str:
         return f"{{{', '.join(f'{_described(key, kinds)}: {_described(one, kinds)}' for key, one in value.items())}}}"
     if isinstance(value, type):
         kinds.add(value)
-        return f"{value.__module__}.{value.__qualname__}"
+        return torch.typename(value)
     raise TypeError(f"{type(value).__name__} is not compared")
 
 
 def _file(kind: type) -> Path:
     """Where a class is written. Raises TypeError if that is a notebook, or the program that runs."""
-    if kind.__module__ == "__main__":
+    if torch.typename(kind).startswith("__main__."):
         raise TypeError("its file, if it has one, need not be what was run")
     return Path(inspect.getfile(kind))
 
 
 def _is_theirs(kind: type) -> bool:
     """Whether a version says all about its code."""
-    return kind.__module__.startswith(("torch.", "torchvision.", "builtins"))
+    return torch.typename(kind).startswith(("torch.", "torchvision."))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
