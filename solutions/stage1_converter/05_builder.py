@@ -346,23 +346,23 @@ plot_builder.bars(totals, "MB", "Memory between the layers, batch 8", "(less is 
 # Does it hold? If everything is planned, a run must ask for no memory at all.
 #
 # On a CPU we can count that. A page of memory that a process touches for the first time costs a *page fault*, and
-# the operating system counts those. **Predict:** how many MB does PyTorch take anew in each run, at batch 2?
+# the operating system counts those. **Predict:** how many MB does PyTorch take anew in each run, at batch 8?
 
 # %%
 guess = None   # your number: MB per run
 
 # %%
-two_images = torch.from_numpy(preprocess.classifier(images.pixels[:2]))
-on_cpu = build(path, BuildConfig("fp32", profiles=Profile.batch(path, 2, 2, 2), runtime="onnxruntime"))
+eight_images = torch.from_numpy(preprocess.classifier(images.pixels[:8]))
+on_cpu = build(path, BuildConfig("fp32", profiles=eight, runtime="onnxruntime"))
 
 
 def eager():
     with torch.inference_mode():
-        return model(two_images)
+        return model(eight_images)
 
 
 def planned_run():
-    return on_cpu.run({"image": two_images})
+    return on_cpu.run({"image": eight_images})
 
 
 fresh = {"PyTorch eager": allocations.fresh_megabytes(eager, 2),
