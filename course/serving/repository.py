@@ -72,9 +72,10 @@ class Model:
         onnx: the ONNX file; its first dimension is the batch if `max_batch` is not 0.
         max_batch: the largest batch; 0 for a model that takes none.
         batching: joins requests to batches; None calls the model once for each request.
-        instances: copies of the model that work at the same time.
+        instances: copies of the model that work at the same time; on a GPU, on each of its GPUs.
         threads: of ONNX Runtime, for each instance on a CPU.
         graphs: batch sizes that get a CUDA graph on a GPU.
+        gpus: numbers of the GPUs that it works on, all behind one queue; none stands for every GPU that Triton sees.
         decode: takes image files: the model `NAME` becomes an ensemble of `NAME_decode` and `NAME_network`.
         plan: TensorRT's plan of this model for the GPU of this machine, if there is one.
     """
@@ -86,6 +87,7 @@ class Model:
     instances: int = 1
     threads: int = 1
     graphs: Sequence[int] = ()
+    gpus: Sequence[int] = ()
     decode: Decode | None = None
     plan: Path | str | None = None
 
@@ -204,6 +206,8 @@ def _network(model: Model, inputs: Sequence[Message], outputs: Sequence[Message]
     config.output.extend(outputs)
     group = config.instance_group.add()
     group.count, group.kind = model.instances, group.Kind.Value(kind)
+    if kind == "KIND_GPU":
+        group.gpus.extend(model.gpus)
     if model.batching is not None:
         batching = config.dynamic_batching
         batching.SetInParent()  # an empty one counts: it switches batching on

@@ -16,11 +16,11 @@ def onnx(tmp_path_factory):
 
 def test_three_configurations_of_one_model(tmp_path, onnx):
     batching = Batching(preferred=[4, 8], delay_us=500, queue=64, timeout_ms=20)
-    model = Model("net", onnx, 8, batching, instances=2, threads=3, graphs=[1, 4, 8])
+    model = Model("net", onnx, 8, batching, instances=2, threads=3, graphs=[1, 4, 8], gpus=[0, 1])
     repository = write(tmp_path, [model])
     cpu = config.check_repository(repository)["net"]
     assert cpu.backend == "python" and cpu.parameters["threads"].string_value == "3"
-    assert [(g.count, g.Kind.Name(g.kind)) for g in cpu.instance_group] == [(2, "KIND_CPU")]
+    assert [(g.count, g.Kind.Name(g.kind), list(g.gpus)) for g in cpu.instance_group] == [(2, "KIND_CPU", [])]
     (repository / "net" / "1" / "model.plan").write_bytes(b"a plan")
     gpu = config.check_repository(repository, "gpu", "gpu")["net"]
     assert (repository / "net" / "1" / gpu.default_model_filename).is_file()
@@ -29,6 +29,8 @@ def test_three_configurations_of_one_model(tmp_path, onnx):
     assert native.backend == "tensorrt" and native.optimization.cuda.graphs
     specs = {spec.batch_size: list(spec.input["x"].dim) for spec in native.optimization.cuda.graph_spec}
     assert specs == {1: [16], 4: [16], 8: [16]}  # without the batch
+    for each in (gpu, native):
+        assert [(g.count, g.Kind.Name(g.kind), list(g.gpus)) for g in each.instance_group] == [(2, "KIND_GPU", [0, 1])]
     for each in (cpu, gpu, native):
         assert list(each.input[0].dims) == [16] and list(each.output[0].dims) == [10] and each.max_batch_size == 8
         batching = each.dynamic_batching

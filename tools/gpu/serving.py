@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ CLIENTS = {"gpu": (1, 8, 32, 128), "cpu": (1, 4)}
 IN_A_REQUEST = {"gpu": (1, 8), "cpu": (1,)}
 LIMIT_MS = {"gpu": 12.0, "cpu": 1000.0}
 """The p99 at which rates are compared."""
+WAYS = ("graph", "batched", "two", "two_gpus")
+"""One instance without batches; with dynamic batching; two such instances; two on each of two GPUs behind one queue."""
 TURNS = 8
 """Of one client, with a graph and without: on an H200 turns of 0.7 s scattered by a tenth."""
 WRONG = 0.05
@@ -135,14 +138,20 @@ def raw_loop(run: Callable[[np.ndarray], np.ndarray], seconds: float) -> dict[st
 
 
 def models(name: str, onnx: Path, plan: Path | None) -> list[Model]:
-    """One network in the ways that are compared."""
-    common = {"onnx": onnx, "max_batch": LARGEST, "plan": plan}
-    return [
-        Model(f"{name}_plain", **common),
-        Model(f"{name}_graph", graphs=BATCHES, **common),
-        Model(f"{name}_batched", graphs=BATCHES, batching=Batching(), **common),
-        Model(f"{name}_two", graphs=BATCHES, batching=Batching(), instances=2, **common),
-    ]
+    """One network in the ways that are compared, by `WAYS` and, for one client, without a graph."""
+    plain = Model(f"{name}_plain", onnx, LARGEST, plan=plan, gpus=(0,))
+    ways = {
+        "graph": {},
+        "batched": {"batching": Batching()},
+        "two": {"batching": Batching(), "instances": 2},
+        "two_gpus": {"batching": Batching(), "instances": 2, "gpus": (0, 1)},
+    }
+    return [plain, *(replace(plain, name=f"{name}_{way}", graphs=BATCHES, **ways[way]) for way in WAYS[: _known()])]
+
+
+def _known() -> int:
+    """How many of `WAYS` this machine has."""
+    return len(WAYS) - (torch.cuda.device_count() < 2)
 
 
 def check(load: Load, onnx: Path, feeds: list[dict[str, np.ndarray]]) -> None:
@@ -177,7 +186,7 @@ def serve(server: Server, name: str, onnx: Path, lane: str, seconds: float) -> I
             yield one(way, 1, 1, f", turn {turn}")
     for clients in reversed(CLIENTS[lane] if name == "resnet50" else ()):  # the largest say most, if the time ends
         for rows in IN_A_REQUEST[lane]:
-            for way in ("two", "batched", "graph"):
+            for way in reversed(WAYS[: _known()]):
                 yield one(way, clients, rows)
 
 
@@ -191,7 +200,7 @@ def summary(name: str, raw: dict, loads: list[Load], limit_ms: float) -> dict:
     within = [load for load in loads if load.p99 <= limit_ms and not load.failed and ", turn" not in load.label]
     best = {
         way: max((_images(load) for load in within if load.model == f"{name}_{way}"), default=None)
-        for way in ("graph", "batched", "two")
+        for way in WAYS
     }
     fits = [value["images_per_s"] for value in raw.values() if value["p99_ms"] <= limit_ms]
     top, raw_best = max((rate for rate in best.values() if rate), default=None), max(fits, default=None)
