@@ -6,18 +6,17 @@ Measured are the checks "answers" and "graphs" only; `tools.gpu.grade` measures 
 solution with one part of `on_gpu.py` replaced. In --out: cases.json, with the points, words and values of each, and the machine.
 Exit status 0 if each got what it must.
 
-The lane has not run on a GPU yet. The first time there, with Python 3.10 and an unpacked wheel of nvidia-pytriton in PYTRITON:
+With Python 3.10 and an unpacked wheel of nvidia-pytriton in PYTRITON, about ten minutes on an H200:
 
     python3.10 -m compileall -q -j 0 SITE/torch SITE/tensorrt   # of site-packages: models start in seconds, not tens of them
     python3.10 -m tools.gpu.triton_here PYTRITON
     export TRT_GRADER_SECRET=$(head -c 16 /dev/urandom | xxd -p)
-    python3.10 -m tools.gpu.service_cases --out OUT/m4a_cases --mode hidden --who me solution "no graph"
     python3.10 -m tools.gpu.grade s4.m4a --out OUT/m4a --mode hidden --who me
     python3.10 -m tools.gpu.service_cases --out OUT/m4a_cases --mode hidden --who me
 
-The first shows whether CUPTI sees launches ("no graph": none of graphs, tens of kernels for each request) and what a graph gains:
-`ratios` and `samples_ms` in cases.json, for the ramp GRAPHS in `autograder/milestones/stage4.py`. The second has the batches, the
-rates that were borne, and `doubt` where the load generator may have been the limit, for the GPU's other thresholds there.
+The first has what the thresholds in `autograder/milestones/stage4.py` rest on: `ratios` and `samples_ms` of the graphs, the batches,
+the rates that were borne, and `doubt` where the load generator may have been the limit. The second shows that CUPTI sees launches
+("no graph": none of graphs, tens of kernels for each request).
 """
 
 from __future__ import annotations
