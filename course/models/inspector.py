@@ -1,5 +1,5 @@
 """An inspection network for the surfaces of `course.data.surfaces`: the first stage of the shipped ResNet-50, and a
-head that is fitted here, on a CPU, in seconds.
+small head that was fitted to surfaces.
 
 A backbone that was trained on photographs, cut off where it knows edges and textures but no objects yet, with a small
 head for one's own classes: that is how many inspection systems begin.
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course.data import preprocess, surfaces
+from course.data import surfaces
+from course.files import require_asset
 from course.models.resnet50 import resnet50
+from course.models.weights import load_into, read_state
 
 SIZE = 96
 """Side of an image in pixels."""
 FIRST_SEED = 1_000_000
-"""Seeds of the surfaces that the head is fitted to begin here: take smaller ones to calibrate and to test."""
-IMAGES = 800
-DECAY = 0.01  # of the head's weights: 512 features would fit 800 images by heart
-STEPS = 100
+"""Seeds of the surfaces that the head was fitted to begin here: take smaller ones to calibrate and to test."""
+SHIPPED = "inspector_head.safetensors"
 
 
 class Inspector(nn.Module):
@@ -49,42 +48,14 @@ class Inspector(nn.Module):
 
 @functools.lru_cache(maxsize=1)
 def inspector() -> Inspector:
-    """The network with its head fitted to 800 surfaces of all materials and classes, in eval mode, on the CPU.
+    """The network with the shipped head (`tools/assets/fit_inspector.py` has how it was fitted), in eval mode, on the CPU.
 
-    Logistic regression on standardised features, by L-BFGS from zero: a convex problem, so that machines agree on its
-    answer to a few digits. Takes about five seconds; the same object on each call.
+    The same object on each call.
+
+    Raises:
+        CourseError: the shipped weights are missing or damaged.
     """
     made = Inspector().eval()
-    seen = [surfaces.surface(seed, SIZE) for seed in range(FIRST_SEED, FIRST_SEED + IMAGES)]
-    labels = torch.tensor([one.label for one in seen])
-    with torch.no_grad():
-        parts = [
-            made.features(torch.from_numpy(_input(seen[at : at + 8]))) for at in range(0, IMAGES, 8)
-        ]  # quicker than 32
-    features = torch.cat(parts).double()
-    middle, spread = features.mean(0), features.std(0) + 1e-3
-    weight, bias = _logistic((features - middle) / spread, labels)
-    with torch.no_grad():  # the standardisation goes into the head
-        made.head.weight.copy_(weight / spread)
-        made.head.bias.copy_(bias - (weight / spread) @ middle)
+    path = require_asset(SHIPPED)
+    load_into(made.head, read_state(path), str(path))
     return made.requires_grad_(False)
-
-
-def _input(seen: list[surfaces.Surface]) -> np.ndarray:
-    return preprocess.classifier(np.stack([one.image for one in seen]), SIZE)
-
-
-def _logistic(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [K, C] and biases [K] of the smallest cross-entropy plus DECAY / 2 times the squared weights."""
-    weight = torch.zeros(int(labels.max()) + 1, features.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(len(weight), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = nn.functional.cross_entropy(features @ weight.T + bias, labels) + DECAY / 2 * (weight**2).sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    return weight.detach(), bias.detach()

