@@ -16,6 +16,8 @@ SERVED = (
     "batch-misses",
     "load-hold",
 )
+TIMED = ("batch-limits", "batch-misses", "load-hold")
+"""Their judges take times or rates; the others' look at answers, and send again what a busy machine kept apart."""
 
 
 def judged(identity: str) -> tuple[float, str]:
@@ -25,8 +27,9 @@ def judged(identity: str) -> tuple[float, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.serial
-@pytest.mark.parametrize("identity", SERVED)
+@pytest.mark.parametrize(
+    "identity", [pytest.param(one, marks=pytest.mark.serial if one in TIMED else ()) for one in SERVED]
+)
 def test_a_reference_earns_all_points_of_its_own_judge(identity):
     if reason := environment.why_not():
         pytest.skip(reason)

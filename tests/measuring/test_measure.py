@@ -429,9 +429,11 @@ def test_self_check_measures_nothing_while_nbgrader_grades(tmp_path, capfd, monk
     assert "measures this after" in out and err == ""
 
 
-@pytest.mark.serial
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_shipped_network_gets_full_marks_and_answers_in_time(tmp_path):
+    """Others may run beside it: its speed is CPU time on one thread, and had room with six programs at work
+    (docs/results/m1_cpu_threshold.json)."""
     import torch
 
     from course.export import export

@@ -89,7 +89,8 @@ class Case:
 
     most: check -> points that it gets at most; other checks do not look at it. least: likewise, at least.
     says: what the messages hold. files: further ones, path below the repository -> text. link: a file of the
-    repository that is a link -> where it leads.
+    repository that is a link -> where it leads. right_or_wrong: whatever the times are, an answer, or a failed request, is
+    what costs it the points.
     """
 
     name: str
@@ -100,6 +101,12 @@ class Case:
     least: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     link: Mapping[str, str] = field(default_factory=dict)
+    right_or_wrong: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether its points depend on times or capacities, which other work on the machine would change."""
+        return bool(set(self.most) - {"answers"}) and not self.right_or_wrong
 
 
 NOTHING = {"answers": 0}
@@ -224,6 +231,7 @@ WRONG = (
             "        if isinstance(image, Exception): raise image\n"
             "        return image\n"
         ),
+        right_or_wrong=True,
     ),
     Case(
         "answers-to-what-is-no-image",
@@ -234,6 +242,7 @@ WRONG = (
             "        image = Honest.decode(self, file)\n"
             "        return image if isinstance(image, np.ndarray) else np.zeros((3, 224, 224), np.float32)\n"
         ),
+        right_or_wrong=True,
     ),
     Case(
         "queue-without-an-end",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
+from autograder.checks import service_naive
+from autograder.checks.service_box import Service
 from autograder.measuring.measure import measure
 from autograder.measuring.report import Report
 from autograder.milestones.stage4 import REPOSITORY
@@ -40,12 +44,38 @@ def triton():
         pytest.skip(f"Triton's environment cannot be made: {error}")
 
 
+@pytest.fixture(scope="module")
+def naive() -> Iterator[dict[str, Service]]:
+    """The naive service, started and measured for the first case that needs it, and kept for the others: it has nothing of
+    theirs. In its own box, which outlives theirs; it stands still while another service is measured, as in any measurement.
+    """
+    kept: dict[str, Service] = {}
+    found: list[tuple[float, float]] = []
+    start, measured = service_naive.service, service_naive._capacity
+
+    def service(at):
+        if not kept:
+            kept["naive"] = start(dataclasses.replace(at, boxes=boxes, shared={}))
+        return at.once("naive service", lambda: kept["naive"])
+
+    def capacity(at):
+        service(at)
+        if not found:
+            found.append(measured(at))
+        return found[0]
+
+    with contextlib.ExitStack() as boxes, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service_naive, "service", service)
+        patch.setattr(service_naive, "capacity", capacity)
+        yield kept
+
+
 def table(cases) -> list:
-    """The quick ones, and the others as slow ones. Where times or capacities are measured, nothing else may run."""
+    """The quick ones, and the others as slow ones. Where times or capacities decide, nothing else may run."""
 
     def marks(case: repositories.Case) -> list:
         slow = [] if case.name in repositories.QUICK else [pytest.mark.slow]
-        return [*slow, *([pytest.mark.serial] if set(case.most) - {"answers"} else [])]
+        return [*slow, *([pytest.mark.serial] if case.timed else [])]
 
     return [pytest.param(case, marks=marks(case), id=case.name) for case in cases]
 
@@ -96,10 +126,11 @@ def test_what_asks_for_more_is_refused_before_a_server_starts(case, tmp_path, ne
 
 
 @pytest.mark.parametrize("case", table((*repositories.HONEST, *repositories.WRONG, *repositories.CHEATS)))
-def test_a_repository_gets_what_it_must(case, tmp_path, network, triton):
+def test_a_repository_gets_what_it_must(case, tmp_path, network, triton, naive):
     before = servers()
     must_hold(case, judged(case, tmp_path, network))
-    left = servers() - before
+    kept = {process.pid for service in naive.values() for process in service.processes()}
+    left = servers() - before - kept
     boxes = {pid for pid in left if _is_child(pid)}
     assert not boxes, "processes of the box are left"
 
