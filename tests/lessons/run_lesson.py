@@ -140,6 +140,7 @@ def attempt(names: dict, code: str, test: str) -> dict:
     """Run an answer and its check in a copy of the notebook's names. An answer may raise, a check must not."""
     names, printed, errors = dict(names), io.StringIO(), io.StringIO()
     raised = problem = points = None
+    began = time.perf_counter()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
         try:
             exec(compile(code, "<answer>", "exec"), names)
@@ -155,6 +156,7 @@ def attempt(names: dict, code: str, test: str) -> dict:
             problem = traceback.format_exc()
     return {
         "points": points,
+        "seconds": round(time.perf_counter() - began, 2),
         "message": printed.getvalue(),
         "stderr": errors.getvalue(),
         "raised": raised,
