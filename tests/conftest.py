@@ -9,10 +9,15 @@ from collections.abc import Iterator
 # As in an activated environment: nbgrader calls alembic by its name.
 os.environ["PATH"] = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])
 os.environ["MPLBACKEND"] = "Agg"
+# For the workers and other processes: arrays of some MB come from memory that the process keeps, instead of from fresh pages,
+# whose clearing took a tenth of the time.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 
-from tests import threads
+from tests import shares, threads
 
-os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
+if "PYTEST_XDIST_WORKER" in os.environ:  # before any test module loads OpenMP
+    os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
 
 import pytest
 
@@ -26,6 +31,11 @@ def _gpu_problem() -> str | None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also what is marked slow, and every lesson anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("numprocesses", None):  # else the workers would inherit what is meant for one process
+        os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist reads the groups
@@ -45,6 +55,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason=problem))
     return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--all"):
+        found = shares.seconds(report for reports in terminalreporter.stats.values() for report in reports)
+        text = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in found.items())
+        terminalreporter.write_line(f"Seconds of all workers together: {text}.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,7 +42,7 @@ from course.serving import ServingError, closed_loop, open_loop, plans, with_tri
 
 model = Path("m4a/repository/classifier/1/model.onnx")
 export(resnet50(), (torch.rand(2, 3, 224, 224),), model, input_names=["image"], output_names=["logits"],
-       dynamic={"image": {0: "batch"}, "logits": {0: "batch"}}, target="8.6",
+       dynamic={"image": {0: "batch"}}, target="8.6",
        once=True)   # a copy, if this machine has exported it before
 
 # %% [markdown]

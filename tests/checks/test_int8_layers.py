@@ -26,7 +26,7 @@ NAMES = {"input_names": ["image"], "output_names": ["logits"], "dynamic": {"imag
 def plain(tmp_path_factory):
     """As benchmarks/resnet50_int8.py exports it."""
     path = tmp_path_factory.mktemp("m2a") / "resnet50.onnx"
-    export(resnet50(), (torch.zeros(2, 3, 224, 224),), path, **NAMES, simplify=True, target="8.6")
+    export(resnet50(), (torch.zeros(2, 3, 224, 224),), path, **NAMES, simplify=True, target="8.6", once=True)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -16,7 +17,13 @@ from tools.gpu import grade
 @pytest.mark.slow
 def test_the_reference_gets_full_marks(tmp_path):
     grade.make(INT8, tmp_path)
-    report = measure(INT8, tmp_path, lane="cpu")
+    checks = tuple(  # 64 images in place of 128: none of their classes may be lost, then
+        dataclasses.replace(check, lanes={**check.lanes, "cpu": dataclasses.replace(check.lanes["cpu"], images=64)})
+        if check.id == "accuracy"
+        else check
+        for check in INT8.checks
+    )
+    report = measure(dataclasses.replace(INT8, checks=checks), tmp_path, lane="cpu")
     assert (report.points, report.open_points) == (16, 4), report.text()
 
 

@@ -448,6 +448,7 @@ def test_the_shipped_network_gets_full_marks_and_answers_in_time(tmp_path):
         dynamic={"image": {0: "batch"}},
         exporter="torchscript",
         target="8.6",
+        once=True,
     )
     report = measure("s1.m1", tmp_path, lane="cpu")
     assert report.points == 16, report.text()

@@ -30,9 +30,10 @@ from course.quantize import (
 )
 from course.quantize.activations import inner_tensors
 from course.quantize.trt_cache import parse_cache
+from tests import threads
 
 pytestmark = pytest.mark.slow
-CALIBRATION, TEST = 32, 48
+CALIBRATION, TEST = 32, 24
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +52,14 @@ def histograms(model, calibration_images):
 
 
 def test_calibrating_128_images_fits_into_a_minute(histograms):
-    """Measured on fewer images; the time for 128 of them, on whatever else runs on this machine."""
+    """On two cores. Measured on fewer images, here on as many threads as tests have, whatever else runs on this machine."""
     assert len(histograms.tensors) == 53 and histograms["image"].total[0] == CALIBRATION * 3 * 224 * 224
     print(f"{histograms.seconds / CALIBRATION * 1000:.0f} ms an image")
-    assert histograms.seconds / CALIBRATION * 128 < 60
+    assert histograms.seconds / CALIBRATION * 128 < 60 * 2 / threads.number()
 
 
 def test_top1_of_int8_is_within_a_point(model, histograms):
-    """Calibration and test images are of different splits. 48 images have a step of two points: none may be lost."""
+    """Calibration and test images are of different splits. 24 images have a step of four points: none may be lost."""
     images = cifar10.images("public")
     x, labels = preprocess.classifier(images.pixels[:TEST]), images.labels[:TEST]
     config = dict(runtime="onnxruntime", profiles=(Profile.batch(model, 1, 8, 8),))
@@ -106,7 +107,7 @@ def test_onnxruntimes_scales_on_the_same_activations(model):
     x = preprocess.classifier(cifar10.images("calibration").pixels[:4])
     values = inner_tensors(onnx.load(model), names)({"image": x})
     for name in names:
-        one = histogram(values[name])
+        one = histogram(values[name], bins=2048)  # ONNX Runtime takes seconds for 4096
         used = int(np.ceil(float(one.largest[0]) / one.widths[0]))
         for ours, tool in (
             (entropy_onnxruntime(one), HistogramCollector("entropy", False, 2 * used, 128, 0, "same")),

@@ -40,7 +40,7 @@ def judged(folder, *ids: str, **changes) -> Report:
 
 def limits(case) -> dict:
     """Who never ends is waited for in vain: not as long as for those who do."""
-    return {"limits_s": {"build": 120.0, "run": 15.0, "all": 300.0}} if case.name == "endless" else {}
+    return {"limits_s": {"build": 120.0, "run": 10.0, "all": 300.0}} if case.name == "endless" else {}
 
 
 def words(report: Report) -> str:
