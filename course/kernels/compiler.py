@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from course.files import atomic_write
-from course.kernels import blind, gcc, lines, rewrite, supported, tokens, toolkit
+from course.kernels import blind, gcc, lines, packages, rewrite, supported, tokens, toolkit
 from course.kernels.words import KernelError, RefusedError
 from course.paths import cache_dir
 
@@ -371,9 +371,11 @@ def runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
     flags = [_STANDARD, "-O2", "-fPIC", "-fvisibility=hidden"]
     theirs = [path.stat() for folder in system.folders for path in sorted(folder.glob("cuda*.h*"))]
     facts = [f"{one.st_size} {one.st_mtime_ns}" for one in theirs]  # a header that is replaced is read again
-    words = [*flags, *(word for variant in _VARIANTS for word in _options(variant)), gcc.version(gxx), *facts]
-    key = hashlib.sha256("\0".join([*words, _digest(SHIM.iterdir()), str(SHIM), str(system)]).encode()).hexdigest()[:16]
-    folder = cache_dir() / "kernels" / f"runtime-{key}"
+    compiled = [*flags, *(word for variant in _VARIANTS for word in _options(variant)), gcc.version(gxx), *facts]
+    key = hashlib.sha256("\0".join([*compiled, _digest(SHIM.iterdir()), str(SHIM), str(system)]).encode()).hexdigest()[
+        :16
+    ]
+    folder = packages.kept(f"runtime-{key}")
     sources = sorted(SHIM.glob("*.cpp"))
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -381,14 +383,17 @@ def runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
             inside = Path(work) / "objects"
             inside.mkdir()
 
+            words = [gxx, *flags, *system.flags]
+
             def one(path: Path) -> None:
-                gcc.must(
-                    gcc.run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work),
-                    path.name,
-                )
+                command = [*words, *first, "-c", str(path), "-o", str(inside / f"{path.stem}.o")]
+                gcc.must(gcc.run(command, work), path.name)
 
             with ThreadPoolExecutor(2) as pool:
                 headers = pool.submit(_precompile, gxx, system, inside)
+                (Path(work) / "state.h").write_text(f'#include "{SHIM}/state.h"\n')  # what all of them begin with
+                made = gcc.run([*words, "-x", "c++-header", "state.h", "-o", "state.h.gch"], work)
+                first = [] if made.returncode else ["-include", f"{work}/state.h"]
                 list(pool.map(one, sources))
                 headers.result()
             try:
