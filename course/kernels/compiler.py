@@ -7,6 +7,7 @@ the kernels, what the compiler warned about.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ _STEPS = ("blind", "compiler", "gcc", "launches", "lines", "rewrite", "source", 
 """Modules on which a library depends: it is compiled again when one of them changes."""
 _MAGIC = b"cuda-on-cpu-notes"
 _PRECOMPILED = "#pragma GCC pch_preprocess"
+_NOT_TAKEN = re.compile(r"PCH|precompiled header")
 
 # -fno-finite-loops: an endless loop must stay one. -fno-delete-null-pointer-checks: and a write to address 0 a crash; GCC
 # takes it for unreachable, with all that follows. -fstack-clash-protection: a large local array must hit the guard page.
@@ -245,7 +247,7 @@ def _preprocess(
         source.name,
     ]
     done = gcc.run(command, source.parent, macros)
-    if done.returncode and "PCH" in done.stderr and device.parent != SHIM:
+    if done.returncode and _NOT_TAKEN.search(done.stderr) and device.parent != SHIM:
         raise _NoPrecompiledError
     if done.returncode:
         raise KernelError(f"{source.name} does not compile.", gcc.first_error(done.stderr), "Repair this line.")
@@ -323,7 +325,7 @@ def _build(
         with ThreadPoolExecutor(2) as pool:
             done = list(pool.map(one, variants))
         for each in done:
-            if each.returncode and "PCH" in each.stderr and _PRECOMPILED in code:
+            if each.returncode and _NOT_TAKEN.search(each.stderr) and _PRECOMPILED in code:
                 raise _NoPrecompiledError
             if each.returncode:
                 raise gcc.does_not_compile(source, each.stderr)
@@ -372,36 +374,37 @@ def runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
     theirs = [path.stat() for folder in system.folders for path in sorted(folder.glob("cuda*.h*"))]
     facts = [f"{one.st_size} {one.st_mtime_ns}" for one in theirs]  # a header that is replaced is read again
     compiled = [*flags, *(word for variant in _VARIANTS for word in _options(variant)), gcc.version(gxx), *facts]
-    key = hashlib.sha256("\0".join([*compiled, _digest(SHIM.iterdir()), str(SHIM), str(system)]).encode()).hexdigest()[
-        :16
-    ]
-    folder = packages.kept(f"runtime-{key}")
+    key = hashlib.sha256("\0".join([*compiled, _digest(SHIM.iterdir()), str(SHIM), str(system)]).encode())
+    folder = packages.kept(f"runtime-{key.hexdigest()[:16]}")
     sources = sorted(SHIM.glob("*.cpp"))
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-            inside = Path(work) / "objects"
-            inside.mkdir()
-
-            words = [gxx, *flags, *system.flags]
-
-            def one(path: Path) -> None:
-                command = [*words, *first, "-c", str(path), "-o", str(inside / f"{path.stem}.o")]
-                gcc.must(gcc.run(command, work), path.name)
-
-            with ThreadPoolExecutor(2) as pool:
-                headers = pool.submit(_precompile, gxx, system, inside)
-                (Path(work) / "state.h").write_text(f'#include "{SHIM}/state.h"\n')  # what all of them begin with
-                made = gcc.run([*words, "-x", "c++-header", "state.h", "-o", "state.h.gch"], work)
-                first = [] if made.returncode else ["-include", f"{work}/state.h"]
-                list(pool.map(one, sources))
-                headers.result()
-            try:
-                os.replace(inside, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
+        with open(cache_dir() / ".runtime.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits: it takes twenty seconds of a core
+            if not folder.is_dir():
+                _compile_runtime([gxx, *flags, *system.flags], gxx, system, sources, folder)
     return [folder / f"{path.stem}.o" for path in sources]
+
+
+def _compile_runtime(
+    words: list[str], gxx: str, system: toolkit.Headers, sources: Sequence[Path], folder: Path
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        inside = Path(work) / "objects"
+        inside.mkdir()
+
+        def one(path: Path) -> None:
+            command = [*words, *first, "-c", str(path), "-o", str(inside / f"{path.stem}.o")]
+            gcc.must(gcc.run(command, work), path.name)
+
+        with ThreadPoolExecutor(2) as pool:
+            headers = pool.submit(_precompile, gxx, system, inside)
+            (Path(work) / "state.h").write_text(f'#include "{SHIM}/state.h"\n')  # what all of them begin with
+            made = gcc.run([*words, "-x", "c++-header", "state.h", "-o", "state.h.gch"], work)
+            first = [] if made.returncode else ["-include", f"{work}/state.h"]
+            list(pool.map(one, sources))
+            headers.result()
+        os.replace(inside, folder)
 
 
 def _precompile(gxx: str, system: toolkit.Headers, folder: Path) -> None:

@@ -211,7 +211,7 @@ def load(
     out: str | Path | None = None,
     tell: Callable[[str], object] = print,
 ) -> Module:
-    """Compile a .cu file for the CPU (about a second, once for the same text) and open it.
+    """Compile a .cu file for the CPU (half a second, once for the same text) and open it.
 
     Args: see `compile_cu`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import marshal
 import os
 import select
 import signal
@@ -174,14 +175,17 @@ class Calls:
 
     def _run(self, request: dict) -> int | None:
         """The exit status of the call; None if it had to be killed."""
-        text, limit = json.dumps(request).encode() + b"\n", request["seconds"] + GRACE
+        asked = marshal.dumps(json.loads(json.dumps(request)))  # numbers of NumPy as Python's
+        limit = request["seconds"] + GRACE
         if self._wrap:
-            return run_limited(self._wrap(self._command(-1)), text, self._numbers(), self._printed, limit)
+            return run_limited(self._wrap(self._command(-1)), asked, self._numbers(), self._printed, limit)
         process = self._process or self._start()
         with contextlib.suppress(BrokenPipeError):  # it has ended already, and its status tells
-            process.stdin.write(text)
+            process.stdin.write(asked)
             process.stdin.flush()
-        ready, _, _ = select.select([self._ended], [], [], limit)  # also when the process ends
+        poll = select.poll()
+        poll.register(self._ended, select.POLLIN)
+        ready = poll.poll(limit * 1000)  # a status, or the end of the process
         said = os.read(self._ended, 64) if ready else b""
         try:
             return int(said)
