@@ -42,9 +42,8 @@ def refuse(library: Path, ours: Iterable[Path], others: Iterable[Path]) -> None:
     Raises:
         Refused: it calls, or is linked with, what no plugin needs; names it.
     """
-    allowed = {name for path in ours for name in _names(path, "--undefined-only")}
-    allowed |= {name for path in others for name in _names(path, "-D", "--defined-only")}
-    for name in sorted(_names(library, "-D", "--undefined-only") - allowed):
+    allowed = _names(ours, "--undefined-only") | _names(others, "-D", "--defined-only")
+    for name in sorted(_names([library], "-D", "--undefined-only") - allowed):
         if _FILES.search(name) or not _HARMLESS.match(name):
             raise Refused(
                 f"The compiled code calls {name[:100]}.",
@@ -57,6 +56,8 @@ def refuse(library: Path, ours: Iterable[Path], others: Iterable[Path]) -> None:
             raise Refused(f"The library is linked with {name}.", "A plugin needs none but CUDA's.", "Leave it out.")
 
 
-def _names(path: Path, *options: str) -> set[str]:
-    done = subprocess.run(["nm", *options, "--format=posix", str(path)], **_ENGLISH)
-    return {line.split()[0].split("@")[0] for line in done.stdout.splitlines() if line.split()}
+def _names(paths: Iterable[Path], *options: str) -> set[str]:
+    """Of all files together: each is a line `path:`, then its names."""
+    done = subprocess.run(["nm", *options, "--format=posix", *map(str, paths)], **_ENGLISH)
+    lines = (line for line in done.stdout.splitlines() if line.strip() and not line.endswith(":"))
+    return {line.split()[0].split("@")[0] for line in lines}

@@ -64,8 +64,8 @@ def _for_cpu(at: Bench) -> Built:
     assert isinstance(artifact, CudaPlugin)
     chosen, gxx, cuda = best_headers(), toolkit.gxx(), toolkit.headers()
     prepared = [
-        ("kernels", compiler.runtime(gxx, cuda)[0].parent),
-        ("plugins", plugin_compiler.host(gxx, chosen, cuda.flags)),
+        ("cuda", compiler.runtime(gxx, cuda)[0].parent),
+        ("cuda", plugin_compiler.host(gxx, chosen, cuda.flags)),
     ]
     with at.step("compiling the plugin for the CPU"):
         box = build_box(at, *(path for _, path in prepared), *([chosen.folder] if chosen.real else []))

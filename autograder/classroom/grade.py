@@ -44,6 +44,7 @@ from autograder.milestones import Milestone, all_milestones
 from autograder.sandbox import bwrap, cgroup, sockets
 from course.errors import CourseError, MissingFileError
 from course.kernels import toolkit
+from course.native.plugins import compiler as plugin_compiler
 from course.paths import ROOT
 from course.serving import environment as triton
 
@@ -179,13 +180,14 @@ def _prepare(place: Place, stage: str) -> bytes:
 
 
 def _fetch_tools(place: Place, stage: str, screen: Console) -> None:
-    """What lessons on CUDA and on Triton fetch from PyPI: a submission could not, for it has no network."""
+    """What lessons on CUDA and on Triton fetch from PyPI: a submission could not, for it has no network. And what they
+    compile for all kernels and plugins alike: each submission would do it again."""
     lessons = [path.read_text(errors="replace") for path in place.release(stage).glob("*.ipynb")]
 
     def tell(line: str) -> None:
         screen.print(line, markup=False)
 
-    cuda = (toolkit.headers, toolkit.nvcc, toolkit.cuobjdump)  # where there is no toolkit
+    cuda = (plugin_compiler.prepare, toolkit.nvcc, toolkit.cuobjdump)  # fetched where there is no toolkit
     wanted = {"course.kernels": cuda, "course.serving": (triton.make,)}
     for get in [one for word, several in wanted.items() if any(word in text for text in lessons) for one in several]:
         try:

@@ -7,6 +7,7 @@ the kernels, what the compiler warned about.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from course.files import atomic_write
-from course.kernels import blind, gcc, lines, rewrite, supported, tokens, toolkit
+from course.kernels import blind, gcc, lines, packages, rewrite, supported, tokens, toolkit
 from course.kernels.words import KernelError, RefusedError
 from course.paths import cache_dir
 
@@ -27,11 +28,14 @@ SHIM = Path(__file__).resolve().parent / "shim"
 _STEPS = ("blind", "compiler", "gcc", "launches", "lines", "rewrite", "source", "supported", "tokens", "variables")
 """Modules on which a library depends: it is compiled again when one of them changes."""
 _MAGIC = b"cuda-on-cpu-notes"
+_PRECOMPILED = "#pragma GCC pch_preprocess"
+_NOT_TAKEN = re.compile(r"PCH|precompiled header")
 
 # -fno-finite-loops: an endless loop must stay one. -fno-delete-null-pointer-checks: and a write to address 0 a crash; GCC
 # takes it for unreachable, with all that follows. -fstack-clash-protection: a large local array must hit the guard page.
+_STANDARD = "-std=c++17"
 _COMMON = [
-    "-std=c++17",
+    _STANDARD,
     "-g1",
     "-fPIC",
     "-fno-strict-aliasing",
@@ -75,6 +79,12 @@ _CHECKED = [
     ),
 ]
 _FLAGS = {"checked": _CHECKED, "plain": ["-O2"]}
+_VARIANTS = {
+    "plain": ["-ftrivial-auto-var-init=uninitialized"],
+    "pattern": ["-ftrivial-auto-var-init=pattern"],
+    "zero": ["-ftrivial-auto-var-init=zero"],
+}
+"""How a file is compiled: the first in mode plain, the other two in mode checked."""
 _REDEFINED = {
     "memcpy": "cucpu_memcpy",
     "memmove": "cucpu_memmove",
@@ -134,11 +144,33 @@ def compile_cu(
     folder = Path(out).resolve() if out else cache_dir() / "kernels"
     folder.mkdir(parents=True, exist_ok=True)
     options = [word for path in include for word in ("-I", str(Path(path).resolve()))]
-    text = _preprocess(gxx, source, defines, options, system)
+    ready = runtime(gxx, system)[0].parent
+    try:
+        return _compiled(gxx, source, mode, defines, options, system, folder, ready / "device.h")
+    except _NoPrecompiledError:
+        return _compiled(gxx, source, mode, defines, options, system, folder, SHIM / "device.h")
+
+
+class _NoPrecompiledError(Exception):
+    """This GCC cannot use the precompiled headers that it made."""
+
+
+def _compiled(
+    gxx: str,
+    source: Path,
+    mode: str,
+    defines: Sequence[str],
+    options: list[str],
+    system: toolkit.Headers,
+    folder: Path,
+    device: Path,
+) -> Path:
+    """device: the header in front of the learner's file; one beside `runtime`'s objects is read precompiled."""
+    text = _preprocess(gxx, source, defines, options, system, device)
     key = hashlib.sha256(
         "\0".join(
             [
-                text,
+                text.replace(str(device.parent), device.parent.name),
                 mode,
                 *_COMMON,
                 *_FLAGS[mode],
@@ -151,7 +183,7 @@ def compile_cu(
     )
     library = folder / f"{source.stem}-{mode}-{key.hexdigest()[:16]}.so"
     if not library.is_file():
-        words = tokens.cut(text, _foreign)
+        words = tokens.cut(text, lambda name, is_system: _foreign(name, is_system) or Path(name) == device)
         _refuse_headers(text, system)
         rewritten = rewrite.rewrite(words, mode == "checked")
         notes = Notes(source.name, mode, rewritten.kernels, rewritten.exports)
@@ -166,6 +198,7 @@ def compile_cu(
             system,
             notes,
             library,
+            device.parent,
             {os.path.normpath(word.file) for word in words},
             rewritten.device_functions,
         )
@@ -191,26 +224,31 @@ def read_notes(library: str | Path) -> Notes:
 
 
 # ---------------------------------------------------------------- the steps
-def _preprocess(gxx: str, source: Path, defines: Sequence[str], options: list[str], system: toolkit.Headers) -> str:
+def _preprocess(
+    gxx: str, source: Path, defines: Sequence[str], options: list[str], system: toolkit.Headers, device: Path
+) -> str:
     # Macros come behind the shim, whose own names they must not change: as a second included file, from standard input.
     macros = "".join(
         f"#define {name} {value if given else 1}\n" for name, given, value in (word.partition("=") for word in defines)
     )
     command = [
         gxx,
-        "-std=c++17",
+        _STANDARD,
         "-E",
+        "-fpch-preprocess",
         "-x",
         "c++",
         *options,
         "-I.",
         *system.flags,
         "-include",
-        str(SHIM / "device.h"),
+        str(device),
         *(["-include", "/dev/stdin"] if macros else []),
         source.name,
     ]
     done = gcc.run(command, source.parent, macros)
+    if done.returncode and _NOT_TAKEN.search(done.stderr) and device.parent != SHIM:
+        raise _NoPrecompiledError
     if done.returncode:
         raise KernelError(f"{source.name} does not compile.", gcc.first_error(done.stderr), "Repair this line.")
     return done.stdout
@@ -254,6 +292,7 @@ def _build(
     system: toolkit.Headers,
     notes: Notes,
     library: Path,
+    ready: Path,
     own: set[str],
     device: list[str],
 ) -> None:
@@ -262,20 +301,15 @@ def _build(
         # Checked code is there twice, so that a difference shows a local variable that is used before it has a value.
         variants = {"pattern": 0, "zero": 1} if notes.mode == "checked" else {"plain": 0}
         for variant, number in variants.items():
-            (work / f"{variant}.ii").write_text(code.replace(rewrite.VARIANT, str(number)))
+            precompiled = code.replace(f"{ready}/device.h.gch", f"{ready}/{variant}.gch")
+            (work / f"{variant}.ii").write_text(precompiled.replace(rewrite.VARIANT, str(number)))
 
         def one(variant: str) -> gcc.Done:
-            special = {
-                "plain": [],
-                "pattern": ["-ftrivial-auto-var-init=pattern", "-fdump-tree-tsan-lineno=kernels.tsan"],
-                "zero": ["-ftrivial-auto-var-init=zero"],
-            }[variant]
             return gcc.run(
                 [
                     gxx,
-                    *_COMMON,
-                    *_FLAGS[notes.mode],
-                    *special,
+                    *_options(variant),
+                    *(["-fdump-tree-tsan-lineno=kernels.tsan"] if variant == "pattern" else []),
                     f"-fdebug-prefix-map={name}=.",
                     "-x",
                     "c++",
@@ -291,6 +325,8 @@ def _build(
         with ThreadPoolExecutor(2) as pool:
             done = list(pool.map(one, variants))
         for each in done:
+            if each.returncode and _NOT_TAKEN.search(each.stderr) and _PRECOMPILED in code:
+                raise _NoPrecompiledError
             if each.returncode:
                 raise gcc.does_not_compile(source, each.stderr)
         notes.warnings = gcc.warnings(done[0].stderr)
@@ -328,34 +364,63 @@ def _build(
         atomic_write(library, (work / "kernels.so").read_bytes() + tail + struct.pack("<Q", len(tail)) + _MAGIC)
 
 
+def _options(variant: str) -> list[str]:
+    return [*_COMMON, *_FLAGS["plain" if variant == "plain" else "checked"], *_VARIANTS[variant]]
+
+
 def runtime(gxx: str, system: toolkit.Headers) -> list[Path]:
-    """The simulated GPU as object files, compiled once."""
-    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
-    key = hashlib.sha256(
-        "\0".join([*flags, gcc.version(gxx), _digest(SHIM.iterdir()), str(system)]).encode()
-    ).hexdigest()[:16]
-    folder = cache_dir() / "kernels" / f"runtime-{key}"
+    """The simulated GPU as object files, compiled once. Beside them lie the headers in front of every file, precompiled."""
+    flags = [_STANDARD, "-O2", "-fPIC", "-fvisibility=hidden"]
+    theirs = [path.stat() for folder in system.folders for path in sorted(folder.glob("cuda*.h*"))]
+    facts = [f"{one.st_size} {one.st_mtime_ns}" for one in theirs]  # a header that is replaced is read again
+    compiled = [*flags, *(word for variant in _VARIANTS for word in _options(variant)), gcc.version(gxx), *facts]
+    key = hashlib.sha256("\0".join([*compiled, _digest(SHIM.iterdir()), str(SHIM), str(system)]).encode())
+    folder = packages.kept(f"runtime-{key.hexdigest()[:16]}")
     sources = sorted(SHIM.glob("*.cpp"))
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-            inside = Path(work) / "objects"
-            inside.mkdir()
-
-            def one(path: Path) -> None:
-                gcc.must(
-                    gcc.run([gxx, *flags, *system.flags, "-c", str(path), "-o", str(inside / f"{path.stem}.o")], work),
-                    path.name,
-                )
-
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(one, sources))
-            try:
-                os.replace(inside, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
+        with open(cache_dir() / ".runtime.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits: it takes twenty seconds of a core
+            if not folder.is_dir():
+                _compile_runtime([gxx, *flags, *system.flags], gxx, system, sources, folder)
     return [folder / f"{path.stem}.o" for path in sources]
+
+
+def _compile_runtime(
+    words: list[str], gxx: str, system: toolkit.Headers, sources: Sequence[Path], folder: Path
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        inside = Path(work) / "objects"
+        inside.mkdir()
+
+        def one(path: Path) -> None:
+            command = [*words, *first, "-c", str(path), "-o", str(inside / f"{path.stem}.o")]
+            gcc.must(gcc.run(command, work), path.name)
+
+        with ThreadPoolExecutor(2) as pool:
+            headers = pool.submit(_precompile, gxx, system, inside)
+            (Path(work) / "state.h").write_text(f'#include "{SHIM}/state.h"\n')  # what all of them begin with
+            made = gcc.run([*words, "-x", "c++-header", "state.h", "-o", "state.h.gch"], work)
+            first = [] if made.returncode else ["-include", f"{work}/state.h"]
+            list(pool.map(one, sources))
+            headers.result()
+        os.replace(inside, folder)
+
+
+def _precompile(gxx: str, system: toolkit.Headers, folder: Path) -> None:
+    """The shim's headers and CUDA's, read once for the preprocessor and once for each way to compile: else most of a small
+    kernel's compilation would be spent on them. Where GCC cannot, they are read each time."""
+    (folder / "device.h").write_text(f'#include "{SHIM}/device.h"\n')
+    words = [gxx, _STANDARD, *system.flags]
+    plain = gcc.run([*words, "-E", "-x", "c++", "-include", str(SHIM / "device.h"), os.devnull], folder)
+    gcc.must(plain, "device.h")
+    (folder / "device.ii").write_text(_as_on_the_device(plain.stdout))
+    for variant in _VARIANTS:
+        command = [gxx, *_options(variant), "-x", "c++-header", "-fpreprocessed", "device.ii", "-o", f"{variant}.gch"]
+        if gcc.run(command, folder).returncode:
+            return
+    gcc.run([*words, "-x", "c++-header", "device.h", "-o", "device.h.gch"], folder)
+    (folder / "device.ii").unlink()
 
 
 def _digest(paths: Iterable[Path]) -> str:

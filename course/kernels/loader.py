@@ -1,14 +1,17 @@
-"""Runs one launcher of a compiled .cu file. A process of its own, with Python's standard library only.
+"""Runs a launcher of a compiled .cu file. A process of its own, with Python's standard library only.
 
-    python -I -S loader.py LIBRARY DATA_FD REPLY_FD TRACE_FD < request.json
+    python -I -S loader.py LIBRARY DATA_FD REPLY_FD TRACE_FD ENDED_FD < requests
 
-The request names the function and its arguments; arrays lie in the file DATA_FD, where the outputs are put as well. The
-reply is JSON. When the kernel crashes or its time is up, the library itself writes what it knows to REPLY_FD.
-`process.py` is the other side and describes both messages.
+A request comes by `marshal`: the `json` of Python takes longer to import than a kernel to run. For each one this process forks, which takes no time beside the start of a Python; the fork opens
+the library, calls the function, and ends. Its exit status is a line to ENDED_FD. Where that is -1, as in a sandbox that lets
+nobody fork, this process itself does what the first one asks, and ends. The request names the function and its
+arguments; arrays lie in the file DATA_FD, where the outputs are put as well. The reply is JSON. When the kernel crashes or
+its time is up, the library itself writes what it knows to REPLY_FD. `process.py` is the other side and describes both
+messages.
 """
 
 import ctypes
-import json
+import marshal
 import mmap
 import os
 import resource
@@ -34,10 +37,35 @@ class Misuse(Exception):
 
 
 def main() -> None:
-    library_path, data_fd, reply_fd, trace_fd = sys.argv[1], *map(int, sys.argv[2:5])
-    request = json.load(sys.stdin)
+    library_path, *files, ended_fd = sys.argv[1], *map(int, sys.argv[2:6])
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))  # of what kernels print
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            request = marshal.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        if ended_fd < 0:
+            call(library_path, request, *files)
+            os._exit(0)  # destructors of the learner's file could hang
+        if not (child := os.fork()):
+            os.close(ended_fd)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            try:
+                call(library_path, request, *files)
+            except BaseException:
+                import traceback  # only here: it takes as long as all the rest
+
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(ended_fd, b"%d\n" % status)
+
+
+def call(library_path: str, request: dict, data_fd: int, reply_fd: int, trace_fd: int) -> None:
+    """Open the library and do what is asked."""
     data = mmap.mmap(data_fd, 0)
     base = ctypes.addressof(ctypes.c_char.from_buffer(data))
     library = ctypes.CDLL(library_path)
@@ -47,7 +75,9 @@ def main() -> None:
     library.cucpu_buffer.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int]
     library.cucpu_begin.argtypes = [ctypes.c_uint, ctypes.c_double, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
     try:
-        function = chosen(json.loads(library.cucpu_exports()), request["function"])
+        exports = [line.split("\t") for line in library.cucpu_exports().decode().splitlines()]
+        known = [dict(zip(("name", "parameters", "types"), words)) for words in exports]
+        function = chosen(known, request["function"])
         types = function["types"].split(",") if function["types"] else []
         names = function["parameters"].split(",") if types else []
         if len(types) != len(request["arguments"]):
@@ -76,7 +106,9 @@ def main() -> None:
             else:
                 slots[index] = scalar(argument, kind, where)
     except Misuse as error:
-        answer(reply_fd, {"misuse": list(error.args)})
+        import json
+
+        answer(reply_fd, json.dumps({"misuse": list(error.args)}).encode())
         return
     if request["trace"]:
         library.cucpu_trace(ctypes.c_uint64(request["trace"]), trace_fd)
@@ -92,8 +124,8 @@ def main() -> None:
         if argument["flags"] & 2:
             ctypes.memmove(base + argument["offset"], address, argument["bytes"])
     ctypes.CDLL(None).fflush(None)
-    answer(reply_fd, {"report": json.loads(library.cucpu_report()), "result": result.value, "nanoseconds": times})
-    os._exit(0)  # destructors of the learner's file could hang
+    facts = b', "result": %d, "nanoseconds": [%s]}' % (result.value, ", ".join(map(str, times)).encode())
+    answer(reply_fd, b'{"report": ' + library.cucpu_report() + facts)
 
 
 def chosen(exports: list, name: str) -> dict:
@@ -162,9 +194,8 @@ def scalar(argument: dict, kind: str, where: str) -> int:
     )
 
 
-def answer(reply_fd: int, message: dict) -> None:
-    """Write the reply."""
-    text = json.dumps(message).encode()
+def answer(reply_fd: int, text: bytes) -> None:
+    """Write the reply, which is JSON."""
     os.lseek(reply_fd, 0, os.SEEK_SET)
     while text:
         text = text[os.write(reply_fd, text) :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ class Module:
     """A library of `compile_cu`. `load` compiles and opens, `Module(path)` opens.
 
     kernels: names of the __global__ functions. launchers: name -> parameter names of the extern "C" functions.
-    wrap: see `process.call`; every call goes through it.
+    wrap: see `process.Calls`; every call goes through it.
 
     Raises:
         KernelError: the file is no such library.
@@ -113,7 +112,7 @@ class Module:
         seconds: float = 10.0,
         shared_bytes: int = 99 << 10,
     ) -> Report:
-        """Call a launcher in each thread order and gather what the checker finds.
+        """Call a launcher in each thread order, each time in a new process, and gather what the checker finds.
 
         One more call, with other values in the local variables that have none, shows whether the result depends on
         them. After an order that did not end in time no further one is tried.
@@ -130,30 +129,25 @@ class Module:
         findings: list[Finding] = []
         ran: list[int] = []
         first = None
-        for order in orders:
-            run = functools.partial(
-                process.call,
-                self.library,
-                launcher,
-                arguments,
-                order=order,
-                seconds=seconds,
-                shared_bytes=shared_bytes,
-                wrap=self.wrap,
-            )
-            reply = run()
-            found = self._findings(reply, order, launcher, arguments)
-            without = [finding for finding in found if finding.kind != "undefined-shuffle"]
-            if len(without) < len(found) and not any(_differ(reply, run(undefined=byte)) for byte in FILLINGS):
-                found = without  # the undefined value is thrown away, whatever it is
-            if first is None:
-                first = reply
-                if reply.seconds and _differ(reply, run(variant=1)):
-                    found += self._uninitialized(reply, orders)
-            findings += found
-            ran.append(order)
-            if any(finding.kind == "timeout" for finding in found):
-                break  # the other orders would take as long
+        with process.Calls(
+            self.library, launcher, arguments, seconds=seconds, shared_bytes=shared_bytes, wrap=self.wrap
+        ) as calls:
+            for order in orders:
+                reply = calls.call(order)
+                found = self._findings(reply, order, launcher, arguments)
+                without = [finding for finding in found if finding.kind != "undefined-shuffle"]
+                if len(without) < len(found) and not any(
+                    _differ(reply, calls.call(order, undefined=byte)) for byte in FILLINGS
+                ):
+                    found = without  # the undefined value is thrown away, whatever it is
+                if first is None:
+                    first = reply
+                    if reply.seconds and _differ(reply, calls.call(order, variant=1)):
+                        found += self._uninitialized(reply, orders)
+                findings += found
+                ran.append(order)
+                if any(finding.kind == "timeout" for finding in found):
+                    break  # the other orders would take as long
         return Report(
             self.notes.source, launcher, merged(findings), tuple(ran), tuple(first.outputs), first.result, first.printed
         )
@@ -217,7 +211,7 @@ def load(
     out: str | Path | None = None,
     tell: Callable[[str], object] = print,
 ) -> Module:
-    """Compile a .cu file for the CPU (about a second, once for the same text) and open it.
+    """Compile a .cu file for the CPU (half a second, once for the same text) and open it.
 
     Args: see `compile_cu`.
 

@@ -24,16 +24,21 @@ COMPILER = ("nvidia-cuda-nvcc==13.0.*", "nvidia-nvvm==13.0.*", *HEADERS)
 DISASSEMBLER = ("nvidia-cuda-cuobjdump>=13.2,<14", "nvidia-cuda-nvdisasm>=13.2,<14")
 """6 MB: cuobjdump shows the machine code; it calls nvdisasm. (There is none of 13.0; newer ones read its files.)"""
 SHARED = "COURSE_SHARED_PACKAGES"
-"""Environment variable: a folder of packages that were fetched before. The grader shows its own to a learner's kernel, which
+"""Environment variable: a folder of what was fetched or compiled before. The grader shows its own to a learner's kernel, which
 cannot write there and has no network."""
 SECONDS = 900  # for one package, on a slow connection
 
 
 def folder(requirements: Sequence[str]) -> Path:
     """Where `fetch` puts these packages, whether they are there or not."""
-    key, cache = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:10], cache_dir() / "cuda"
-    shared = Path(os.environ.get(SHARED) or cache) / key
-    return shared if shared.is_dir() else cache / key
+    return kept(hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:10])
+
+
+def kept(name: str) -> Path:
+    """A folder that is made once for this machine, whether it is there or not: what the grader shows, else in the cache."""
+    cache = cache_dir() / "cuda"
+    shared = Path(os.environ.get(SHARED) or cache) / name
+    return shared if shared.is_dir() else cache / name
 
 
 def fetch(requirements: Sequence[str], tell: Callable[[str], object] = print, begin: str = "") -> Path:

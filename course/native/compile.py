@@ -21,12 +21,15 @@ SECONDS = 300  # for one compilation, on a slow or busy machine
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra")
 
 
-def program(code: str, name: str, *, include: Iterable[str | Path] = (), shared: bool = False) -> Path:
+def program(
+    code: str, name: str, *, include: Iterable[str | Path] = (), shared: bool = False, fast: bool = True
+) -> Path:
     """Compile one source text into `artifacts/cpp/`, unless that was done before.
 
     Args:
         include: folders of headers; a change in a header there is noticed, too.
         shared: a shared library instead of a program.
+        fast: optimised. Else the compiler needs less time, for a program that runs once.
 
     Returns: the program's path.
 
@@ -39,7 +42,10 @@ def program(code: str, name: str, *, include: Iterable[str | Path] = (), shared:
         raise MissingFileError("There is no C++ compiler.", "None of g++, c++ and clang++ was found.", COMPILER_HELP)
     folders = [Path(folder).resolve() for folder in include]
     text = code + "".join(path.read_text() for folder in folders for path in sorted(folder.glob("*.h")))
-    out = FOLDER / f"{name}-{hashlib.sha256((text + str(shared)).encode()).hexdigest()[:12]}{'.so' if shared else ''}"
+    out = (
+        FOLDER
+        / f"{name}-{hashlib.sha256((text + str(shared) + str(fast)).encode()).hexdigest()[:12]}{'.so' if shared else ''}"
+    )
     if not out.is_file():
         FOLDER.mkdir(parents=True, exist_ok=True)
         source = FOLDER / f"{name}.cpp"
@@ -49,6 +55,7 @@ def program(code: str, name: str, *, include: Iterable[str | Path] = (), shared:
             [
                 cxx,
                 *FLAGS,
+                *([] if fast else ["-O0"]),
                 *(["-shared", "-fPIC"] if shared else []),
                 *(f"-I{folder}" for folder in folders),
                 str(source),

@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from autograder.classroom.kernel import SandboxedExecute
 from autograder.sandbox import bwrap
+from course.native.plugins.compiler import prepare
 from course.paths import ROOT
 
 pytestmark = [
@@ -39,6 +40,7 @@ def test_the_sanitizer_has_room_and_a_mistake_none(tmp_path) -> None:
     cells = [new_code_cell(code.strip()) for code in (EXAMINE.format(contract=contract), TOO_MUCH)]
     notebook = new_notebook(cells=cells)
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    prepare()  # as `grade` does for a stage with CUDA
     execute = SandboxedExecute(timeout=200, startup_timeout=120)  # 8 GiB, as for a class
     done, _ = execute.preprocess(nbformat.from_dict(notebook), {"metadata": {"path": str(tmp_path)}})
     told = [nbformat.from_dict(cell).outputs[0].get("text", str(cell.outputs)) for cell in done.cells]

@@ -129,7 +129,8 @@ def test_without_a_toolkit_the_headers_come_from_pypi(tmp_path: Path) -> None:
         tmp_path,
     )
     assert "fetching them from PyPI (6 MB, once)" in said and "nothing found" in said
-    assert len(list((tmp_path / "cuda").iterdir())) == 1
+    fetched = [path for path in (tmp_path / "cuda").iterdir() if not path.name.startswith("runtime-")]
+    assert len(fetched) == 1
 
 
 def test_a_package_that_cannot_be_had_leaves_nothing_and_says_what_to_do(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from course import kernels
-from course.kernels import KernelError, RefusedError, out, rewrite, tokens
+from course.kernels import KernelError, RefusedError, compiler, out, rewrite, tokens, toolkit
 
 CUDA = Path(__file__).parent / "cuda"
 WANTED = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14, 1, 12, 17, 18, 20, 21, 14, 23, 24, 25, 26, 27, 27, 27, 27]
@@ -213,3 +215,31 @@ extern "C" int g(float* x, int n)
     (tmp_path / "p.cu").write_text(plain)
     module = kernels.load(tmp_path / "p.cu", tell=lambda line: None)
     assert (module.launch("g", kernels.inout(np.zeros(4, np.float32)), 4).outputs[0] == 1).all()
+
+
+def _disassembled(library: Path) -> str:
+    words = ["objdump", "-d", "--no-show-raw-insn", str(library)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.partition("Disassembly")[2]
+
+
+def test_precompiled_headers_change_no_instruction_and_no_line(tmp_path: Path) -> None:
+    gxx, system = toolkit.gxx(), toolkit.headers()
+    made = []
+    for number, folder in enumerate((compiler.SHIM, compiler.runtime(gxx, system)[0].parent)):
+        (tmp_path / str(number)).mkdir()
+        where = tmp_path / str(number), folder / "device.h"
+        made.append(compiler._compiled(gxx, CUDA / "bugs_races.cu", "checked", (), [], system, *where))
+    assert _disassembled(made[0]) == _disassembled(made[1]) != ""
+    assert compiler.read_notes(made[0]) == compiler.read_notes(made[1])
+
+
+@pytest.mark.parametrize("name", ["device.h.gch", "pattern.gch", "zero.gch"])
+def test_where_gcc_cannot_take_its_precompiled_headers_it_reads_the_others(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    objects = compiler.runtime(toolkit.gxx(), toolkit.headers())
+    shutil.copytree(objects[0].parent, ready)
+    (ready / name).write_bytes((ready / name).read_bytes()[:100_000])
+    monkeypatch.setattr(compiler, "runtime", lambda *_: [ready / path.name for path in objects])
+    assert load(tmp_path).launchers

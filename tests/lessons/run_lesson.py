@@ -26,7 +26,9 @@ CHECK = re.compile(r'^check\("(?P<id>[^"]+)"\)$')
 PACKAGES = (
     "torch",
     "torchvision",
+    "torch._dynamo",
     "onnx",
+    "onnxscript",
     "matplotlib.pyplot",
     "IPython.core.interactiveshell",
     "jupytext",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import io
 import shutil
 
 import onnx
@@ -37,10 +39,9 @@ def test_the_released_files_get_nothing(tmp_path):
     assert report.points == 0 and report.status != "error", report.text()
 
 
-def network(betas=BETAS, custom: int = 4) -> onnx.ModelProto:
-    """The network; the first `custom` activations are the plugin's, with these betas."""
-    import io
-
+@functools.cache
+def exported() -> bytes:
+    """The network as PyTorch writes it."""
     target = io.BytesIO()
     torch.onnx.export(
         mish_net(),
@@ -52,7 +53,12 @@ def network(betas=BETAS, custom: int = 4) -> onnx.ModelProto:
         opset_version=17,
         dynamo=False,
     )
-    model = onnx.load_model_from_string(target.getvalue())
+    return target.getvalue()
+
+
+def network(betas=BETAS, custom: int = 4) -> onnx.ModelProto:
+    """The network; the first `custom` activations are the plugin's, with these betas."""
+    model = onnx.load_model_from_string(exported())
     nodes = list(model.graph.node)
     for number, soft in enumerate([node for node in nodes if node.op_type == "Softplus"][:custom]):
         at = nodes.index(soft)

@@ -35,10 +35,17 @@ int main(int count, char** words) try {
 """
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("tool"))
+        return cpp_build.program(TOOL, "tool", include=[CPP])
+
+
 @pytest.fixture()
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tool(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return cpp_build.program(TOOL, "tool", include=[CPP])
+    return compiled
 
 
 @needs_compiler

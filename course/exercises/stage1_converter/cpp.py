@@ -205,7 +205,7 @@ def cpp_infer(infer_cpp):
             "The lines YOUR CODE HERE are still there.",
             "Replace each by what the comment above it asks for, save the file, and run both cells again.",
         )
-    program = _program(infer_cpp, "infer-stand-in", include=[HEADERS, STAND_IN])
+    program = _program(infer_cpp, "infer-stand-in", include=[HEADERS, STAND_IN], fast=False)
     with tempfile.TemporaryDirectory() as folder:
         _judge_infer(program, Path(folder))
     verdict = (
@@ -367,9 +367,9 @@ def _written(code: object, name: str, words: str) -> None:
         )
 
 
-def _program(code: str, name: str, include=()) -> Path:
+def _program(code: str, name: str, include=(), fast=True) -> Path:
     try:
-        return cpp_build.program(code, name, include=include)
+        return cpp_build.program(code, name, include=include, fast=fast)
     except BuildError as error:
         raise Wrong("Your C++ does not compile.", error.cause, error.next_step) from error
 

@@ -104,10 +104,7 @@ const char* cucpu_exports()
     static std::string text;
     text.clear();
     for (auto& e : exports)
-        if (!e.variant)
-            text += (text.empty() ? "" : ",")
-                    + Json().str("name", e.name).str("parameters", e.parameters).str("types", e.types).end();
-    text = "[" + text + "]";
+        if (!e.variant) text += std::string(e.name) + "\t" + e.parameters + "\t" + e.types + "\n";
     return text.c_str();
 }
 // 0 done, 1 ended by a finding in host code, 2 no such function. *nanoseconds: how long the call took.

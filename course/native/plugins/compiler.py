@@ -6,6 +6,7 @@ AddressSanitizer, and the host around it (host/*.cpp). Both can run where there 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -16,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from course.errors import BuildError
-from course.kernels import compile_cu, gcc, toolkit
-from course.native.plugins.headers import Headers
+from course.kernels import compile_cu, compiler, gcc, packages, toolkit
+from course.native.plugins.headers import Headers, best
 from course.native.plugins.sources import Sources
 from course.paths import cache_dir
 
@@ -72,11 +73,24 @@ def compile_for_examination(
     return folder
 
 
+def prepare(tell: Callable[[str], object] = print) -> None:
+    """Compile what is the same for all: CUDA's headers, the simulated GPU, the host. Else the first kernel and the first
+    plugin wait for it."""
+    cuda, gxx = toolkit.headers(tell), toolkit.gxx()
+    compiler.runtime(gxx, cuda)
+    host(gxx, best(), cuda.flags)
+
+
 def sanitizer() -> str:
     """The libraries that the examining process loads first, for LD_PRELOAD: AddressSanitizer's, and libstdc++, whose
     exceptions it can follow only if it finds them at the start."""
+    return _sanitizer(toolkit.gxx())
+
+
+@functools.cache
+def _sanitizer(gxx: str) -> str:
     names = ("libasan.so", "libstdc++.so.6")
-    paths = [gcc.run([toolkit.gxx(), f"-print-file-name={name}"], "/").stdout.strip() for name in names]
+    paths = [gcc.run([gxx, f"-print-file-name={name}"], "/").stdout.strip() for name in names]
     return ":".join(str(Path(path).resolve()) for path in paths)
 
 
@@ -86,7 +100,7 @@ def host(gxx: str, headers: Headers, cuda: list[str]) -> Path:
     own = [path.read_text() for path in (*sources, HOST / "host.h")]
     theirs = [path.read_text(errors="replace") for path in sorted(headers.folder.glob("NvInfer*.h"))]
     flags = [*_FLAGS, *headers.flags, *cuda]
-    folder = cache_dir() / "plugins" / f"host-{_key(*own, *theirs, *flags, gcc.version(gxx))}"
+    folder = packages.kept(f"host-{_key(*own, *theirs, *flags, gcc.version(gxx))}")
     if not folder.is_dir():
         with _aside(folder) as work, ThreadPoolExecutor(2) as pool:
 

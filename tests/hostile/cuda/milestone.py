@@ -14,7 +14,7 @@ CHECKS = tuple(
     dataclasses.replace(
         check,
         lanes={
-            lane: dataclasses.replace(kind, seconds=4.0, **({"largest": 600} if isinstance(kind, KernelRight) else {}))
+            lane: dataclasses.replace(kind, seconds=2.0, **({"largest": 600} if isinstance(kind, KernelRight) else {}))
             for lane, kind in check.lanes.items()
         },
     )
