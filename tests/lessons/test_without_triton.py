@@ -9,9 +9,9 @@ import pytest
 
 from course.paths import ROOT
 from tests.lessons import forks
-from tests.lessons.test_lessons import SECONDS, TAUGHT, name
+from tests.lessons.test_lessons import SECONDS, TAUGHT, USES_TRITON, name
 
-USERS = [lesson for lesson in TAUGHT if "with_triton(" in lesson.read_text()]
+USERS = [lesson for lesson in TAUGHT if USES_TRITON in lesson.read_text()]
 NEEDS_NONE = {"load-open", "load-queue"}
 """Exercises whose checks ask no server."""
 
