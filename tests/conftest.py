@@ -14,12 +14,9 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 
-from tests import shares, threads
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # before any test module loads OpenMP
-    os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
-
 import pytest
+
+from tests import shares, threads
 
 
 def _gpu_problem() -> str | None:
@@ -34,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("numprocesses", None):  # else the workers would inherit what is meant for one process
-        os.environ.setdefault("OMP_NUM_THREADS", threads.WANTED)
+    # Before any test module loads OpenMP. Workers know nothing of -n.
+    threads.choose(os.environ, starts_workers=bool(config.getoption("numprocesses", None)))
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist reads the groups

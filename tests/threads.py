@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping
 
-WANTED = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
-"""One for each of several workers: threads of two that share two cores wait for each other, and double the CPU time."""
+
+def choose(variables: MutableMapping[str, str], starts_workers: bool) -> None:
+    """Set OMP_NUM_THREADS in `variables`, a process's environment, unless it was given.
+
+    One for each of several workers: threads of two that share two cores wait for each other, and double the CPU time. A
+    process that starts workers leaves it alone: they would inherit what is meant for one process.
+    """
+    if not starts_workers:
+        variables.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in variables else "2")
 
 
 def number() -> int:
     """As OMP_NUM_THREADS says, which `tests/conftest.py` sets, and which other processes inherit."""
-    return int(os.environ.get("OMP_NUM_THREADS", WANTED))
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 def limit_onnxruntime() -> None:

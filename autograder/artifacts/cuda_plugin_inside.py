@@ -18,7 +18,7 @@ import numpy as np
 from autograder.artifacts import cuda_guard, imports
 from autograder.sandbox.serve import Refused, limit, serve
 from course.errors import BuildError
-from course.kernels import compiler, gcc, toolkit
+from course.kernels import compiler, gcc, packages, toolkit
 from course.native.plugins import building, headers
 from course.native.plugins import compiler as plugin_compiler
 from course.native.plugins.sources import Sources, find
@@ -32,8 +32,8 @@ class Builder:
         """Answers: the bytes of kernels.so and plugin.so. Of a class that does not compile or link: "class", which says
         why (what, cause, next step), and kernels.so alone, for right kernels count without it.
 
-        include: folder of TensorRT's headers, "" for the course's stand-in. cuda: of CUDA. prepared: folders of object files,
-        as [under which folder of the cache, path].
+        include: folder of TensorRT's headers, "" for the course's stand-in. cuda: of CUDA. prepared: folders of object files
+        and precompiled headers.
         """
         sources, chosen = self._sources(), _headers(include)
         _prepare(cuda, prepared)
@@ -82,8 +82,8 @@ def _headers(include: str) -> headers.Headers:
 
 def _prepare(cuda: str, prepared: list[str]) -> None:
     os.environ["COURSE_CACHE"], os.environ["CUDA_HOME"] = str(Path.cwd()), cuda
-    for place, path in prepared:
-        target = Path.cwd() / place / Path(path).name
+    for path in prepared:
+        target = packages.kept(Path(path).name)
         target.parent.mkdir(exist_ok=True)
         if not target.is_symlink():
             target.symlink_to(path)

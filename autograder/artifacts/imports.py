@@ -57,7 +57,9 @@ def refuse(library: Path, ours: Iterable[Path], others: Iterable[Path]) -> None:
 
 
 def _names(paths: Iterable[Path], *options: str) -> set[str]:
-    """Of all files together: each is a line `path:`, then its names."""
+    """Of all files together: each is a line `path:`, then its names. Of no files none: `nm` would take a.out."""
+    if not (paths := list(paths)):
+        return set()
     done = subprocess.run(["nm", *options, "--format=posix", *map(str, paths)], **_ENGLISH)
     lines = (line for line in done.stdout.splitlines() if line.strip() and not line.endswith(":"))
     return {line.split()[0].split("@")[0] for line in lines}

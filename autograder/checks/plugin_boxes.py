@@ -63,17 +63,14 @@ def _for_cpu(at: Bench) -> Built:
     artifact, taken = at.artifact, at.taken[at.path]
     assert isinstance(artifact, CudaPlugin)
     chosen, gxx, cuda = best_headers(), toolkit.gxx(), toolkit.headers()
-    prepared = [
-        ("cuda", compiler.runtime(gxx, cuda)[0].parent),
-        ("cuda", plugin_compiler.host(gxx, chosen, cuda.flags)),
-    ]
+    prepared = [compiler.runtime(gxx, cuda)[0].parent, plugin_compiler.host(gxx, chosen, cuda.flags)]
     with at.step("compiling the plugin for the CPU"):
-        box = build_box(at, *(path for _, path in prepared), *([chosen.folder] if chosen.real else []))
+        box = build_box(at, *prepared, *([chosen.folder] if chosen.real else []))
         answer, libraries = box.ask(
             "for_cpu",
             include=str(chosen.folder) if chosen.real else "",
             cuda=str(cuda.folders[0].parent),
-            prepared=[(place, str(path)) for place, path in prepared],
+            prepared=list(map(str, prepared)),
             seconds=at.limits_s["build"],
         )
         box.close()

@@ -2,12 +2,12 @@
 
     python -I -S loader.py LIBRARY DATA_FD REPLY_FD TRACE_FD ENDED_FD < requests
 
-A request comes by `marshal`: the `json` of Python takes longer to import than a kernel to run. For each one this process forks, which takes no time beside the start of a Python; the fork opens
-the library, calls the function, and ends. Its exit status is a line to ENDED_FD. Where that is -1, as in a sandbox that lets
-nobody fork, this process itself does what the first one asks, and ends. The request names the function and its
-arguments; arrays lie in the file DATA_FD, where the outputs are put as well. The reply is JSON. When the kernel crashes or
-its time is up, the library itself writes what it knows to REPLY_FD. `process.py` is the other side and describes both
-messages.
+A request comes by `marshal`: the `json` of Python takes longer to import than a kernel to run. For each one this process
+forks, which takes no time beside the start of a Python; the fork opens the library, calls the function, and ends. Its exit
+status is a line to ENDED_FD. Where that is -1, as in a sandbox that lets nobody fork, this process itself does what the
+first one asks, and ends. The request names the function and its arguments; arrays lie in the file DATA_FD, where the outputs
+are put as well. The reply is JSON. When the kernel crashes or its time is up, the library itself writes what it knows to
+REPLY_FD. `process.py` is the other side and describes both messages.
 """
 
 import ctypes

@@ -15,6 +15,7 @@ from autograder.classroom.gradebook import Place
 from autograder.classroom.kernel import SandboxedExecute
 from autograder.sandbox import bwrap
 from course.serving import ServingError, environment
+from tests.triton import environment_or_skip
 
 SERVE = '''
 from pathlib import Path
@@ -36,10 +37,7 @@ print(with_triton("service", lambda server: Client(server.address).infer("double
 @pytest.mark.slow
 @pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
 def test_a_server_runs_in_the_sandbox_of_a_notebook(tmp_path) -> None:
-    try:
-        environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    environment_or_skip()
     notebook = new_notebook(cells=[new_code_cell(SERVE)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     execute = SandboxedExecute(timeout=100, startup_timeout=120)

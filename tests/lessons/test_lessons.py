@@ -12,8 +12,8 @@ import pytest
 from autograder.authoring.notebook import read_lesson
 from course import exercises
 from course.paths import ROOT
-from course.serving import ServingError, environment
 from tests.lessons import forks, record
+from tests.triton import environment_or_skip
 
 LESSONS = sorted((ROOT / "solutions").glob("stage*/[0-9][0-9]_*.py"))
 FEWEST_WRONG = 3
@@ -48,10 +48,7 @@ def run(request, lesson: Path, folder: Path, untouched: bool = False) -> dict:
     if not request.config.getoption("--all") and (known := record.read(lesson, untouched)):
         return {**known, "lesson": lesson}
     if USES_TRITON in lesson.read_text():
-        try:
-            environment.make(lambda line: None)
-        except ServingError as error:  # tests/lessons/test_without_triton.py runs it so
-            pytest.skip(f"Triton's environment cannot be made: {error}")
+        environment_or_skip()
     shutil.copytree(ROOT / lesson.parent.name, folder)
     for path in () if untouched else lesson.parent.rglob("*"):  # helper files with their solutions
         if path.is_file() and path not in LESSONS and "__pycache__" not in path.parts:

@@ -19,8 +19,8 @@ from autograder.tasks.image_files import ImageFiles
 from course.export import export
 from course.models import resnet50
 from course.paths import ROOT
-from course.serving import ServingError, environment
 from tests.measuring import tiny
+from tests.triton import environment_or_skip
 
 pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
 SHORT = {
@@ -35,10 +35,7 @@ SHORT = {
 
 @pytest.fixture(autouse=True)
 def triton():
-    try:
-        return environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    return environment_or_skip()
 
 
 def handed_in(folder, source):

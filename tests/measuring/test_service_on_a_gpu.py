@@ -24,8 +24,9 @@ from autograder.milestones.stage4 import REPOSITORY, SERVICE
 from autograder.sandbox import bwrap
 from autograder.tasks.image_files import ImageFiles
 from course.paths import ROOT
-from course.serving import ServingError, environment
+from course.serving import environment
 from tests.measuring import tiny
+from tests.triton import environment_or_skip
 from tools.gpu import service_cases
 
 pytestmark = [
@@ -45,10 +46,7 @@ SHORT = {
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     """A machine whose GPU is a stand-in."""
-    try:
-        real = environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    real = environment_or_skip()
     cupti = tmp_path / "cupti" / "libcupti.so.13"
     cupti.parent.mkdir()
     subprocess.run(["g++", "-shared", "-fPIC", "-O2", str(FAKE / "fake_cupti.cpp"), "-o", str(cupti)], check=True)

@@ -30,7 +30,6 @@ from course.quantize import (
 )
 from course.quantize.activations import inner_tensors
 from course.quantize.trt_cache import parse_cache
-from tests import threads
 
 pytestmark = pytest.mark.slow
 CALIBRATION, TEST = 32, 24
@@ -51,11 +50,12 @@ def histograms(model, calibration_images):
     return collect(model, calibration_images, tensors_to_calibrate(model))
 
 
+@pytest.mark.serial  # the minute is one of two cores
 def test_calibrating_128_images_fits_into_a_minute(histograms):
-    """On two cores. Measured on fewer images, here on as many threads as tests have, whatever else runs on this machine."""
+    """Measured on fewer images."""
     assert len(histograms.tensors) == 53 and histograms["image"].total[0] == CALIBRATION * 3 * 224 * 224
     print(f"{histograms.seconds / CALIBRATION * 1000:.0f} ms an image")
-    assert histograms.seconds / CALIBRATION * 128 < 60 * 2 / threads.number()
+    assert histograms.seconds / CALIBRATION * 128 < 60
 
 
 def test_top1_of_int8_is_within_a_point(model, histograms):

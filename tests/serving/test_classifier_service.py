@@ -9,17 +9,15 @@ import torch
 from course import export, models
 from course.data import cifar10
 from course.data.preprocess import classifier
-from course.serving import Batching, Model, Server, ServingError, closed_loop, environment, open_loop, write
+from course.serving import Batching, Model, Server, closed_loop, open_loop, write
+from tests.triton import environment_or_skip
 
 pytestmark = pytest.mark.slow
 SIDE = 32  # pixels: small images make it quick, and a batch of 4 cheaper than four
 
 
 def test_batches_form_under_load_and_answers_are_pytorchs(tmp_path):
-    try:
-        triton = environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    triton = environment_or_skip()
     network = models.resnet50()
     images = classifier(cifar10.images("public").pixels[:8], SIDE)
     with torch.inference_mode():

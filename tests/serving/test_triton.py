@@ -18,18 +18,16 @@ import pytest
 from PIL import Image
 
 from course.paths import ROOT
-from course.serving import Batching, Decode, Model, Server, ServingError, closed_loop, environment, open_loop, write
+from course.serving import Batching, Decode, Model, Server, ServingError, closed_loop, open_loop, write
 from tests.serving import networks
+from tests.triton import environment_or_skip
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def triton():
-    try:
-        return environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    return environment_or_skip()
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from autograder.measuring.report import Report
 from autograder.milestones.stage4 import REPOSITORY
 from autograder.sandbox import bwrap
 from autograder.tasks import inputs
-from course.serving import ServingError, environment
 from tests.hostile.service import repositories
 from tests.hostile.service.milestone import milestone
 from tests.measuring import tiny
+from tests.triton import environment_or_skip
 
 pytestmark = pytest.mark.skipif(bwrap.available() is not None, reason=f"no sandbox: {bwrap.available()}")
 SECRET = "0123456789abcdef-secret"
@@ -38,10 +38,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def triton():
-    try:
-        return environment.make(lambda line: None)
-    except ServingError as error:
-        pytest.skip(f"Triton's environment cannot be made: {error}")
+    return environment_or_skip()
 
 
 @pytest.fixture(scope="module")
