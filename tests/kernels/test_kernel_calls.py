@@ -228,3 +228,20 @@ def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.so").write_bytes(b"\x7fELF nothing")
     with pytest.raises(KernelError, match="x.so is no library of this course"):
         kernels.Module(tmp_path / "x.so")
+
+
+def test_a_call_that_breaks_off_leaves_nothing_of_the_call_before(tmp_path: Path) -> None:
+    """They share the memory that results come in."""
+    source = tmp_path / "first.cu"
+    source.write_text(
+        "__global__ void first(float* y, int* seen) {\n"
+        "    if (atomicAdd(seen, 1) == 0 && threadIdx.x != 0) *(volatile float*)0 = 1.0f;\n"
+        "    y[threadIdx.x] = 7.0f;\n"
+        "}\n"
+        'extern "C" void launch(float* y, int* seen) { first<<<1, 4>>>(y, seen); }\n'
+    )
+    library = kernels.load(source, mode="plain", out=tmp_path).library
+    with process.Calls(library, "launch", [out(4), inout(np.zeros(1, np.int32))]) as calls:
+        right, broken, again = (calls.call(order).outputs[0] for order in (0, 1, 0))
+    assert (right == 7).all() and (again == 7).all()
+    assert not broken.any()
