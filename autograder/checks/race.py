@@ -7,6 +7,7 @@ their difference, so the fixed cost of a request drops out; the cost of sending 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,21 +54,28 @@ def race(
     fresh: Callable[[int], Sequence[Any]],
     why_wrong: Callable[[Sequence[Any], Sequence[Any]], str],
     lost: float = 0.0,
+    won: float = math.inf,
 ) -> tuple[Ratio | None, str]:
     """Time both in turns; while one runs, every process of the other is stopped. Rounds follow each other until the
-    interval is narrow enough, or wholly below `lost`.
+    interval is narrow enough, or wholly below `lost`, or wholly above `won`.
 
     Args:
         fresh: that many inputs, never the same ones twice.
         why_wrong: of inputs and answers: what is wrong, "" if nothing is. Every answer of every timed call is judged.
         lost: a ratio that earns nothing. Somebody who leaves programs running makes the times unsteady, and need not be
             known better than that.
+        won: one that earns everything. A busy machine makes the times unsteady, and must not cost somebody whose code
+            is surely quick enough.
 
     Returns: the ratio, or None and why no time counts.
 
     Raises:
         Rejected: a box ended or was too slow.
     """
+
+    def settled(found: Ratio) -> bool:
+        return found.high < lost or found.low > won
+
     try:
         calls, problem = _enough(ours, peer, fresh, why_wrong)
         rounds: list[list[float]] = []
@@ -75,7 +83,7 @@ def race(
         while (
             not problem
             and len(rounds) < MOST_ROUNDS
-            and not (found and (found.high <= STEADY * found.low or found.high < lost))
+            and not (found and (found.high <= STEADY * found.low or settled(found)))
         ):
             seconds: dict[str, list[float]] = {}
             sides = (("ours", ours, peer), ("peer", peer, ours))
@@ -94,7 +102,7 @@ def race(
         peer.box.resume()
     if problem:
         return None, problem
-    if found is None or (found.high > UNSTEADY * found.low and found.high >= lost):
+    if found is None or not (found.high <= UNSTEADY * found.low or settled(found)):
         raise Rejected(
             "The times are too unsteady to be compared.",
             f"After {len(rounds)} rounds the ratio is "

@@ -60,7 +60,7 @@ for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time")
     Case(
         "slow-at-first-to-look-fast-later",  # the cost of a first call drops out for nobody: every call counts
         HONEST + "\n_right, seen = smooth, []\ndef smooth(x):\n    import time\n"
-        "    seen.append(1)\n    time.sleep(0.01 if len(seen) % 2 else 0.005)\n    return _right(x)\n",
+        "    seen.append(1)\n    time.sleep(0.02 if len(seen) % 2 else 0.01)\n    return _right(x)\n",
         4,
         0,
     ),

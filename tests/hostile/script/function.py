@@ -85,6 +85,7 @@ class Fast(Measure):
             Inputs(at),
             why_wrong,
             lost=self.ratio.zero - self.ratio.dead_band,  # eight rounds may be a little too low by chance
+            won=self.ratio.full,
         )
         if problem:
             return 0.0, "no time counts", problem, {}
