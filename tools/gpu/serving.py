@@ -36,8 +36,8 @@ from course.serving.repository import IMAGENET_MEAN, IMAGENET_STD
 
 LARGEST = 32
 BATCHES = (1, 8, LARGEST)
-CLIENTS = {"gpu": (1, 8, 32, 128), "cpu": (1, 4)}
-IN_A_REQUEST = {"gpu": (1, 8), "cpu": (1,)}
+CLIENTS = {"gpu": (128, 32, 16, 8, 1), "cpu": (4, 1)}
+IN_A_REQUEST = {"gpu": (8, 1), "cpu": (1,)}
 LIMIT_MS = {"gpu": 12.0, "cpu": 1000.0}
 """The p99 at which rates are compared."""
 WAYS = ("graph", "batched", "two", "two_gpus")
@@ -80,9 +80,12 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, 3, 32, 32)).astype(np.float32)
 
 
-def files(folder: Path, lane: str) -> Iterator[tuple[str, Path, Path | None, Callable[[np.ndarray], np.ndarray]]]:
+def files(
+    folder: Path, lane: str, names: list[str]
+) -> Iterator[tuple[str, Path, Path | None, Callable[[np.ndarray], np.ndarray]]]:
     """(name, ONNX file, plan or None, what runs a batch in this process) of each network."""
-    for name, (make, side) in NETWORKS.items():
+    for name in names:
+        make, side = NETWORKS[name]
         path = folder / f"{name}.onnx"
         export(
             Pixels(make(), side).eval(),
@@ -94,15 +97,16 @@ def files(folder: Path, lane: str) -> Iterator[tuple[str, Path, Path | None, Cal
             target="8.6",
         )
         if lane == "cpu":
-            session = _session(path)
+            session = _session(path, threads=1)
             yield name, path, None, lambda x, session=session: session.run(None, {"image": x})[0]
         else:
             yield (name, path, *_engine(path))
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """`threads` 0: as many as there are cores."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -154,38 +158,50 @@ def _known() -> int:
     return len(WAYS) - (torch.cuda.device_count() < 2)
 
 
-def check(load: Load, onnx: Path, feeds: list[dict[str, np.ndarray]]) -> None:
-    """Raises:
-    SystemExit: an answer under load is not the network's.
-    """
-    session, right = _session(onnx), {}
-    for feed, outputs in list(load.answers())[-64:]:
-        if feed not in right:
-            right[feed] = session.run(None, feeds[feed])[0]
-        wanted = right[feed]
-        error = float(np.abs(outputs["y"] - wanted).max() / np.abs(wanted).max())
-        if not error <= WRONG:
-            raise SystemExit(f"{load.model}: an answer under load is {100 * error:.1f} % off.")
+class Requests:
+    """What is sent of one size, and what a network must answer to it, computed once for all loads."""
+
+    def __init__(self, onnx: Path, rows: int):
+        x = images(16 * rows)
+        self.feeds = [{"image": x[start : start + rows]} for start in range(0, len(x), rows)]
+        session = _session(onnx, threads=0)
+        self.right = [session.run(None, feed)[0] for feed in self.feeds]
+
+    def check(self, load: Load) -> None:
+        """Raises:
+        SystemExit: an answer under load is not the network's.
+        """
+        for feed, outputs in list(load.answers())[-64:]:
+            wanted = self.right[feed]
+            error = float(np.abs(outputs["y"] - wanted).max() / np.abs(wanted).max())
+            if not error <= WRONG:
+                raise SystemExit(f"{load.model}: an answer under load is {100 * error:.1f} % off.")
 
 
-def serve(server: Server, name: str, onnx: Path, lane: str, seconds: float) -> Iterator[Load]:
+def serve(server: Server, name: str, onnx: Path, options: argparse.Namespace) -> Iterator[Load]:
     """All loads on one network: one client with a graph and without one in turns, then more and more clients."""
+    sent = {rows: Requests(onnx, rows) for rows in {1, *options.images}}
 
     def one(way: str, clients: int, rows: int, turn: str = "") -> Load:
-        x = images(16 * rows)
-        feeds = [{"image": x[start : start + rows]} for start in range(0, len(x), rows)]
-        label = f"{way}, {clients} clients, {rows} in a request{turn}"
-        options = {"label": label, "keep_answers": True, "timeout": 20.0}
-        load = closed_loop(server.address, f"{name}_{way}", feeds, clients, seconds, **options)
-        check(load, onnx, feeds)
+        load = closed_loop(
+            server.address,
+            f"{name}_{way}",
+            sent[rows].feeds,
+            clients,
+            options.seconds,
+            label=f"{way}, {clients} clients, {rows} in a request{turn}",
+            keep_answers=True,
+            timeout=20.0,
+        )
+        sent[rows].check(load)
         print(f"{name} {load}", flush=True)
         return load
 
-    for turn in range(TURNS):
+    for turn in range(options.turns):
         for way in ("plain", "graph") if turn % 2 else ("graph", "plain"):
             yield one(way, 1, 1, f", turn {turn}")
-    for rows in reversed(IN_A_REQUEST[lane] if name == "resnet50" else ()):
-        for clients in CLIENTS[lane][::-1]:  # the largest say most, if the time ends
+    for rows in options.images if name == "resnet50" else ():
+        for clients in options.clients:
             for way in reversed(WAYS[: _known()]):
                 yield one(way, clients, rows)
 
@@ -233,7 +249,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lane", choices=("cpu", "gpu"), default="gpu")
     parser.add_argument("--seconds", type=float, default=1.5, help="of one load")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--turns", type=int, default=TURNS, help="of one client, with a graph and without")
+    parser.add_argument("--images", type=int, nargs="+", help="in a request")
+    parser.add_argument("--clients", type=int, nargs="+", help="in this order: the first say most, if the time ends")
     args = parser.parse_args()
+    args.images = args.images or IN_A_REQUEST[args.lane]
+    args.clients = args.clients or CLIENTS[args.lane]
     if args.lane == "gpu" and (reason := available_runtimes()["tensorrt"]):
         parser.error(f"TensorRT does not run here: {reason}")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -241,7 +263,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         folder = Path(temporary)
         networks = {}
-        for name, onnx, plan, run in files(folder, args.lane):
+        for name, onnx, plan, run in files(folder, args.lane, args.networks):
             raw[name], networks[name] = raw_loop(run, args.seconds), onnx
             described += models(name, onnx, plan)
         record = {"machine": bench.machine(), "command": sys.argv, "lane": args.lane}
@@ -250,7 +272,7 @@ def main() -> int:
         config = "gpu" if args.lane == "gpu" else ""
         with Server(repository, config=config, start_seconds=120, log=log) as server:
             for name, onnx in networks.items():
-                for load in serve(server, name, onnx, args.lane, args.seconds):
+                for load in serve(server, name, onnx, args):
                     loads.setdefault(name, []).append(load)
                     found = keep(args.out, record, args.lane, raw, loads)  # the machine may go back in the middle
     print(json.dumps(found, indent=1), flush=True)
