@@ -40,7 +40,7 @@ def models(tmp_path_factory):
             Model("plain", mlp, 16),
             Model("batched", mlp, 16, Batching()),
             Model("patient", mlp, 16, Batching(delay_us=20_000)),
-            Model("strict", mlp, 16, Batching(queue=2, delay_us=1), instances=1),
+            Model("strict", mlp, 16, Batching(queue=2, delay_us=200_000), instances=1),  # two wait, however fast the machine
             Model("mean", mean, 8, Batching(), decode=Decode((32, 32))),
         ],
     )
@@ -107,7 +107,7 @@ def test_a_queue_delay_is_paid_by_a_single_client(served, feeds):
 def test_a_full_queue_refuses_at_once_with_the_reason(served, feeds):
     load = open_loop(served.address, "strict", feeds, np.zeros(200), 0.1, warmup=0, timeout=20)
     refused = load.records[load.records["status"] >= 400]
-    assert 0 < len(refused) < 200 and "maximum queue size" in next(iter(load.reasons)), load.reasons
+    assert 150 < len(refused) < 200 and "maximum queue size" in next(iter(load.reasons)), load.reasons
     assert load.server.requests == load.sent - load.failed
 
 
