@@ -40,7 +40,8 @@ def models(tmp_path_factory):
             Model("plain", mlp, 16),
             Model("batched", mlp, 16, Batching()),
             Model("patient", mlp, 16, Batching(delay_us=20_000)),
-            Model("strict", mlp, 16, Batching(queue=2, delay_us=200_000), instances=1),  # two wait, however fast the machine
+            # two wait for more, however fast the machine
+            Model("strict", mlp, 16, Batching(queue=2, delay_us=200_000), instances=1),
             Model("mean", mean, 8, Batching(), decode=Decode((32, 32))),
         ],
     )
