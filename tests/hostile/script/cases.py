@@ -14,9 +14,12 @@ def smooth(x):
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 """
 SLOW = HONEST.replace(
-    "    padded = np.pad", "    for _ in range(24):\n        np.pad(x.astype(np.float64), 1).sum()\n    padded = np.pad"
+    "    padded = np.pad",
+    "    for _ in range(160):\n        np.pad(x.astype(np.float64), 1).sum()\n    padded = np.pad",
 )
-"""Right, and slower than the given one: the attacks on the clock begin here."""
+"""Right, and takes twice as long as the given one: the attacks on the clock begin here."""
+SLEEPS = HONEST + "\nimport time\n_right = smooth\ndef smooth(x):\n    time.sleep(0.01)\n    return _right(x)\n"
+"""The same with few calls of NumPy: each of them waits for the other threads of its process."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,7 @@ for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time")
         4,
         0,
     ),
-    Case(
-        "sleeps",
-        HONEST + "\nimport time\n_right = smooth\ndef smooth(x):\n    time.sleep(0.01)\n    return _right(x)\n",
-        4,
-        0,
-    ),
+    Case("sleeps", SLEEPS, 4, 0),
     Case(
         "slow-at-first-to-look-fast-later",  # the cost of a first call drops out for nobody: every call counts
         HONEST + "\n_right, seen = smooth, []\ndef smooth(x):\n    import time\n"
@@ -151,14 +149,14 @@ def smooth(x):
     ),
     Case(
         "prints-without-end",
-        HONEST + "\n_right = smooth\ndef smooth(x):\n    print('x' * 4000000)\n    return _right(x)\n",
+        HONEST + "\n_right = smooth\ndef smooth(x):\n    print('x' * 16000000)\n    return _right(x)\n",
         4,
         0,
     ),
     # the other side
     Case(
         "leaves-a-thread-running",
-        SLOW
+        SLEEPS
         + """
 import threading
 def burn():

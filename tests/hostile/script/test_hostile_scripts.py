@@ -7,6 +7,7 @@ import json
 import os
 import time
 
+import numpy as np
 import psutil
 import pytest
 
@@ -89,12 +90,12 @@ def smooth(x):
 """
 
 
-def look_around(tmp_path, *sees: str) -> dict:
+def box_with(tmp_path, script: str, *sees: str) -> Box:
     path = tmp_path / "box" / "smooth.py"
     path.parent.mkdir()
-    path.write_text(SPY.replace("ROOT,", f"{str(ROOT)!r},"))
+    path.write_text(script)
     harness = [ROOT / name for name in (*Script.harness, *sees)]
-    with Box(
+    return Box(
         Script.inside,
         str(path),
         sees=(*harness, path.parent),
@@ -102,9 +103,36 @@ def look_around(tmp_path, *sees: str) -> dict:
         memory_gb=1,
         cpu_s=60,
         confined=True,
-    ) as box:
+    )
+
+
+def look_around(tmp_path, *sees: str) -> dict:
+    with box_with(tmp_path, SPY.replace("ROOT,", f"{str(ROOT)!r},"), *sees) as box:
         _, (answer,) = box.ask("call", function="smooth", groups=[0], settings={"x": 0}, seconds=60)
     return json.loads(bytes(answer))
+
+
+PAGES = """
+import resource
+import numpy as np
+
+def smooth(x):
+    for _ in range(24):
+        np.pad(x.astype(np.float64), 1).sum()
+    answer = x.astype(np.float64)
+    answer[0] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return answer
+"""
+
+
+def test_arrays_come_from_memory_that_the_process_has_had_before(tmp_path):
+    with box_with(tmp_path, PAGES) as box:
+        inputs = [np.ones(60_000, np.float32)] * 64
+        answers = box.ask("call", inputs, function="smooth", groups=[1] * 64, seconds=60, most_answer=1 << 26)[1]
+    fresh = answers[-1][0] - answers[0][0]
+    assert fresh < 2 * 64 * 480_000 // 4096, (
+        "the answers' own pages, and hardly any of 48 temporary arrays' in each call"
+    )
 
 
 def test_it_sees_its_harness_and_itself_and_nothing_else(tmp_path):
