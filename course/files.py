@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from course.errors import CourseError, DamagedFileError, MissingFileError
@@ -16,6 +18,9 @@ from course.paths import ASSETS
 
 def atomic_write(path: str | Path, data: bytes) -> Path:
     """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part.
+
+    A process that is killed while it writes leaves a hidden file beside it, which goes when the file is written an hour
+    later or more.
 
     Raises:
         CourseError: the folder cannot be written or the disk is full; no partial file is left.
@@ -33,6 +38,7 @@ def atomic_write(path: str | Path, data: bytes) -> Path:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # NamedTemporaryFile makes 0600, which hides the file from others
         os.replace(temporary, path)
+        _sweep(path)
     except OSError as error:
         raise CourseError(
             f"{path} could not be written ({len(data) / 1e6:.1f} MB).",
@@ -44,6 +50,15 @@ def atomic_write(path: str | Path, data: bytes) -> Path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
     return path
+
+
+def _sweep(path: Path, seconds: float = 3600.0) -> None:
+    """Remove what killed writers of `path` left. Nobody writes for so long."""
+    for name in glob.glob(f".{glob.escape(path.name)}.????????", root_dir=path.parent):
+        left = path.parent / name
+        with contextlib.suppress(OSError):  # another process sweeps as well, or it is not ours
+            if time.time() - left.stat().st_mtime > seconds:
+                left.unlink()
 
 
 def sha256(path: str | Path) -> str:
