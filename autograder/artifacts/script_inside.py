@@ -98,8 +98,8 @@ class Script:
 def keep_memory() -> None:
     """Let arrays of some MB come from memory that this process has had before, where the C library is glibc (mallopt(3)).
 
-    From fresh pages, 32 calls of a short function took three to six times as long as 16, and the time of one call, their
-    difference, said more about pages than about the function.
+    From fresh pages, a run of twice as many calls takes far more than twice as long, and the time of one call, the difference
+    of both (`autograder.checks.race`), says more about pages than about the function.
     """
     trim_threshold, mmap_threshold = -1, -3
     if tell := getattr(ctypes.CDLL(None), "mallopt", None):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,3 +56,32 @@ def test_who_is_surely_quick_enough_need_not_be_known_better(run):
         run(0.001, 0.5)
     with pytest.raises(Rejected, match="too unsteady"):
         run(0.005, 0.5, won=2.0)
+
+
+def test_one_side_runs_and_the_other_is_stopped(monkeypatch):
+    monkeypatch.setattr(race, "SHORTEST_S", 0.002)
+
+    class Box:
+        runs = True
+
+        def pause(self):
+            self.runs = False
+
+        def resume(self):
+            self.runs = True
+
+    def racer(box, other):
+        def ask(inputs):
+            asked.append(box)
+            assert box.runs and not other.runs
+            time.sleep(0.002 * len(inputs))
+            return inputs
+
+        return race.Racer(box, ask)
+
+    one, two = Box(), Box()
+    asked = []
+    with contextlib.suppress(Rejected):  # on a busy machine the times are unsteady, which is not the matter here
+        race.race(racer(one, two), racer(two, one), lambda count: [0] * count, lambda inputs, answers: "")
+    assert asked.count(one) == asked.count(two) > 16
+    assert one.runs and two.runs, "and both go on afterwards"

@@ -90,30 +90,53 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, done
         assert scales(again, name).scales == scales(whole, name).scales
 
 
-def test_a_killed_process_goes_on(tmp_path):
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2:]
+from course.quantize import calibration, collect
+from tests.quantize import quantize_zoo as zoo
+
+calibration.CHECKPOINT_SECONDS = 0
+calls = []
+
+def kill_at_the_fifth(*_):
+    calls.append(None)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+{hook}
+collect(zoo.residual_net(), zoo.images(64), batch=4, checkpoint=sys.argv[1], progress=progress)
+"""
+
+
+@pytest.mark.parametrize(
+    "hook, seen, left",
+    [
+        pytest.param("progress = kill_at_the_fifth", 5, 0, id="between two writes"),
+        pytest.param("os.fsync, progress = kill_at_the_fifth, None", 4, 1, id="in a write"),
+    ],
+)
+def test_a_killed_process_goes_on(tmp_path, hook, seen, left):
     """Not even an exception: the process is gone. Its checkpoint is whole, and the sum is that of one run."""
-    file = tmp_path / "state.npz"
-    code = (
-        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "from tests.quantize import quantize_zoo as zoo\nfrom course.quantize import calibration, collect\n"
-        "calibration.CHECKPOINT_SECONDS = 0\n"
-        "collect(zoo.residual_net(), zoo.images(64), batch=4, checkpoint=sys.argv[1],"
-        " progress=lambda *_: time.sleep(0.05))\n"
-    )
-    here = os.path.dirname(__file__)
-    process = subprocess.Popen([sys.executable, "-c", code, str(file), here, os.path.dirname(os.path.dirname(here))])
-    deadline = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was killed before its end"
+    file, here = tmp_path / "state.npz", os.path.dirname(__file__)
+    command = [
+        sys.executable,
+        "-c",
+        KILLED.replace("{hook}", hook),
+        str(file),
+        here,
+        os.path.dirname(os.path.dirname(here)),
+    ]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    partial = [path for path in tmp_path.iterdir() if path != file]
+    assert len(partial) == left
+    for path in partial:
+        os.utime(path, (time.time() - 4000,) * 2)
     heard = []
     found = collect(MODEL, zoo.images(64), batch=4, checkpoint=file, progress=lambda part, words: heard.append(words))
-    assert 0 < len(heard) < 16, "a part was done before"
+    assert len(heard) == 16 - seen
     assert found.tensors == collect(MODEL, zoo.images(64), batch=4).tensors
-    left = [entry.name for entry in tmp_path.iterdir() if entry.name != "state.npz"]
-    assert len(left) <= 1, "at most what it was writing when it was killed"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.npz"], "no partial file"
 
 
 def test_an_error_in_the_middle_of_a_batch_does_not_spoil_the_checkpoint(tmp_path):

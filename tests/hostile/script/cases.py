@@ -17,9 +17,9 @@ SLOW = HONEST.replace(
     "    padded = np.pad",
     "    for _ in range(160):\n        np.pad(x.astype(np.float64), 1).sum()\n    padded = np.pad",
 )
-"""Right, and takes twice as long as the given one: the attacks on the clock begin here."""
+"""Right, and takes about twice as long as the given one: the attacks on the clock begin here."""
 SLEEPS = HONEST + "\nimport time\n_right = smooth\ndef smooth(x):\n    time.sleep(0.01)\n    return _right(x)\n"
-"""The same with few calls of NumPy: each of them waits for the other threads of its process."""
+"""Likewise, with few calls of NumPy: where a script leaves threads running, each call waits for them."""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,26 @@ def test_arrays_come_from_memory_that_the_process_has_had_before(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["leaves-a-thread-running", "leaves-processes-running"])
+def test_while_the_other_side_runs_nothing_of_a_stopped_one_does(tmp_path, name):
+    def spent(seconds: float) -> float:
+        """CPU seconds of all that is in the box, in this time."""
+        inside = psutil.Process(box._process.pid).children(recursive=True)
+        before = [sum(process.cpu_times()[:2]) for process in inside]
+        time.sleep(seconds)
+        return sum(sum(process.cpu_times()[:2]) for process in inside) - sum(before)
+
+    script = next(case.script for case in CASES if case.name == name)
+    with box_with(tmp_path, script) as box:
+        box.ask("call", [np.ones(9, np.float32)], function="smooth", groups=[1], seconds=60)
+        assert spent(0.5) > 0.1
+        box.pause()
+        time.sleep(0.1)  # until the signal has come
+        assert spent(0.5) < 0.03
+        box.resume()
+        assert spent(0.5) > 0.1
+
+
 def test_it_sees_its_harness_and_itself_and_nothing_else(tmp_path):
     seen = look_around(tmp_path)
     assert not seen["course"] and not seen["secret"] and not seen["namespaces"]
