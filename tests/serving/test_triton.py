@@ -72,6 +72,48 @@ def test_answers_equal_the_reference_one_by_one_and_as_a_batch(served, feeds, ri
         np.testing.assert_allclose(whole["y"], right[:16], rtol=1e-4, atol=1e-5)
 
 
+COUNTS_ITS_STARTS = """
+import os
+import triton_python_backend_utils as pb_utils
+
+with open(os.environ["STARTS"], "a") as file:
+    file.write("started\\n")
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(each, "x").as_numpy())])
+                for each in requests]
+"""
+COMPLETES = """
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "x", "data_type": "TYPE_FP32", "dims": [1]})
+        config.add_output({"name": "y", "data_type": "TYPE_FP32", "dims": [1]})
+        return config
+"""
+TENSORS = """
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "tensors", "starts"), [("", TENSORS, 1), (COMPLETES, "", 2)], ids=["whole", "completes"]
+)
+def test_a_process_starts_once_unless_its_model_completes_the_configuration(triton, tmp_path, code, tensors, starts):
+    """To complete one, Triton starts the model's process once more and waits a second for its end."""
+    model = tmp_path / "models" / "echo"
+    (model / "1").mkdir(parents=True)
+    (model / "1" / "model.py").write_text(COUNTS_ITS_STARTS + code)
+    (model / "config.pbtxt").write_text(f'backend: "python"\nmax_batch_size: 0\n{tensors}')
+    counted = tmp_path / "starts"
+    with Server(model.parent, environment=triton, stop_seconds=1, variables={"STARTS": str(counted)}) as server:
+        with server.client() as client:
+            assert client.infer("echo", {"x": np.ones(1, np.float32)})["y"] == 1
+    assert counted.read_text().count("started") == starts
+
+
 def test_batches_form_under_load_and_every_answer_is_its_own(served, feeds, right):
     load = closed_loop(served.address, "batched", feeds, 16, 1.5, warmup=0.2, keep_answers=True)
     assert load.failed == 0 and load.server.requests == load.sent

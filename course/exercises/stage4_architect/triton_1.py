@@ -313,23 +313,25 @@ def triton_publish(publish: Callable):
 
 
 def _published_under_load(server: Server, publish: Callable, file: Path, image: np.ndarray) -> tuple[object, int]:
-    """What `publish` returned, and how many requests two clients sent from before it began to a moment after its end.
+    """What `publish` returned, and how many requests four clients sent from before it began to a moment after its end.
 
-    They send one request after the other without a pause, so that a moment without the model is not missed.
+    They send one request after the other without a pause, so that a moment without the model is not missed, and each
+    over a new connection: one of Triton's HTTP threads stands still during a load, and who happens to be on it just
+    waits, while the others are refused.
     """
-    done, sent, failures = threading.Event(), [0, 0], []
+    done, sent, failures = threading.Event(), [0] * 4, []
 
     def user(number: int) -> None:
-        with server.client() as client:
-            while not done.is_set():
-                try:
+        while not done.is_set():
+            try:
+                with server.client() as client:
                     client.infer("colour", {"image": image})
-                except ServingError as error:
-                    failures.append(error.cause)
-                    time.sleep(0.005)
-                sent[number] += 1
+            except ServingError as error:
+                failures.append(error.cause)
+                time.sleep(0.005)
+            sent[number] += 1
 
-    threads = [threading.Thread(target=user, args=(number,)) for number in range(2)]
+    threads = [threading.Thread(target=user, args=(number,)) for number in range(len(sent))]
     for thread in threads:
         thread.start()
     try:
@@ -343,7 +345,7 @@ def _published_under_load(server: Server, publish: Callable, file: Path, image: 
             thread.join()
     if failures or not all(sent):  # a client that could not even begin counts as one that failed
         raise Wrong(
-            f"Meanwhile {len(failures)} of {sum(sent)} requests of two clients failed.",
+            f"Meanwhile {len(failures)} of {sum(sent)} requests of four clients failed.",
             f"Triton said: {failures[0] if failures else 'nothing'}",
             "Only load: Triton prepares the new version beside the old one, and then changes over.",
             share=0.25,

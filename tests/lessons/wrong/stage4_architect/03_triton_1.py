@@ -70,7 +70,7 @@ def publish(address, repository, model, file):
     post(address, f"/v2/repository/models/{model}/load", {})
     return 2
 
-# %% triton-publish | requests of two clients failed
+# %% triton-publish | requests of four clients failed
 def publish(address, repository, model, file):
     folder = Path(repository, model)
     shutil.copytree(folder / "1", folder / "2")
