@@ -95,7 +95,9 @@ def main() -> None:
     parser.add_argument("lessons", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lessons")
-    parser.add_argument("--seconds", type=int, default=600, help="longest time for one cell: a milestone on a GPU takes five minutes")
+    parser.add_argument(
+        "--seconds", type=int, default=600, help="longest time for one cell: a milestone on a GPU takes five minutes"
+    )
     args = parser.parse_args()
     lessons = [path.resolve() for path in args.lessons] or sorted((ROOT / "solutions").glob("stage*/[0-9][0-9]_*.py"))
     args.out.mkdir(parents=True, exist_ok=True)
